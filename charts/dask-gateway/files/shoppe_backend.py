@@ -1,0 +1,98 @@
+"""dask-gateway's Kubernetes backend, with limits per user and guarded dashboards."""
+
+import asyncio
+import re
+import sys
+from pathlib import Path
+
+from aiohttp import web
+from dask_gateway_server.auth import unauthorized
+from dask_gateway_server.backends.kubernetes import KubeBackend
+from dask_gateway_server.models import ClusterStatus
+from traitlets import Any
+
+sys.path.insert(0, str(Path(__file__).parent))
+from limits import Use, granted, refusal
+
+DASHBOARD = re.compile(r"/clusters/(?P<cluster>[a-z0-9-]+\.[0-9a-f]{32})(/|$)")
+
+
+def use_of(config: dict, workers: int) -> Use:
+    """Return what a cluster of this configuration holds with so many workers."""
+    return Use(workers, config["worker_cores_limit"], config["worker_memory_limit"])
+
+
+class LimitedKubeBackend(KubeBackend):
+    """A Kubernetes backend under which no user exceeds the facility's limits.
+
+    The server knows a limit per cluster only; users' sums are kept here, in the
+    one process that all starts and all scaling go through.
+    """
+
+    limits = Any(help="what one user may hold (a `Limits`)", config=True)
+
+    async def setup(self, app):
+        """Add the check that guards dashboards, then start as usual."""
+        self.starting = asyncio.Lock()
+        self.fresh = {}
+        self.replicas = {}
+        self.authenticator = app["authenticator"]
+        app.router.add_get("/api/dashboards/authorize", self.authorize_dashboard)
+        await super().setup(app)
+
+    async def active(self, username):
+        """Return the names of a user's clusters, those not yet seen by the informer too."""
+        listed = {cluster.name for cluster in await self.list_clusters(username=username)}
+        self.fresh = {n: u for n, u in self.fresh.items() if n not in self.clusters}
+        return listed | {name for name, owner in self.fresh.items() if owner == username}
+
+    async def start_cluster(self, user, cluster_options):
+        """Start a cluster, or refuse with a reason that the client shows."""
+        async with self.starting:
+            _, config = await self.process_cluster_options(user, cluster_options)
+            clusters = await self.active(user.name)
+            reason = refusal(self.limits, len(clusters), use_of(config.to_dict(), 1))
+            if reason:
+                raise ValueError(reason)
+            name = await super().start_cluster(user, cluster_options)
+            self.fresh[name] = user.name
+            return name
+
+    async def on_cluster_heartbeat(self, cluster_name, msg):
+        """Grant the workers a scheduler asks for, as far as its user's limits go."""
+        cluster = self.clusters.get(cluster_name)
+        if cluster is not None:
+            others = [
+                use_of(other.config, self.replicas.get(other.name, 0))
+                for other in await self.list_clusters(username=cluster.username)
+                if other.name != cluster_name
+            ]
+            count = granted(self.limits, others, use_of(cluster.config, msg["count"]))
+            if count < msg["count"]:
+                self.log.info(
+                    "Cluster %s of %s asks for %d workers; the user's limits leave %d",
+                    *(cluster_name, cluster.username, msg["count"], count),
+                )
+            msg = {**msg, "count": count}
+            self.replicas[cluster_name] = count
+        self.replicas = {n: k for n, k in self.replicas.items() if n in self.clusters}
+        await super().on_cluster_heartbeat(cluster_name, msg)
+
+    async def authorize_dashboard(self, request):
+        """Answer Traefik's question whether a request may see a dashboard.
+
+        The owner of the cluster and the hub's administrators may; the request
+        shows who asks by a hub token, as `Authorization: token …`.
+        """
+        match = DASHBOARD.search(request.headers.get("X-Forwarded-Uri", ""))
+        kind, _, token = request.headers.get("Authorization", "").partition(" ")
+        if kind.lower() not in ("token", "bearer", "jupyterhub") or not token:
+            raise unauthorized("jupyterhub")
+        asking = request.clone(headers={"Authorization": f"jupyterhub {token}"})
+        user = await self.authenticator.authenticate(asking)
+        cluster = self.clusters.get(match["cluster"]) if match else None
+        if cluster is None or cluster.status > ClusterStatus.RUNNING:
+            raise web.HTTPNotFound(reason="no such Dask cluster")
+        if user.name != cluster.username and not user.admin:
+            raise web.HTTPForbidden(reason=f"this Dask cluster is not {user.name}'s")
+        return web.Response()

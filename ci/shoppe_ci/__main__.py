@@ -1,0 +1,5 @@
+"""Entry point of `python -m shoppe_ci`."""
+
+from shoppe_ci.cli import main
+
+main()

@@ -1,0 +1,247 @@
+"""The kind cluster and the registry beside it."""
+
+import json
+import os
+import socket
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import requests
+import yaml
+
+from shoppe_ci import images, machine, nodeimage, shell, toolchain
+from shoppe_ci.engine import Engine
+from shoppe_ci.errors import ShoppeError
+from shoppe_ci.paths import cache
+from shoppe_ci.progress import step
+from shoppe_ci.wait import eventually
+
+REGISTRY = "coffea-shoppe-registry"
+REGISTRY_LABEL = "coffea-shoppe=registry"
+HTTP_NODE_PORT = 30080
+DATA_IN_NODE = "/shoppe-data"
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """A cluster that we made: its name, how to reach it, and where its data lie."""
+
+    name: str
+    node_id: str
+    http_port: int
+    source: str
+
+    @property
+    def folder(self) -> Path:
+        """Return the folder with the cluster's kubeconfig and state."""
+        return cache("clusters", self.name)
+
+    @property
+    def kubeconfig(self) -> Path:
+        """Return the path of the cluster's own kubeconfig file."""
+        return self.folder / "kubeconfig"
+
+    @property
+    def data(self) -> Path:
+        """Return the host's folder that the origin inside the cluster serves."""
+        return self.folder / "data"
+
+    @property
+    def url(self) -> str:
+        """Return the address of the facility on this machine."""
+        return f"http://127.0.0.1:{self.http_port}"
+
+    def environment(self) -> dict[str, str]:
+        """Return the environment in which kubectl and helm talk to this cluster."""
+        return {"KUBECONFIG": str(self.kubeconfig), "PATH": toolchain.search_path()}
+
+    def kubectl(self, *words: str, **options: Any) -> str:
+        """Run kubectl against this cluster and return its output."""
+        return shell.run(
+            [toolchain.program("kubectl"), *words],
+            env={"KUBECONFIG": str(self.kubeconfig)},
+            **options,
+        )
+
+    def apply(self, *manifests: dict[str, Any]) -> None:
+        """Create or change objects."""
+        self.kubectl("apply", "-f", "-", stdin=yaml.safe_dump_all(manifests).encode())
+
+    def get(self, *words: str) -> dict[str, Any]:
+        """Return what `kubectl get … -o json` prints."""
+        found: dict[str, Any] = json.loads(self.kubectl("get", *words, "-o", "json"))
+        return found
+
+
+def _node(engine: Engine, name: str) -> str:
+    """Return the id of the container that is kind's node of that name, or ''."""
+    container = f"{name}-control-plane"
+    if not engine.succeeds("container", "inspect", container):
+        return ""
+    return engine.run("container", "inspect", "-f", "{{.Id}}", container).strip()
+
+
+def load(engine: Engine, name: str) -> Cluster | None:
+    """Return the cluster of that name if we made it and it still exists.
+
+    Raises `ShoppeError` where a cluster of that name exists that we did not make.
+    """
+    node = _node(engine, name)
+    state = cache("clusters", name) / "state.json"
+    if state.exists():
+        cluster = Cluster(**json.loads(state.read_text()))
+        if node and cluster.node_id == node:
+            return cluster
+        if node and not cluster.node_id:
+            _remove(engine, name)
+            return None
+    if node:
+        raise ShoppeError(
+            f"a kind cluster {name!r} exists that this command did not make; it is left alone",
+            "choose another name with --cluster NAME",
+        )
+    return None
+
+
+def _remove(engine: Engine, name: str) -> None:
+    """Delete the nodes of a cluster that is known to be ours."""
+    with step(f"deleting the kind cluster {name}"):
+        shell.run(
+            [toolchain.program("kind"), "delete", "cluster", "--name", name],
+            env={**engine.environment(), "KUBECONFIG": os.devnull},
+        )
+
+
+def _save(cluster: Cluster) -> None:
+    (cluster.folder / "state.json").write_text(json.dumps(asdict(cluster)))
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def configuration(*, source: str, port: int, data: Path) -> dict[str, Any]:
+    """Return the kind configuration for this machine."""
+    kubelet: dict[str, Any] = {"kind": "KubeletConfiguration", "syncFrequency": "10s"}
+    if machine.cgroup_v1():
+        kubelet["failCgroupV1"] = False
+    cri: dict[str, Any] = {}
+    gates: dict[str, bool] = {}
+    if machine.lacks_capability(machine.CAP_SYS_RESOURCE):
+        cri["restrict_oom_score_adj"] = "true"
+        gates["KubeletInUserNamespace"] = True
+    plugin = 'plugins."io.containerd.grpc.v1.cri"'
+    patch = f'[{plugin}.registry]\n  config_path = "/etc/containerd/certs.d"\n'
+    patch += f"[{plugin}]\n" + "".join(f"  {key} = {value}\n" for key, value in cri.items())
+    return {
+        "kind": "Cluster",
+        "apiVersion": "kind.x-k8s.io/v1alpha4",
+        "networking": {"disableDefaultCNI": source == "source"},
+        "featureGates": gates,
+        "containerdConfigPatches": [patch],
+        "nodes": [
+            {
+                "role": "control-plane",
+                "kubeadmConfigPatches": [yaml.safe_dump(kubelet)],
+                "extraMounts": [
+                    {"hostPath": str(data), "containerPath": DATA_IN_NODE, "readOnly": True}
+                ],
+                "extraPortMappings": [
+                    {
+                        "containerPort": HTTP_NODE_PORT,
+                        "hostPort": port,
+                        "listenAddress": "127.0.0.1",
+                    }
+                ],
+            }
+        ],
+    }
+
+
+def ensure(engine: Engine, name: str, source: str) -> Cluster:
+    """Return the running cluster of that name, created if it is not there."""
+    existing = load(engine, name)
+    if existing:
+        if engine.run("container", "inspect", "-f", "{{.State.Running}}", existing.node_id).strip() != "true":
+            with step(f"starting the stopped cluster {name}"):
+                engine.run("start", existing.node_id)
+        return existing
+    image = nodeimage.ensure(engine, source)
+    folder = cache("clusters", name)
+    (folder / "data").mkdir(parents=True, exist_ok=True)
+    port = _free_port()
+    config = folder / "kind.yaml"
+    config.write_text(
+        yaml.safe_dump(configuration(source=source, port=port, data=folder / "data"))
+    )
+    kubeconfig = folder / "kubeconfig"
+    kubeconfig.unlink(missing_ok=True)
+    # Without a node's id this marks a cluster whose creation may be cut short.
+    _save(Cluster(name, "", port, source))
+    with step(f"creating the kind cluster {name}") as note:
+        create = [toolchain.program("kind"), "create", "cluster", "--name", name]
+        shell.run(
+            [*create, "--image", image, "--config", config, "--kubeconfig", kubeconfig]
+            + ["--wait", "180s"],
+            env=engine.environment(),
+            note=note,
+            remedy="`ci/shoppe doctor` tells what this machine lacks",
+        )
+    cluster = Cluster(name, _node(engine, name), port, source)
+    _save(cluster)
+    return cluster
+
+
+def delete(engine: Engine, name: str) -> bool:
+    """Delete the cluster of that name if we made it; return whether there was one."""
+    if load(engine, name) is None:
+        return False
+    _remove(engine, name)
+    for file in ("state.json", "kubeconfig", "kind.yaml"):
+        (cache("clusters", name) / file).unlink(missing_ok=True)
+    return True
+
+
+def ensure_registry(engine: Engine) -> int:
+    """Run the registry that all our clusters share and return its port on this machine."""
+    if engine.succeeds("container", "inspect", REGISTRY):
+        labels = engine.run("container", "inspect", "-f", "{{index .Config.Labels `coffea-shoppe`}}", REGISTRY)
+        if labels.strip() != "registry":
+            raise ShoppeError(
+                f"a container {REGISTRY!r} exists that this command did not make",
+                f"remove or rename it: {engine.name} rename {REGISTRY} other",
+            )
+        if engine.run("container", "inspect", "-f", "{{.State.Running}}", REGISTRY).strip() != "true":
+            engine.run("start", REGISTRY)
+    else:
+        image = images.registry_image(engine)
+        with step("starting the registry beside the cluster"):
+            engine.run(
+                *["run", "-d", "--restart=unless-stopped", "--name", REGISTRY],
+                *["--label", REGISTRY_LABEL, "-p", f"127.0.0.1:{_free_port()}:5000"],
+                *["-v", f"{REGISTRY}:/var/lib/registry", image],
+            )
+    port = int(engine.run("port", REGISTRY, "5000/tcp").split(":")[-1])
+    eventually(
+        lambda: requests.get(f"http://127.0.0.1:{port}/v2/", timeout=5).ok,
+        f"the registry answers on port {port}",
+        timeout=30,
+    )
+    return port
+
+
+def connect_registry(engine: Engine, cluster: Cluster) -> None:
+    """Let the node pull our images from the registry beside it."""
+    networks = engine.run("container", "inspect", "-f", "{{json .NetworkSettings.Networks}}", REGISTRY)
+    if "kind" not in json.loads(networks):
+        engine.run("network", "connect", "kind", REGISTRY)
+    host = images.registry_name().split("/")[0]
+    hosts = f'server = "https://{host}"\n[host."http://{REGISTRY}:5000"]\n'
+    hosts += '  capabilities = ["pull", "resolve"]\n'
+    folder = f"/etc/containerd/certs.d/{host}"
+    write = f"mkdir -p {folder} && cat > {folder}/hosts.toml"
+    engine.run("exec", "-i", cluster.node_id, "sh", "-c", write, stdin=hosts.encode())

@@ -1,0 +1,163 @@
+"""The container engine: the running Docker or Podman, or one we start ourselves."""
+
+import os
+import shutil
+import subprocess
+import time
+import tomllib
+from dataclasses import dataclass
+from functools import cache as memoised
+from typing import Any
+
+from shoppe_ci import machine, shell
+from shoppe_ci.errors import ShoppeError
+from shoppe_ci.paths import TOOLCHAIN, cache
+from shoppe_ci.progress import say, step
+
+SOCKET_REFUSED = "permission denied"
+
+
+@memoised
+def pins() -> dict[str, Any]:
+    """Return the toolchain's pins (`ci/toolchain/pins.toml`)."""
+    return tomllib.loads((TOOLCHAIN / "pins.toml").read_text())
+
+
+@dataclass(frozen=True)
+class Engine:
+    """A container engine that answers: its name and the program that talks to it."""
+
+    name: str
+    program: str
+
+    def run(self, *words: str, **options: Any) -> str:
+        """Run one of the engine's commands and return its output."""
+        return shell.run([self.program, *words], **options)
+
+    def succeeds(self, *words: str) -> bool:
+        """Return whether one of the engine's commands exits with status 0."""
+        return shell.succeeds([self.program, *words], timeout=60)
+
+    def has_image(self, name: str) -> bool:
+        """Return whether the engine's store holds an image of that name."""
+        return self.succeeds("image", "inspect", name)
+
+    def environment(self) -> dict[str, str]:
+        """Return the environment in which kind finds the same engine."""
+        folder = cache("bin", self.name)
+        if not folder.is_symlink() or os.readlink(folder) != self.program:
+            folder.unlink(missing_ok=True)
+            folder.symlink_to(self.program)
+        path = f"{folder.parent}{os.pathsep}{os.environ.get('PATH', '')}"
+        return {"PATH": path, "KIND_EXPERIMENTAL_PROVIDER": self.name, "DOCKER_BUILDKIT": "1"}
+
+
+def _programs() -> list[Engine]:
+    """Return the candidates in order of preference.
+
+    Debian's client comes first: a newer one may lack the buildx plugin and then
+    fall back to a builder without build secrets.
+    """
+    found = []
+    for name, path in (("docker", "/usr/bin"), ("docker", None), ("podman", None)):
+        if (program := shutil.which(name, path=path)) and Engine(name, program) not in found:
+            found.append(Engine(name, program))
+    return found
+
+
+def find() -> Engine | None:
+    """Return the first engine that answers, or None."""
+    return next((engine for engine in _programs() if engine.succeeds("info")), None)
+
+
+def check() -> machine.Finding:
+    """Look for an engine that answers, and tell why none does."""
+    if engine := find():
+        return machine.Finding("container engine", "ok", f"{engine.name} ({engine.program})")
+    for engine in _programs():
+        answer = subprocess.run(
+            [engine.program, "info"], capture_output=True, text=True, check=False
+        )
+        if SOCKET_REFUSED in (answer.stderr + answer.stdout).lower():
+            return machine.Finding(
+                "container engine",
+                "missing",
+                f"{engine.name} runs, but this user may not talk to it",
+                f"sudo usermod -aG docker {os.environ.get('USER', '$USER')}, then log in again",
+            )
+    if can_start():
+        return machine.Finding("container engine", "ok", "none runs; one will be started here")
+    return machine.Finding(
+        "container engine",
+        "missing",
+        "neither Docker nor Podman answers",
+        "start Docker (Docker Desktop, or `sudo systemctl start docker`)",
+    )
+
+
+def can_start() -> bool:
+    """Return whether we may install and start an engine: root on a Debian machine."""
+    return os.geteuid() == 0 and shutil.which("apt-get") is not None
+
+
+def ensure() -> Engine:
+    """Return an engine that answers; start one where there is none and we may.
+
+    Raises `ShoppeError` with the remedy where no engine answers and none may be
+    started.
+    """
+    if engine := find():
+        return engine
+    machine.require([check()])
+    install_packages(pins()["debian"]["engine"])
+    _start_dockerd()
+    engine = find()
+    if engine is None:
+        raise ShoppeError(
+            f"dockerd was started but does not answer; its log is {cache('logs', 'dockerd.log')}"
+        )
+    return engine
+
+
+def install_packages(packages: list[str]) -> None:
+    """Install Debian packages that are not there yet."""
+    missing = [name for name in packages if not shell.succeeds(["dpkg", "-s", name])]
+    if not missing:
+        return
+    if not can_start():
+        raise ShoppeError(
+            f"needs the packages {' '.join(missing)}", f"sudo apt-get install {' '.join(missing)}"
+        )
+    with step(f"installing packages: {' '.join(missing)}") as note:
+        apt = ["apt-get", "-o", "DPkg::Lock::Timeout=120"]
+        shell.run([*apt, "update"], note=note)
+        shell.run(
+            [*apt, "install", "-y", "--no-install-recommends", *missing],
+            env={"DEBIAN_FRONTEND": "noninteractive"},
+            note=note,
+            remedy="check the network to Debian's packages",
+        )
+
+
+def _start_dockerd() -> None:
+    """Start a Docker daemon of our own, detached from this process."""
+    command = ["dockerd", "--host", "unix:///var/run/docker.sock"]
+    if machine.lacks_capability(machine.CAP_SYS_RESOURCE):
+        say("  the machine lacks CAP_SYS_RESOURCE: containers run through ci/toolchain/runc-bounded")
+        command += ["--add-runtime", f"bounded={TOOLCHAIN / 'runc-bounded'}"]
+        command += ["--default-runtime", "bounded"]
+    log = cache("logs", "dockerd.log")
+    with step("starting a Docker daemon"), log.open("ab") as file:
+        subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=file,
+            start_new_session=True,
+        )
+        deadline = time.monotonic() + 60
+        while find() is None:
+            if time.monotonic() > deadline:
+                tail = "\n".join(log.read_text(errors="replace").splitlines()[-15:])
+                raise ShoppeError(f"dockerd did not answer within 60 s; log: {log}\n{tail}")
+            time.sleep(0.5)

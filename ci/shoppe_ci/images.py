@@ -1,0 +1,299 @@
+"""The facility's images: declared in images.yaml, tagged by content, built when changed."""
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import tempfile
+from dataclasses import dataclass, field
+from functools import cache as memoised
+from pathlib import Path
+from typing import Any
+
+import requests
+import yaml
+
+from shoppe_ci import machine, nodeimage, shell, toolchain
+from shoppe_ci.engine import Engine, pins
+from shoppe_ci.errors import ShoppeError
+from shoppe_ci.paths import CHARTS, IMAGES, ROOT, TOOLCHAIN, cache
+from shoppe_ci.progress import say, step
+
+# What a package of the workspace consists of; its tests are not installed.
+PACKAGE_FILES = ("pyproject.toml", "**/*.py", "**/*.json", "**/*.ipynb", "**/py.typed")
+IGNORED = ("__pycache__", "tests", ".pytest_cache", ".mypy_cache", "node_modules")
+
+
+@dataclass(frozen=True)
+class Image:
+    """One entry of `images.yaml`."""
+
+    name: str
+    context: str
+    target: str
+    base: str = ""
+    build: str = ""
+    requirements: str = ""
+    packages: tuple[str, ...] = ()
+    values: tuple[str, ...] = ()
+    published: bool = True
+    needs: tuple[str, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        needed = tuple(name for name in (self.base, self.build) if name)
+        object.__setattr__(self, "needs", needed)
+
+
+@memoised
+def _declaration() -> dict[str, Any]:
+    content: dict[str, Any] = yaml.safe_load((IMAGES / "images.yaml").read_text())
+    return content
+
+
+def registry_name() -> str:
+    """Return where published images live: `ghcr.io/coffea-shoppe`."""
+    return str(_declaration()["registry"])
+
+
+@memoised
+def declared() -> dict[str, Image]:
+    """Return all images by name, in the order in which they can be built.
+
+    Raises `ShoppeError` where an entry has a key that is not known.
+    """
+    known = set(Image.__dataclass_fields__) - {"name", "needs"}
+    found = {}
+    for name, entry in _declaration()["images"].items():
+        if unknown := set(entry) - known:
+            raise ShoppeError(f"images.yaml: {name} has unknown keys {sorted(unknown)}")
+        lists = {key: tuple(entry[key]) for key in ("packages", "values") if key in entry}
+        found[name] = Image(name=name, **{**entry, **lists})
+    return found
+
+
+@memoised
+def requirements(package: str) -> str:
+    """Return the locked dependencies of a package (`name[extra]`), one a line with hashes."""
+    match = re.fullmatch(r"([\w-]+)(?:\[([\w-]+)\])?", package)
+    if match is None:
+        raise ShoppeError(f"images.yaml: requirements {package!r} is not NAME or NAME[EXTRA]")
+    extra = ["--extra", match[2]] if match[2] else []
+    uv = os.environ.get("SHOPPE_UV", "uv")
+    return shell.run(
+        [uv, "export", "--quiet", "--frozen", "--no-dev", "--no-header", "--no-annotate"]
+        + ["--no-emit-workspace", "--package", match[1], *extra],
+        cwd=ROOT,
+        what=f"exporting the locked requirements of {package}",
+    )
+
+
+def _files(folder: Path, patterns: tuple[str, ...] = ("**/*",)) -> list[Path]:
+    """Return the files that count, sorted, without caches and tests."""
+    paths = {path for pattern in patterns for path in folder.glob(pattern) if path.is_file()}
+    return sorted(path for path in paths if not set(IGNORED) & set(path.relative_to(folder).parts))
+
+
+def _context_files(image: Image) -> dict[str, Path]:
+    """Return what goes into the build context: path there → file here."""
+    folder = IMAGES / image.context
+    packages = {ROOT / package for package in image.packages}
+    skip = folder in packages  # such a context also holds its package; that comes below
+    found = {}
+    for path in _files(folder):
+        relative = path.relative_to(folder)
+        if skip and (path.suffix == ".py" or path.name == "pyproject.toml"):
+            continue
+        found[str(relative)] = path
+    for package in sorted(packages):
+        for path in _files(package, PACKAGE_FILES):
+            found[f"packages/{package.name}/{path.relative_to(package)}"] = path
+    return found
+
+
+@memoised
+def tag(name: str) -> str:
+    """Return an image's content hash: of its files, its locked requirements, and its bases.
+
+    The packages that Debian's archive holds on the day are not part of it.
+    """
+    image = declared()[name]
+    digest = hashlib.sha256(f"{image.target}\n".encode())
+    for needed in image.needs:
+        digest.update(f"{needed}:{tag(needed)}\n".encode())
+    if image.requirements:
+        digest.update(requirements(image.requirements).encode())
+    if image.target == "traefik":
+        digest.update(toolchain.key("traefik").encode())
+    for relative, path in sorted(_context_files(image).items()):
+        mode = "x" if os.access(path, os.X_OK) else "-"
+        digest.update(f"{relative} {mode}\n".encode() + path.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+def reference(name: str) -> str:
+    """Return an image's full name, as a pod names it."""
+    return f"{registry_name()}/{name}:{tag(name)}"
+
+
+def build(engine: Engine, name: str, source: str) -> str:
+    """Return an image's full name, built first if its content changed."""
+    image = declared()[name]
+    full = reference(name)
+    if engine.has_image(full):
+        return full
+    arguments = []
+    for key, needed in (("BASE", image.base), ("BUILD", image.build)):
+        if needed:
+            arguments += ["--build-arg", f"{key}={build(engine, needed, source)}"]
+    if not image.needs:
+        arguments += ["--build-arg", f"ROOT={_root(engine, source)}"]
+    if image.target == "traefik":
+        arguments += ["--build-arg", f"TRAEFIK={_traefik(engine, source)}"]
+    secret = []
+    if bundle := machine.ca_bundle():
+        secret = ["--secret", f"id=ca,src={bundle.resolve()}"]
+    with tempfile.TemporaryDirectory(dir=cache("build", "x").parent) as text:
+        context = Path(text)
+        for relative, path in _context_files(image).items():
+            (context / relative).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(path, context / relative)
+        if image.requirements:
+            (context / "requirements.txt").write_text(requirements(image.requirements))
+        with step(f"building image {name}:{tag(name)}") as note:
+            engine.run(
+                *["build", "--target", image.target, *arguments, *secret, "-t", full, text],
+                env=engine.environment(),
+                note=note,
+                what=f"building image {name}",
+                remedy="check the network to the package registries, then run the command again",
+            )
+    _forget_old(engine, name)
+    return full
+
+
+def _forget_old(engine: Engine, name: str) -> None:
+    """Remove the tags of earlier contents of an image."""
+    repository = f"{registry_name()}/{name}"
+    listed = engine.run("images", "--format", "{{.Repository}}:{{.Tag}}", repository)
+    for old in listed.split():
+        if old != reference(name):
+            engine.succeeds("rmi", old)
+
+
+def _root(engine: Engine, source: str) -> str:
+    """Return the operating system's image that the base starts from."""
+    if source == "source":
+        return nodeimage.root_file_system(engine)
+    return f"docker.io/library/debian:{pins()['debian']['suite']}-slim"
+
+
+def _traefik(engine: Engine, source: str) -> str:
+    """Return an image with Traefik at /usr/local/bin/traefik."""
+    version = pins()["go"]["traefik"]["version"]
+    if source == "registry":
+        return f"docker.io/library/traefik:{version}"
+    name = f"{nodeimage.LOCAL}/traefik:{toolchain.key('traefik')}"
+    if not engine.has_image(name):
+        program = toolchain.folder("traefik") / "traefik"
+        nodeimage.static_image(engine, name, program)
+    return name
+
+
+def registry_image(engine: Engine) -> str:
+    """Return the name of the local registry's image, built from our base."""
+    base = next(
+        (full for full in (reference("base"),) if engine.has_image(full)), None
+    ) or build(engine, "base", machine.choose_source("auto"))
+    name = f"{nodeimage.LOCAL}/registry:{tag('base')}"
+    if not engine.has_image(name):
+        with step("building the registry's image"):
+            engine.run(
+                *["build", "--build-arg", f"BASE={base}", "-t", name],
+                str(TOOLCHAIN / "registry"),
+                env=engine.environment(),
+            )
+    return name
+
+
+def push(engine: Engine, name: str, port: int) -> None:
+    """Push an image to the registry beside the cluster, unless it is there."""
+    path = reference(name).partition("/")[2]
+    repository, _, version = path.partition(":")
+    url = f"http://127.0.0.1:{port}/v2/{repository}/manifests/{version}"
+    kinds = "application/vnd.docker.distribution.manifest.v2+json"
+    if requests.head(url, headers={"Accept": kinds}, timeout=20).ok:
+        return
+    local = f"127.0.0.1:{port}/{path}"
+    with step(f"pushing image {name}") as note:
+        engine.run("tag", reference(name), local)
+        plain = ["--tls-verify=false"] if engine.name == "podman" else []
+        engine.run("push", *plain, local, note=note)
+        engine.run("rmi", local)
+
+
+def values() -> dict[str, dict[str, Any]]:
+    """Return, for each chart, the values that name its images by their present hashes."""
+    found: dict[str, dict[str, Any]] = {}
+    for name, image in declared().items():
+        for place in image.values:
+            chart, _, key = place.partition(":")
+            level = found.setdefault(chart, {})
+            for part in key.split("."):
+                level = level.setdefault(part, {})
+            level.update({"name": f"{registry_name()}/{name}", "tag": tag(name)})
+    return found
+
+
+def _lookup(content: dict[str, Any], key: str) -> dict[str, Any]:
+    for part in key.split("."):
+        content = content[part]
+    return content
+
+
+def stale_pins() -> list[str]:
+    """Return the places in the charts' values whose image tag is not the present hash."""
+    stale = []
+    for name, image in declared().items():
+        for place in image.values:
+            chart, _, key = place.partition(":")
+            content = yaml.safe_load((CHARTS / chart / "values.yaml").read_text())
+            entry = _lookup(content, key)
+            if entry != {**entry, "name": f"{registry_name()}/{name}", "tag": tag(name)}:
+                stale.append(f"{chart}/values.yaml: {key}.tag is {entry['tag']}, not {tag(name)}")
+    return stale
+
+
+def pin() -> None:
+    """Write the present hashes into the charts' values files."""
+    for name, image in declared().items():
+        for place in image.values:
+            path = CHARTS / place.partition(":")[0] / "values.yaml"
+            text = path.read_text()
+            pattern = rf"(name: {re.escape(registry_name())}/{name}\n\s+tag: )\S+"
+            written = re.sub(pattern, rf'\g<1>"{tag(name)}"', text)
+            if written != text:
+                path.write_text(written)
+                say(f"  {place}.tag: {tag(name)}")
+
+
+def sbom(engine: Engine, name: str, folder: Path) -> Path:
+    """Write what the image's own package managers list, as CycloneDX JSON.
+
+    Debian packages come from dpkg, Python distributions from their metadata, and
+    Node packages from their package.json files.
+    """
+    program = (IMAGES / "base" / "list-packages").read_text()
+    options = ["run", "--rm", "--network", "none", "--entrypoint", "python3", "-i"]
+    listed = engine.run(*options, reference(name), "-I", "-", stdin=program.encode())
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{name}.cdx.json"
+    document = {
+        "bomFormat": "CycloneDX",
+        "specVersion": "1.6",
+        "version": 1,
+        "metadata": {"component": {"type": "container", "name": name, "version": tag(name)}},
+        "components": json.loads(listed),
+    }
+    path.write_text(json.dumps(document, indent=1))
+    return path

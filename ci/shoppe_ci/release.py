@@ -1,0 +1,149 @@
+"""The Helm release: installed and upgraded by the same code that the tests use."""
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pyhelm3
+
+from shoppe_ci import images, toolchain
+from shoppe_ci.cluster import HTTP_NODE_PORT, Cluster
+from shoppe_ci.errors import ShoppeError
+from shoppe_ci.paths import CHARTS
+from shoppe_ci.progress import step
+from shoppe_ci.wait import eventually
+
+RELEASE = "shoppe"
+NAMESPACE = "shoppe"
+READY_TIMEOUT_S = 300
+
+Values = dict[str, Any]
+
+
+def client(cluster: Cluster) -> pyhelm3.Client:
+    """Return a Helm client for one cluster."""
+    return pyhelm3.Client(
+        kubeconfig=cluster.kubeconfig, executable=str(toolchain.program("helm"))
+    )
+
+
+def demo_values() -> Values:
+    """Return what a kind cluster on one machine needs beyond the defaults."""
+    service = {"type": "NodePort", "nodePorts": {"http": HTTP_NODE_PORT}}
+    return {"jupyterhub": {"proxy": {"service": service}}}
+
+
+def ensure_namespace(cluster: Cluster, name: str) -> None:
+    """Make a namespace that enforces the restricted Pod Security level."""
+    manifest = {
+        "apiVersion": "v1",
+        "kind": "Namespace",
+        "metadata": {
+            "name": name,
+            "labels": {"pod-security.kubernetes.io/enforce": "restricted"},
+        },
+    }
+    cluster.apply(manifest)
+
+
+def install(
+    cluster: Cluster,
+    chart: Path = CHARTS / "coffea-shoppe",
+    *values: Values,
+    name: str = RELEASE,
+    namespace: str = NAMESPACE,
+    pin_images: bool = True,
+    wait: bool = True,
+) -> None:
+    """Install or upgrade a release and wait until its pods are ready.
+
+    Images are those of the working tree, whatever the charts pin, unless
+    `pin_images` is false.  Raises `ShoppeError` with Helm's reason, or with the
+    pods that did not become ready.
+    """
+    ensure_namespace(cluster, namespace)
+    pins: Values = {}
+    if pin_images:
+        every = images.values()
+        pins = every if chart.name == "coffea-shoppe" else every.get(chart.name, {})
+
+    async def helm() -> None:
+        helm_client = client(cluster)
+        await helm_client.install_or_upgrade_release(
+            name,
+            await helm_client.get_chart(str(chart)),
+            pins,
+            *values,
+            namespace=namespace,
+            create_namespace=False,
+            timeout="120s",
+        )
+
+    with step(f"helm upgrade --install {name} {chart.name}") as note:
+        try:
+            asyncio.run(helm())
+        except pyhelm3.Error as error:
+            raise ShoppeError(f"helm: {_reason(error)}") from error
+        if wait:
+            wait_ready(cluster, name=name, note=note)
+
+
+def _reason(error: pyhelm3.Error) -> str:
+    """Return Helm's message without what it repeats."""
+    text = getattr(error, "stderr", b"") or str(error)
+    text = text.decode(errors="replace") if isinstance(text, bytes) else str(text)
+    return text.strip().removeprefix("Error: ")
+
+
+def uninstall(cluster: Cluster, *, name: str = RELEASE, namespace: str = NAMESPACE) -> None:
+    """Remove a release; secrets and volumes that are marked to be kept stay."""
+
+    async def helm() -> None:
+        await client(cluster).uninstall_release(name, namespace=namespace, wait=True)
+
+    with step(f"helm uninstall {name}"):
+        asyncio.run(helm())
+
+
+def workloads(cluster: Cluster, name: str) -> list[dict[str, Any]]:
+    """Return all Deployments and StatefulSets of a release, in every namespace."""
+    selector = f"app.kubernetes.io/instance={name}"
+    found = cluster.get("deployments,statefulsets", "-A", "-l", selector)
+    items: list[dict[str, Any]] = found["items"]
+    return items
+
+
+def _unready(cluster: Cluster, name: str) -> list[str]:
+    waiting = []
+    for item in workloads(cluster, name):
+        status, spec, meta = item.get("status", {}), item["spec"], item["metadata"]
+        current = status.get("observedGeneration", 0) >= meta["generation"]
+        updated = status.get("updatedReplicas", 0) == spec["replicas"]
+        # A StatefulSet at its revision reports no updated replicas in old versions.
+        if item["kind"] == "StatefulSet":
+            updated = status.get("currentRevision") == status.get("updateRevision")
+        ready = status.get("readyReplicas", 0) == spec["replicas"] == status.get("replicas", 0)
+        if not (current and updated and ready):
+            waiting.append(meta["name"])
+    return waiting
+
+
+def wait_ready(
+    cluster: Cluster, *, name: str = RELEASE, timeout: float = READY_TIMEOUT_S, note: Any = None
+) -> None:
+    """Wait until every workload of a release is ready and up to date.
+
+    Raises `ShoppeError` that tells the state of the pods which are not.
+    """
+
+    def probe() -> bool:
+        waiting = _unready(cluster, name)
+        if note:
+            note(f"waiting for {', '.join(waiting)}")
+        return not waiting
+
+    try:
+        eventually(probe, f"the release {name} is ready", timeout=timeout, every=1)
+    except ShoppeError as error:
+        pods = cluster.kubectl("get", "pods", "-A", "-l", f"app.kubernetes.io/instance={name}")
+        raise ShoppeError(f"{error.problem}\n{pods}", "ci/shoppe logs shows why") from error

@@ -1,0 +1,42 @@
+"""The one bounded wait."""
+
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+from shoppe_ci.errors import ShoppeError
+from shoppe_ci.progress import elapsed
+
+T = TypeVar("T")
+
+
+def eventually(
+    probe: Callable[[], T],
+    what: str,
+    *,
+    timeout: float = 60,
+    every: float = 0.5,
+    note: Callable[[str], None] | None = None,
+) -> T:
+    """Call `probe` until it returns something true, and return that.
+
+    `what` completes the sentence "waited 60 s until …".  A probe that raises
+    counts as not yet; its last error is part of the `ShoppeError` raised after
+    `timeout` seconds.  A `ShoppeError` from the probe is final and passes through.
+    """
+    start = time.monotonic()
+    reason = ""
+    while True:
+        try:
+            if found := probe():
+                return found
+        except ShoppeError:
+            raise
+        except Exception as error:
+            reason = f"{type(error).__name__}: {error}"
+        waited = time.monotonic() - start
+        if waited > timeout:
+            raise ShoppeError(f"waited {elapsed(waited)} in vain until {what}\n{reason}".rstrip())
+        if note:
+            note(f"until {what}")
+        time.sleep(every)

@@ -1,0 +1,3 @@
+module coffea-shoppe.io/toolchain/pause
+
+go 1.26

@@ -1,0 +1,115 @@
+"""Objects and events that the analysis keeps, and what it measures in them."""
+
+from dataclasses import dataclass
+
+import awkward as ak
+import numpy as np
+from numpy.typing import NDArray
+
+LEPTON_PT = 30.0
+LEPTON_ETA = 2.1
+SIP3D = 4.0
+MUON_ISOLATION = 0.15
+ELECTRON_TIGHT = 4
+JET_PT = 30.0
+JET_ETA = 2.4
+TIGHT_LEPTON_VETO = 0b100
+BTAG = 0.5
+MIN_JETS = 4
+
+REGIONS = {"4j1b": "one b-tagged jet", "4j2b": "two or more b-tagged jets"}
+
+BRANCHES = (
+    *("run", "luminosityBlock", "event", "nElectron", "nMuon", "nJet"),
+    *(f"Electron_{name}" for name in ("pt", "eta", "phi", "mass", "charge", "cutBased", "sip3d")),
+    *(f"Muon_{name}" for name in ("pt", "eta", "phi", "mass", "charge", "tightId", "sip3d")),
+    "Muon_pfRelIso04_all",
+    *(f"Jet_{name}" for name in ("pt", "eta", "phi", "mass", "btagCSVV2", "jetId")),
+)
+"""The branches of NanoAOD that a file must have."""
+
+
+def one_lepton(events: ak.Array) -> NDArray[np.bool_]:
+    """Return which events have exactly one good electron or muon."""
+    electrons, muons = events.Electron, events.Muon
+    good_electrons = (
+        (electrons.pt > LEPTON_PT)
+        & (np.abs(electrons.eta) < LEPTON_ETA)
+        & (electrons.cutBased == ELECTRON_TIGHT)
+        & (electrons.sip3d < SIP3D)
+    )
+    good_muons = (
+        (muons.pt > LEPTON_PT)
+        & (np.abs(muons.eta) < LEPTON_ETA)
+        & muons.tightId
+        & (muons.sip3d < SIP3D)
+        & (muons.pfRelIso04_all < MUON_ISOLATION)
+    )
+    return np.asarray(ak.sum(good_electrons, axis=1) + ak.sum(good_muons, axis=1) == 1)
+
+
+def candidates(jets: ak.Array) -> ak.Array:
+    """Return the jets that pass all but the cut on transverse momentum, as plain records."""
+    kept = jets[(np.abs(jets.eta) < JET_ETA) & ((jets.jetId & TIGHT_LEPTON_VETO) != 0)]
+    fields = {name: kept[name] for name in ("pt", "eta", "phi", "mass")}
+    return ak.zip({**fields, "tagged": kept.btagCSVV2 > BTAG})
+
+
+@dataclass(frozen=True)
+class Region:
+    """The events of one region."""
+
+    index: NDArray[np.int64]
+    """Positions among the events that came in."""
+    observable: NDArray[np.float64]
+    """GeV: the scalar sum of jets' momenta, or the mass of three jets."""
+    jet_pt: ak.Array
+    """GeV, of the selected jets, in the order of the file."""
+
+
+def regions(jets: ak.Array, pt: ak.Array) -> dict[str, Region]:
+    """Sort events into the two regions and measure them.
+
+    `jets` are `candidates`, `pt` their (varied) transverse momenta in GeV.  With
+    one b tag the observable is the scalar sum of the jets' momenta; with two or
+    more, the mass of the three jets, one of them tagged, whose momenta add up to
+    the largest transverse momentum.
+    """
+    jets = ak.with_field(jets, pt, "pt")
+    jets = jets[pt > JET_PT]
+    enough = ak.num(jets) >= MIN_JETS
+    tags = ak.sum(jets.tagged, axis=1)
+    found = {}
+    for name, mask in (("4j1b", enough & (tags == 1)), ("4j2b", enough & (tags >= 2))):
+        index = np.flatnonzero(np.asarray(mask))
+        chosen = jets[index]
+        measured = scalar_sum(chosen) if name == "4j1b" else trijet_mass(chosen)
+        found[name] = Region(index, measured, chosen.pt)
+    return found
+
+
+def scalar_sum(jets: ak.Array) -> NDArray[np.float64]:
+    """Return the scalar sum of the jets' transverse momenta of each event, in GeV."""
+    return np.asarray(ak.sum(ak.values_astype(jets.pt, np.float64), axis=1))
+
+
+def trijet_mass(jets: ak.Array) -> NDArray[np.float64]:
+    """Return the mass in GeV of the tagged trijet with the largest transverse momentum.
+
+    Each event must have at least three jets, one of them tagged.
+    """
+    if len(jets) == 0:
+        return np.zeros(0)
+    pt, eta, phi, mass = (
+        ak.values_astype(jets[name], np.float64) for name in ("pt", "eta", "phi", "mass")
+    )
+    px, py, pz = pt * np.cos(phi), pt * np.sin(phi), pt * np.sinh(eta)
+    energy = np.sqrt(px**2 + py**2 + pz**2 + mass**2)
+    vectors = ak.zip({"x": px, "y": py, "z": pz, "e": energy, "tagged": jets.tagged})
+    first, second, third = ak.unzip(ak.combinations(vectors, 3))
+    x, y, z, e = (first[k] + second[k] + third[k] for k in ("x", "y", "z", "e"))
+    tagged = first.tagged | second.tagged | third.tagged
+    transverse = ak.where(tagged, x**2 + y**2, -1.0)
+    best = ak.argmax(transverse, axis=1, keepdims=True)
+    squared = (e**2 - x**2 - y**2 - z**2)[best]
+    return np.sqrt(np.maximum(np.asarray(ak.flatten(squared)), 0.0))

@@ -1,0 +1,1 @@
+"""Prometheus metrics of an XRootD cache, from its monitoring stream."""

@@ -1,0 +1,69 @@
+"""Names that two components share, so that each stands once.
+
+Only the standard library is used here; every package of the project may import
+this one, and it imports none of them.
+"""
+
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+ENV_XCACHE = "SHOPPE_XCACHE"
+"""The facility's caches: `NAME=URL` pairs, comma-separated, the default first.
+
+A URL ends in `/` where the cache forwards to the origin named in the path, and
+carries `?origin=HOST:PORT` where it stands in front of one origin only.
+"""
+
+DASHBOARDS_PATH = "dask-dashboards"
+"""Path below a user's server at which the dashboards of the user's clusters are."""
+
+
+@dataclass(frozen=True)
+class Cache:
+    """One XCache instance as a notebook sees it."""
+
+    name: str
+    address: str
+    """`root://HOST:PORT`."""
+    origin: str = ""
+    """`HOST:PORT` of the only origin, or empty for a forwarding cache."""
+
+    def url(self, remote: str) -> str:
+        """Return the address at which this cache serves a remote file.
+
+        `remote` is `root://HOST[:PORT]//PATH`.  Raises `ValueError` where it is
+        not, or where it lies at another origin than this cache's only one.
+        """
+        parts = urlsplit(remote)
+        if parts.scheme not in ("root", "xroot") or not parts.hostname or not parts.path:
+            raise ValueError(
+                f"{remote!r} is not a remote file that a cache can serve: "
+                "it must look like root://HOST[:PORT]//PATH"
+            )
+        host = f"{parts.hostname}:{parts.port or 1094}"
+        path = "/" + parts.path.lstrip("/")
+        if parts.query:
+            path += f"?{parts.query}"
+        if self.origin and self.origin != host:
+            raise ValueError(
+                f"{remote!r} lies at {host}, but the cache {self.name!r} serves {self.origin} only"
+            )
+        if self.origin:
+            return f"{self.address}/{path}"
+        return f"{self.address}//root://{host}/{path}"
+
+
+def parse_caches(text: str) -> list[Cache]:
+    """Return the caches that a value of `ENV_XCACHE` names, the default first.
+
+    Raises `ValueError` naming the entry that is not `NAME=root://HOST:PORT`.
+    """
+    caches = []
+    for entry in filter(None, (part.strip() for part in text.split(","))):
+        name, _, url = entry.partition("=")
+        parts = urlsplit(url)
+        if not name or parts.scheme != "root" or not parts.netloc:
+            raise ValueError(f"{ENV_XCACHE}: {entry!r} is not NAME=root://HOST:PORT[?origin=HOST:PORT]")
+        origin = parts.query.removeprefix("origin=")
+        caches.append(Cache(name=name, address=f"root://{parts.netloc}", origin=origin))
+    return caches
