@@ -60,8 +60,8 @@ def program(name: str) -> Path:
 
 
 def search_path() -> str:
-    """Return a PATH that begins with kind, kubectl, helm and kubeconform."""
-    tools = [folder(name) for name in ("kind", "kubernetes", "helm", "kubeconform")]
+    """Return a PATH that begins with kind, kubectl and helm."""
+    tools = [folder(name) for name in ("kind", "kubernetes", "helm")]
     return os.pathsep.join([*map(str, tools), os.environ.get("PATH", "")])
 
 

@@ -1,1 +1,156 @@
-def main(): ...
+"""The command `agc`."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+
+from agc.samples import File, InputError, parse_input, read_fileset
+
+OUTPUT = click.Path(dir_okay=False, path_type=Path)
+INPUT = click.Path(exists=True, dir_okay=False, path_type=Path)
+
+
+@contextmanager
+def _clear_errors() -> Iterator[None]:
+    """Show what the user can mend as one message, not as a traceback."""
+    try:
+        yield
+    except InputError as error:
+        raise click.ClickException(str(error)) from error
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def main() -> None:
+    """Run the AGC CMS ttbar analysis."""
+
+
+@main.command()
+@click.option("--input", "inputs", multiple=True, metavar="FILE[=PROCESS[:VARIATION]]",
+              help="A NanoAOD file or root:// URL; of nominal ttbar unless told.  Repeatable.")  # fmt: skip
+@click.option("--fileset", type=INPUT, help="JSON of PROCESS → VARIATION → files.")
+@click.option("--max-files", type=click.IntRange(1), help="At most so many files of each sample.")
+@click.option("--output", type=OUTPUT, default=Path("histograms.root"), show_default=True)
+@click.option("--report", type=OUTPUT, help="Also write events, rate and yields as JSON.")
+@click.option("--executor", type=click.Choice(["local", "dask"]), default="local", show_default=True)
+@click.option("--workers", type=click.IntRange(1), default=2, show_default=True,
+              help="Dask workers.")  # fmt: skip
+@click.option("--weights", type=click.Choice(["xsec", "unit"]), default="xsec", show_default=True)
+@click.option("--chunk-size", type=click.IntRange(1), default=200_000, show_default=True,
+              help="Events read at once.")  # fmt: skip
+@click.option("--cache/--no-cache", default=True, show_default=True,
+              help="Read root:// URLs through the facility's cache, where there is one.")  # fmt: skip
+def run(
+    inputs: tuple[str, ...],
+    fileset: Path | None,
+    max_files: int | None,
+    output: Path,
+    report: Path | None,
+    executor: str,
+    workers: int,
+    weights: str,
+    chunk_size: int,
+    cache: bool,
+) -> None:
+    """Select events and write the histograms of both regions."""
+    from coffea_shoppe import data_url
+
+    from agc import histograms, samples
+    from agc.run import run as analyse
+
+    with _clear_errors():
+        files: list[File] = [parse_input(text) for text in inputs]
+        if fileset:
+            files += read_fileset(fileset, limit=max_files)
+        if not files:
+            raise click.UsageError("give at least one --input FILE or a --fileset JSON")
+        if cache:
+            files = samples.located(files, data_url)
+        with _client(executor, workers) as client:
+            done = analyse(files, weights=weights, client=client, chunk_size=chunk_size)
+        histograms.save(done.histograms, output)
+        for key, value in histograms.counts(done.histograms).items():
+            click.echo(f"{key:32s} {value:12.1f}")
+        total = sum(done.events.values())
+        click.echo(
+            f"{total} events in {done.seconds:.1f} s on {done.workers} worker(s), "
+            f"{done.rate:.0f} events/s; histograms in {output}"
+        )
+        if report:
+            content = {"events": done.events, "seconds": done.seconds, "workers": done.workers}
+            content |= {"rate": done.rate, "yields": histograms.counts(done.histograms)}
+            report.write_text(json.dumps(content, indent=2) + "\n")
+
+
+@contextmanager
+def _client(executor: str, workers: int) -> Iterator[Any]:
+    """Yield a Dask client: of the facility's gateway where there is one, else local."""
+    if executor == "local":
+        yield None
+        return
+    import dask
+
+    if dask.config.get("gateway.address", None):
+        from dask_gateway import Gateway
+
+        with Gateway().new_cluster() as cluster:
+            cluster.scale(workers)
+            with cluster.get_client() as client:
+                client.wait_for_workers(workers, timeout=300)
+                yield client
+    else:
+        from distributed import Client, LocalCluster
+
+        with (
+            LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=None) as cluster,
+            Client(cluster) as client,
+        ):
+            yield client
+
+
+@main.command()
+@click.argument("histograms_file", metavar="HISTOGRAMS", type=INPUT)
+@click.option("--output", type=click.Path(file_okay=False, path_type=Path), default=Path("plots"),
+              show_default=True, help="Folder for the figures.")  # fmt: skip
+@click.option("--weights", type=click.Choice(["xsec", "unit"]), default="xsec", show_default=True)
+def plot(histograms_file: Path, output: Path, weights: str) -> None:
+    """Draw both regions: stacked processes with the band of all variations."""
+    from agc import histograms, plots
+
+    with _clear_errors():
+        for path in plots.save(histograms.load(histograms_file), output, weights=weights):
+            click.echo(path)
+
+
+@main.command()
+@click.argument("histograms_file", metavar="HISTOGRAMS", type=INPUT)
+@click.option("--reference", type=INPUT, required=True, help="JSON of reference histograms.")
+def validate(histograms_file: Path, reference: Path) -> None:
+    """Compare histograms with a reference by the AGC's rule."""
+    from agc import histograms
+    from agc.validate import differences, read_reference
+
+    with _clear_errors():
+        known = read_reference(reference)
+        found = differences(histograms.load(histograms_file), known)
+        if found:
+            raise InputError(f"{len(found)} histograms differ:\n  " + "\n  ".join(found))
+        click.echo(f"all histograms agree with {reference}")
+
+
+@main.command()
+@click.option("--output", type=click.Path(file_okay=False, path_type=Path), default=Path("synth"),
+              show_default=True, help="Folder for the files and their fileset.json.")  # fmt: skip
+@click.option("--events", type=click.IntRange(100), default=20_000, show_default=True,
+              help="Events of nominal ttbar; other samples are in proportion.")  # fmt: skip
+@click.option("--seed", type=int, default=1, show_default=True)
+def synth(output: Path, events: int, seed: int) -> None:
+    """Make synthetic NanoAOD of all nine samples."""
+    from agc.synth import write_all
+
+    for path, count in write_all(output, events=events, seed=seed):
+        click.echo(f"{path}  {count} events")
+    click.echo(output / "fileset.json")

@@ -1,0 +1,155 @@
+"""An XRootD origin inside the cluster: where demo and tests keep their input."""
+
+import hashlib
+import shutil
+from pathlib import Path
+from typing import Any
+
+from shoppe_ci import images
+from shoppe_ci.cluster import DATA_IN_NODE, Cluster
+from shoppe_ci.errors import ShoppeError
+from shoppe_ci.progress import step
+from shoppe_ci.release import ensure_namespace
+from shoppe_ci.wait import eventually
+
+NAMESPACE = "shoppe-origin"
+NAME = "origin"
+PORT = 1094
+ADDRESS = f"root://{NAME}.{NAMESPACE}:{PORT}"
+
+CONFIG = """\
+xrd.port 1094
+all.export / readonly
+oss.localroot /data
+all.adminpath /tmp/origin
+all.pidpath /tmp/origin
+"""
+
+
+def manifests(image: str) -> list[dict[str, Any]]:
+    """Return the origin's objects: its configuration, volume, server and service."""
+    labels = {"app.kubernetes.io/name": NAME}
+    where = {"namespace": NAMESPACE, "labels": labels}
+    restricted = {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
+    probe = ["xrdfs", f"127.0.0.1:{PORT}", "query", "config", "version"]
+    container = {
+        "name": "xrootd",
+        "image": image,
+        "args": ["xrootd", "-c", "/etc/origin/origin.cfg", "-n", "origin"],
+        "ports": [{"name": "root", "containerPort": PORT}],
+        "readinessProbe": {"exec": {"command": probe}, "periodSeconds": 3, "timeoutSeconds": 5},
+        "resources": {
+            "requests": {"cpu": "20m", "memory": "32Mi"},
+            "limits": {"memory": "512Mi"},
+        },
+        "securityContext": restricted,
+        "volumeMounts": [
+            {"name": "config", "mountPath": "/etc/origin", "readOnly": True},
+            {"name": "data", "mountPath": "/data", "readOnly": True},
+            {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108  (the pod's own)
+        ],
+    }
+    pod = {
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "terminationGracePeriodSeconds": 2,
+        "securityContext": {
+            "runAsNonRoot": True,
+            "runAsUser": 1000,
+            "runAsGroup": 1000,
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "containers": [container],
+        "volumes": [
+            {"name": "config", "configMap": {"name": NAME}},
+            {"name": "data", "persistentVolumeClaim": {"claimName": NAME, "readOnly": True}},
+            {"name": "tmp", "emptyDir": {}},
+        ],
+    }
+    size = {"storage": "100Gi"}
+    volume = {
+        "capacity": size,
+        "accessModes": ["ReadOnlyMany"],
+        "storageClassName": "",
+        "persistentVolumeReclaimPolicy": "Retain",
+        "hostPath": {"path": DATA_IN_NODE},
+        "claimRef": {"name": NAME, "namespace": NAMESPACE},
+    }
+    claim = {
+        "accessModes": ["ReadOnlyMany"],
+        "storageClassName": "",
+        "volumeName": "shoppe-data",
+        "resources": {"requests": size},
+    }
+    deployment = {
+        "replicas": 1,
+        "strategy": {"type": "Recreate"},
+        "selector": {"matchLabels": labels},
+        "template": {"metadata": {"labels": labels}, "spec": pod},
+    }
+    service = {"selector": labels, "ports": [{"name": "root", "port": PORT}]}
+    meta = {"name": NAME, **where}
+    return [
+        {"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta, "data": {"origin.cfg": CONFIG}},
+        {
+            "apiVersion": "v1",
+            "kind": "PersistentVolume",
+            "metadata": {"name": "shoppe-data", "labels": labels},
+            "spec": volume,
+        },
+        {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": meta, "spec": claim},
+        {"apiVersion": "v1", "kind": "Service", "metadata": meta, "spec": service},
+        {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": meta, "spec": deployment},
+    ]
+
+
+def install(cluster: Cluster) -> None:
+    """Run the origin and wait until it answers."""
+    with step("starting the origin that serves the input"):
+        ensure_namespace(cluster, NAMESPACE)
+        cluster.apply(*manifests(images.reference("xcache")))
+        scale(cluster, 1)
+
+
+def scale(cluster: Cluster, replicas: int) -> None:
+    """Start the origin (1) or take it away (0), and wait until that is so."""
+    cluster.kubectl("-n", NAMESPACE, "scale", f"--replicas={replicas}", f"deployment/{NAME}")
+
+    def settled() -> bool:
+        pods = cluster.get("pods", "-n", NAMESPACE)["items"]
+        ready = [
+            pod
+            for pod in pods
+            if all(status["ready"] for status in pod["status"].get("containerStatuses", [{"ready": 0}]))
+        ]
+        return len(pods) == len(ready) == replicas
+
+    eventually(settled, f"the origin has {replicas} pods", timeout=120, every=1)
+
+
+def publish(cluster: Cluster, source: Path) -> str:
+    """Copy a file to the origin, below a digest of its content, and return its URL there.
+
+    A cache knows a file by its path: one path never has two contents.
+    """
+    if not source.is_file():
+        raise ShoppeError(f"{source}: no such file", "--data takes NanoAOD files or root:// URLs")
+    digest = hashlib.sha256()
+    with source.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    relative = f"{digest.hexdigest()[:12]}/{source.name}"
+    target = cluster.data / relative
+    if not target.exists():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        partial = target.with_suffix(".partial")
+        shutil.copyfile(source, partial)
+        partial.chmod(0o644)
+        partial.rename(target)
+    for folder in (cluster.data, target.parent):
+        folder.chmod(0o755)
+    return f"{ADDRESS}//{relative}"

@@ -1,0 +1,153 @@
+"""Run the analysis over files: in this process or on a Dask cluster."""
+
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import uproot
+from coffea import processor
+from coffea.nanoevents import NanoAODSchema
+
+from agc.histograms import Histograms
+from agc.processor import TtbarProcessor
+from agc.samples import File, InputError, event_weight
+from agc.selection import BRANCHES
+
+# Real files refer to collections that the analysis does not read.
+NanoAODSchema.warn_missing_crossrefs = False
+
+CHUNK_SIZE = 200_000
+TREE = "Events"
+OPEN_TIMEOUT_S = 60
+WEIGHTS = ("xsec", "unit")
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a run did."""
+
+    histograms: Histograms
+    events: dict[str, int]
+    """Events processed, by sample."""
+    seconds: float
+    """Wall time of the processing, without looking into the files beforehand."""
+    workers: int = 1
+    files: list[str] = field(default_factory=list)
+
+    @property
+    def rate(self) -> float:
+        """Return the events processed in a second of wall time."""
+        return sum(self.events.values()) / self.seconds if self.seconds else 0.0
+
+
+def check_file(path: str) -> int:
+    """Return the number of events in a NanoAOD file.
+
+    Raises `InputError` that names the file and what is wrong: it cannot be opened,
+    is not ROOT, has no tree `Events`, or lacks branches.
+    """
+    try:
+        file = uproot.open(path, timeout=OPEN_TIMEOUT_S)
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: no such file") from error
+    except ValueError as error:
+        raise InputError(f"{path}: not a ROOT file") from error
+    except Exception as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
+        raise InputError(f"{path}: cannot be opened ({reason}); is its origin up?") from error
+    with file:
+        if TREE not in file:
+            found = ", ".join(file.keys(cycle=False)[:5]) or "nothing"
+            raise InputError(f"{path}: has no tree {TREE!r} (it holds: {found}); is it NanoAOD?")
+        tree = file[TREE]
+        have = set(tree.keys())
+        missing = [branch for branch in BRANCHES if branch not in have]
+        if missing:
+            raise InputError(f"{path}: lacks the branches {', '.join(missing)}; is it NanoAOD?")
+        return int(tree.num_entries)
+
+
+def _check_all(paths: Sequence[str], client: Any) -> list[int]:
+    """Look into all files, on the workers where there are some.
+
+    Raises one `InputError` that names every file that cannot be used.
+    """
+
+    def look(path: str) -> tuple[int, str]:
+        try:
+            return check_file(path), ""
+        except InputError as error:
+            return 0, str(error)
+
+    if client is None:
+        looked = [look(path) for path in paths]
+    else:
+        looked = client.gather(client.map(look, paths, pure=False))
+    problems = [problem for _, problem in looked if problem]
+    if problems:
+        raise InputError("\n".join(problems))
+    return [count for count, _ in looked]
+
+
+def fileset(files: Iterable[File], *, weights: str = "xsec", client: Any = None) -> dict[str, Any]:
+    """Return files as coffea's fileset, every file looked into first.
+
+    With `weights="xsec"` each event counts σ·L/N, N being the events that the list
+    of files tells or else those in the files; with `"unit"` it counts one.  Raises
+    `InputError` where files cannot be used or there are none.
+    """
+    files = list(files)
+    if not files:
+        raise InputError("no input files were given")
+    if weights not in WEIGHTS:
+        raise InputError(f"weights are {' or '.join(WEIGHTS)}, not {weights!r}")
+    entries = _check_all([file.path for file in files], client)
+    found: dict[str, Any] = {}
+    totals: dict[str, int] = {}
+    for file, counted in zip(files, entries, strict=True):
+        one = file.sample
+        metadata = {"process": one.process, "variation": one.variation}
+        entry = found.setdefault(one.name, {"files": {}, "metadata": metadata})
+        entry["files"][file.path] = TREE
+        totals[one.name] = totals.get(one.name, 0) + (file.events or counted)
+    for file in files:
+        total = totals[file.sample.name]
+        weight = event_weight(file.sample, total) if weights == "xsec" else 1.0
+        found[file.sample.name]["metadata"]["weight"] = weight
+    return found
+
+
+def run(
+    files: Iterable[File],
+    *,
+    weights: str = "xsec",
+    client: Any = None,
+    chunk_size: int = CHUNK_SIZE,
+    progress: bool = True,
+) -> Report:
+    """Run the analysis and return its histograms.
+
+    With a Dask `client` the workers read and select; without one, this process
+    does.  `chunk_size` is in events; results do not depend on it.  Raises
+    `InputError` before anything is processed where a file cannot be used.
+    """
+    chosen = fileset(files, weights=weights, client=client)
+    workers = 1
+    if client is None:
+        executor: Any = processor.IterativeExecutor(status=progress)
+    else:
+        workers = len(client.scheduler_info()["workers"])
+        executor = processor.DaskExecutor(client=client, status=progress, retries=3)
+    runner = processor.Runner(
+        executor=executor,
+        schema=NanoAODSchema,
+        chunksize=chunk_size,
+        xrootdtimeout=OPEN_TIMEOUT_S,
+        savemetrics=False,
+    )
+    start = time.perf_counter()
+    result = runner(chosen, processor_instance=TtbarProcessor(), treename=TREE)
+    seconds = time.perf_counter() - start
+    paths = [path for entry in chosen.values() for path in entry["files"]]
+    return Report(result["histograms"], result["events"], seconds, workers, paths)
