@@ -11,7 +11,7 @@ import nbformat
 from shoppe_ci import facility, origin, shell
 from shoppe_ci.cluster import Cluster
 from shoppe_ci.errors import ShoppeError
-from shoppe_ci.facility import NotebookFailed, User
+from shoppe_ci.facility import NotebookError, User
 from shoppe_ci.paths import ROOT, cache
 from shoppe_ci.progress import step
 from shoppe_ci.release import NAMESPACE, RELEASE
@@ -19,8 +19,8 @@ from shoppe_ci.wait import eventually
 
 NOTEBOOK = ROOT / "images" / "analysis" / "agc-ttbar.ipynb"
 FOLDER = "agc-ttbar"
-SYNTH_EVENTS = 20_000
-METRICS_SETTLE_S = 30
+SYNTH_EVENTS = 60_000
+METRICS_SETTLE_S = 60
 
 
 @dataclass(frozen=True)
@@ -69,8 +69,10 @@ def settled_cache_use(cluster: Cluster, before: CacheUse) -> CacheUse:
         same = len(seen) > 3 and len(set(seen[-4:])) == 1
         return seen[-1] if same and seen[-1].files > before.files else None
 
-    what = "the cache reports what it served"
-    return eventually(settled, what, timeout=METRICS_SETTLE_S + 30, every=2).since(before)
+    found = eventually(
+        settled, "the cache reports what it served", timeout=METRICS_SETTLE_S, every=2
+    )
+    return (found or before).since(before)
 
 
 def synthetic(events: int = SYNTH_EVENTS) -> list[tuple[Path, str, str, int]]:
@@ -186,7 +188,7 @@ def run_notebook(user: User, source: Path, target: Path, *, folder: str) -> None
     with step(f"running {source.name} in {user.name}'s pod") as note:
         try:
             user.run_notebook(notebook, folder=folder, note=note)
-        except NotebookFailed as failed:
+        except NotebookError as failed:
             save_notebook(failed.notebook, target)
             raise ShoppeError(failed.problem, f"the executed copy tells more: {target}") from failed
     save_notebook(notebook, target)

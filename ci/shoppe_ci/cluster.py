@@ -166,7 +166,10 @@ def ensure(engine: Engine, name: str, source: str) -> Cluster:
     """Return the running cluster of that name, created if it is not there."""
     existing = load(engine, name)
     if existing:
-        if engine.run("container", "inspect", "-f", "{{.State.Running}}", existing.node_id).strip() != "true":
+        if (
+            engine.run("container", "inspect", "-f", "{{.State.Running}}", existing.node_id).strip()
+            != "true"
+        ):
             with step(f"starting the stopped cluster {name}"):
                 engine.run("start", existing.node_id)
         return existing
@@ -175,17 +178,15 @@ def ensure(engine: Engine, name: str, source: str) -> Cluster:
     (folder / "data").mkdir(parents=True, exist_ok=True)
     port = _free_port()
     config = folder / "kind.yaml"
-    config.write_text(
-        yaml.safe_dump(configuration(source=source, port=port, data=folder / "data"))
-    )
+    config.write_text(yaml.safe_dump(configuration(source=source, port=port, data=folder / "data")))
     kubeconfig = folder / "kubeconfig"
     kubeconfig.unlink(missing_ok=True)
     # Without a node's id this marks a cluster whose creation may be cut short.
     _save(Cluster(name, "", port, source))
     with step(f"creating the kind cluster {name}") as note:
-        create = [toolchain.program("kind"), "create", "cluster", "--name", name]
+        create = [str(toolchain.program("kind")), "create", "cluster", "--name", name]
         shell.run(
-            [*create, "--image", image, "--config", config, "--kubeconfig", kubeconfig]
+            [*create, "--image", image, "--config", str(config), "--kubeconfig", str(kubeconfig)]
             + ["--wait", "180s"],
             env=engine.environment(),
             note=note,
@@ -209,13 +210,18 @@ def delete(engine: Engine, name: str) -> bool:
 def ensure_registry(engine: Engine) -> int:
     """Run the registry that all our clusters share and return its port on this machine."""
     if engine.succeeds("container", "inspect", REGISTRY):
-        labels = engine.run("container", "inspect", "-f", "{{index .Config.Labels `coffea-shoppe`}}", REGISTRY)
+        labels = engine.run(
+            "container", "inspect", "-f", "{{index .Config.Labels `coffea-shoppe`}}", REGISTRY
+        )
         if labels.strip() != "registry":
             raise ShoppeError(
                 f"a container {REGISTRY!r} exists that this command did not make",
                 f"remove or rename it: {engine.name} rename {REGISTRY} other",
             )
-        if engine.run("container", "inspect", "-f", "{{.State.Running}}", REGISTRY).strip() != "true":
+        if (
+            engine.run("container", "inspect", "-f", "{{.State.Running}}", REGISTRY).strip()
+            != "true"
+        ):
             engine.run("start", REGISTRY)
     else:
         image = images.registry_image(engine)
@@ -236,7 +242,9 @@ def ensure_registry(engine: Engine) -> int:
 
 def connect_registry(engine: Engine, cluster: Cluster) -> None:
     """Let the node pull our images from the registry beside it."""
-    networks = engine.run("container", "inspect", "-f", "{{json .NetworkSettings.Networks}}", REGISTRY)
+    networks = engine.run(
+        "container", "inspect", "-f", "{{json .NetworkSettings.Networks}}", REGISTRY
+    )
     if "kind" not in json.loads(networks):
         engine.run("network", "connect", "kind", REGISTRY)
     host = images.registry_name().split("/")[0]

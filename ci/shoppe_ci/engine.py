@@ -45,7 +45,7 @@ class Engine:
     def environment(self) -> dict[str, str]:
         """Return the environment in which kind finds the same engine."""
         folder = cache("bin", self.name)
-        if not folder.is_symlink() or os.readlink(folder) != self.program:
+        if not folder.is_symlink() or str(folder.readlink()) != self.program:
             folder.unlink(missing_ok=True)
             folder.symlink_to(self.program)
         path = f"{folder.parent}{os.pathsep}{os.environ.get('PATH', '')}"
@@ -143,7 +143,9 @@ def _start_dockerd() -> None:
     """Start a Docker daemon of our own, detached from this process."""
     command = ["dockerd", "--host", "unix:///var/run/docker.sock"]
     if machine.lacks_capability(machine.CAP_SYS_RESOURCE):
-        say("  the machine lacks CAP_SYS_RESOURCE: containers run through ci/toolchain/runc-bounded")
+        say(
+            "  the machine lacks CAP_SYS_RESOURCE: containers run through ci/toolchain/runc-bounded"
+        )
         command += ["--add-runtime", f"bounded={TOOLCHAIN / 'runc-bounded'}"]
         command += ["--default-runtime", "bounded"]
     log = cache("logs", "dockerd.log")

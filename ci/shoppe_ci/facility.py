@@ -53,8 +53,10 @@ class User:
 
     def _xsrf(self, path: str) -> str:
         """Return the token against forged requests that belongs to a path."""
-        values = [c.value for c in self.session.cookies if c.name == "_xsrf" and c.path == path]
-        return values[0] if values else ""
+        for cookie in self.session.cookies:
+            if cookie.name == "_xsrf" and cookie.path == path:
+                return cookie.value or ""
+        return ""
 
     def hub(self, method: str, path: str, **options: Any) -> requests.Response:
         """Send a request to the hub's API."""
@@ -143,7 +145,7 @@ class User:
         """Run a notebook's cells in a kernel of the user's server, as JupyterLab does.
 
         Returns the notebook with its outputs.  A cell that raises ends the run;
-        the notebook so far is the `notebook` of the `NotebookFailed` raised.
+        the notebook so far is the `notebook` of the `NotebookError` raised.
         """
         session = {
             "path": f"{folder}/run-{uuid.uuid4().hex[:8]}.ipynb".lstrip("/"),
@@ -163,7 +165,7 @@ class User:
                     _run_cell(channel, cell, count, timeout, note)
                     error = next((out for out in cell.outputs if out.output_type == "error"), None)
                     if error:
-                        raise NotebookFailed(notebook, count, error)
+                        raise NotebookError(notebook, count, error)
             finally:
                 channel.close()
         finally:
@@ -186,7 +188,7 @@ class User:
         )
 
 
-class NotebookFailed(ShoppeError):
+class NotebookError(ShoppeError):
     """A cell raised; `notebook` holds all outputs up to it."""
 
     def __init__(self, notebook: Any, cell: int, error: Any) -> None:

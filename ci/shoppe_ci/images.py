@@ -202,9 +202,9 @@ def _traefik(engine: Engine, source: str) -> str:
 
 def registry_image(engine: Engine) -> str:
     """Return the name of the local registry's image, built from our base."""
-    base = next(
-        (full for full in (reference("base"),) if engine.has_image(full)), None
-    ) or build(engine, "base", machine.choose_source("auto"))
+    base = next((full for full in (reference("base"),) if engine.has_image(full)), None) or build(
+        engine, "base", machine.choose_source("auto")
+    )
     name = f"{nodeimage.LOCAL}/registry:{tag('base')}"
     if not engine.has_image(name):
         with step("building the registry's image"):

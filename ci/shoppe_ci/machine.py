@@ -69,9 +69,7 @@ def lacks_capability(bit: int) -> bool:
 
 def cgroup_v1() -> bool:
     """Return whether the host still runs the first version of control groups."""
-    return (
-        platform.system() == "Linux" and not Path("/sys/fs/cgroup/cgroup.controllers").exists()
-    )
+    return platform.system() == "Linux" and not Path("/sys/fs/cgroup/cgroup.controllers").exists()
 
 
 def ca_bundle() -> Path | None:

@@ -31,7 +31,14 @@ def root_file_system(engine: Engine) -> str:
     with step(f"making a Debian {suite} root file system") as note:
         archive = cache("build", "debian.tar")
         shell.run(
-            ["mmdebstrap", "--variant=minbase", "--include=ca-certificates", suite, archive, sources],
+            [
+                "mmdebstrap",
+                "--variant=minbase",
+                "--include=ca-certificates",
+                suite,
+                archive,
+                sources,
+            ],
             note=note,
         )
         engine.run("import", str(archive), name)
@@ -63,7 +70,9 @@ def static_image(engine: Engine, name: str, program: Path, *changes: str) -> str
         tmp = tarfile.TarInfo("tmp")
         tmp.type, tmp.mode = tarfile.DIRTYPE, 0o1777
         archive.addfile(tmp)
-    arguments = [word for change in ("ENV PATH=/usr/local/bin", *changes) for word in ("-c", change)]
+    arguments = [
+        word for change in ("ENV PATH=/usr/local/bin", *changes) for word in ("-c", change)
+    ]
     engine.run("import", *arguments, "-", name, stdin=buffer.getvalue())
     return name
 
@@ -175,11 +184,20 @@ def _preload(engine: Engine, bare: str, images: list[str], name: str) -> None:
     try:
         engine.run("exec", "-d", container, "containerd")
         engine.run("save", "-o", str(archive), *images)
-        wait = "for i in $(seq 100); do ctr version >/dev/null 2>&1 && exit 0; sleep 0.3; done; exit 1"
+        wait = (
+            "for i in $(seq 100); do ctr version >/dev/null 2>&1 && exit 0; sleep 0.3; done; exit 1"
+        )
         engine.run("exec", container, "sh", "-c", wait, what="waiting 30 s for containerd")
         importing = "ctr -n k8s.io images import --no-unpack --digests -"
         shell.run(
-            ["sh", "-c", f'"$0" exec -i "$1" {importing} < "$2"', engine.program, container, archive]
+            [
+                "sh",
+                "-c",
+                f'"$0" exec -i "$1" {importing} < "$2"',
+                engine.program,
+                container,
+                archive,
+            ]
         )
         engine.run("exec", container, "sh", "-c", "pkill containerd; sleep 1")
         entry = 'ENTRYPOINT ["/usr/local/bin/entrypoint", "/sbin/init"]'

@@ -124,7 +124,9 @@ def scale(cluster: Cluster, replicas: int) -> None:
         ready = [
             pod
             for pod in pods
-            if all(status["ready"] for status in pod["status"].get("containerStatuses", [{"ready": 0}]))
+            if all(
+                status["ready"] for status in pod["status"].get("containerStatuses", [{"ready": 0}])
+            )
         ]
         return len(pods) == len(ready) == replicas
 

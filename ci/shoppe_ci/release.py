@@ -1,10 +1,12 @@
 """The Helm release: installed and upgraded by the same code that the tests use."""
 
 import asyncio
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import pyhelm3
+import yaml
 
 from shoppe_ci import images, toolchain
 from shoppe_ci.cluster import HTTP_NODE_PORT, Cluster
@@ -13,6 +15,7 @@ from shoppe_ci.paths import CHARTS
 from shoppe_ci.progress import step
 from shoppe_ci.wait import eventually
 
+UMBRELLA = CHARTS / "coffea-shoppe"
 RELEASE = "shoppe"
 NAMESPACE = "shoppe"
 READY_TIMEOUT_S = 300
@@ -22,15 +25,27 @@ Values = dict[str, Any]
 
 def client(cluster: Cluster) -> pyhelm3.Client:
     """Return a Helm client for one cluster."""
-    return pyhelm3.Client(
-        kubeconfig=cluster.kubeconfig, executable=str(toolchain.program("helm"))
-    )
+    return pyhelm3.Client(kubeconfig=cluster.kubeconfig, executable=str(toolchain.program("helm")))
 
 
 def demo_values() -> Values:
     """Return what a kind cluster on one machine needs beyond the defaults."""
     service = {"type": "NodePort", "nodePorts": {"http": HTTP_NODE_PORT}}
     return {"jupyterhub": {"proxy": {"service": service}}}
+
+
+def read_values(files: Iterable[Path]) -> list[Values]:
+    """Return the content of values files; raises `ShoppeError` for one that is no mapping."""
+    found = []
+    for path in files:
+        try:
+            content = yaml.safe_load(path.read_text()) or {}
+        except yaml.YAMLError as error:
+            raise ShoppeError(f"{path} is not YAML: {error}") from error
+        if not isinstance(content, dict):
+            raise ShoppeError(f"{path} holds no values", "write KEY: VALUE lines")
+        found.append(content)
+    return found
 
 
 def ensure_namespace(cluster: Cluster, name: str) -> None:
@@ -48,7 +63,7 @@ def ensure_namespace(cluster: Cluster, name: str) -> None:
 
 def install(
     cluster: Cluster,
-    chart: Path = CHARTS / "coffea-shoppe",
+    chart: Path = UMBRELLA,
     *values: Values,
     name: str = RELEASE,
     namespace: str = NAMESPACE,
@@ -65,7 +80,7 @@ def install(
     pins: Values = {}
     if pin_images:
         every = images.values()
-        pins = every if chart.name == "coffea-shoppe" else every.get(chart.name, {})
+        pins = every if chart == UMBRELLA else every.get(chart.name, {})
 
     async def helm() -> None:
         helm_client = client(cluster)

@@ -38,7 +38,15 @@ def folder(tool: str) -> Path:
     flags = " ".join(["-s", "-w", *pin.get("ldflags", [])])
     with step(f"building {tool} {pin['version']} from source") as note:
         shell.run(
-            ["go", "build", "-trimpath", f"-ldflags={flags}", "-o", f"{partial}/", *pin["packages"]],
+            [
+                "go",
+                "build",
+                "-trimpath",
+                f"-ldflags={flags}",
+                "-o",
+                f"{partial}/",
+                *pin["packages"],
+            ],
             cwd=TOOLCHAIN / "go" / tool,
             env={"CGO_ENABLED": "0", "GOFLAGS": "-mod=readonly -buildvcs=false"},
             note=note,

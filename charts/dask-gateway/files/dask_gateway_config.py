@@ -10,7 +10,7 @@ from dask_gateway_server.options import Float, Options, String
 HERE = Path(__file__).parent if "__file__" in globals() else Path("/etc/dask-gateway")
 SECRETS = Path("/run/secrets/dask-gateway")
 sys.path.insert(0, str(HERE))
-from limits import GIB, Limits
+from limits import GIB, Limits  # noqa: E402  (a neighbour of this file)
 
 c = get_config()  # noqa: F821  (given by traitlets)
 settings = yaml.safe_load((HERE / "settings.yaml").read_text())
@@ -39,9 +39,7 @@ else:
         c.JupyterHubAuthenticator.jupyterhub_api_token = token.read_text().strip()
 c.Authenticator.cache_max_age = gateway["auth"]["cacheMaxAge"]
 limits = gateway["limits"]
-c.LimitedKubeBackend.limits = Limits(
-    limits["clusters"], limits["cores"], limits["memoryGiB"] * GIB
-)
+c.LimitedKubeBackend.limits = Limits(limits["clusters"], limits["cores"], limits["memoryGiB"] * GIB)
 
 # --- both
 for part in (c.KubeBackend, c.KubeController):

@@ -34,7 +34,9 @@ def refusal(limits: Limits, clusters: int, wanted: Use) -> str:
             "shut one down first (Gateway().list_clusters(), then .stop_cluster(name))"
         )
     if limits.cores and wanted.worker_cores > limits.cores:
-        return f"one worker of {wanted.worker_cores:g} cores is above your limit of {limits.cores:g}"
+        return (
+            f"one worker of {wanted.worker_cores:g} cores is above your limit of {limits.cores:g}"
+        )
     if limits.memory and wanted.worker_memory > limits.memory:
         size, most = wanted.worker_memory / GIB, limits.memory / GIB
         return f"one worker of {size:.1f} GiB is above your limit of {most:.1f} GiB"

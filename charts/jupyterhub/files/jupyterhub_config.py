@@ -45,7 +45,9 @@ c.JupyterHub.allow_named_servers = hub["allowNamedServers"]
 c.JupyterHub.tornado_settings = {"slow_spawn_timeout": 0}
 database = hub["db"]
 c.JupyterHub.db_url = (
-    database["url"] if database["type"] == "other" else "sqlite:////srv/jupyterhub/jupyterhub.sqlite"
+    database["url"]
+    if database["type"] == "other"
+    else "sqlite:////srv/jupyterhub/jupyterhub.sqlite"
 )
 
 # --- users' servers

@@ -29,20 +29,37 @@ def main() -> None:
 
 
 @main.command()
-@click.option("--input", "inputs", multiple=True, metavar="FILE[=PROCESS[:VARIATION]]",
-              help="A NanoAOD file or root:// URL; of nominal ttbar unless told.  Repeatable.")  # fmt: skip
+@click.option(
+    "--input",
+    "inputs",
+    multiple=True,
+    metavar="FILE[=PROCESS[:VARIATION]]",
+    help="A NanoAOD file or root:// URL; of nominal ttbar unless told.  Repeatable.",
+)
 @click.option("--fileset", type=INPUT, help="JSON of PROCESS → VARIATION → files.")
 @click.option("--max-files", type=click.IntRange(1), help="At most so many files of each sample.")
 @click.option("--output", type=OUTPUT, default=Path("histograms.root"), show_default=True)
 @click.option("--report", type=OUTPUT, help="Also write events, rate and yields as JSON.")
-@click.option("--executor", type=click.Choice(["local", "dask"]), default="local", show_default=True)
-@click.option("--workers", type=click.IntRange(1), default=2, show_default=True,
-              help="Dask workers.")  # fmt: skip
+@click.option(
+    "--executor", type=click.Choice(["local", "dask"]), default="local", show_default=True
+)
+@click.option(
+    "--workers", type=click.IntRange(1), default=2, show_default=True, help="Dask workers."
+)
 @click.option("--weights", type=click.Choice(["xsec", "unit"]), default="xsec", show_default=True)
-@click.option("--chunk-size", type=click.IntRange(1), default=200_000, show_default=True,
-              help="Events read at once.")  # fmt: skip
-@click.option("--cache/--no-cache", default=True, show_default=True,
-              help="Read root:// URLs through the facility's cache, where there is one.")  # fmt: skip
+@click.option(
+    "--chunk-size",
+    type=click.IntRange(1),
+    default=200_000,
+    show_default=True,
+    help="Events read at once.",
+)
+@click.option(
+    "--cache/--no-cache",
+    default=True,
+    show_default=True,
+    help="Read root:// URLs through the facility's cache, where there is one.",
+)
 def run(
     inputs: tuple[str, ...],
     fileset: Path | None,
@@ -105,7 +122,9 @@ def _client(executor: str, workers: int) -> Iterator[Any]:
         from distributed import Client, LocalCluster
 
         with (
-            LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=None) as cluster,
+            LocalCluster(
+                n_workers=workers, threads_per_worker=1, dashboard_address=None
+            ) as cluster,
             Client(cluster) as client,
         ):
             yield client
@@ -113,8 +132,13 @@ def _client(executor: str, workers: int) -> Iterator[Any]:
 
 @main.command()
 @click.argument("histograms_file", metavar="HISTOGRAMS", type=INPUT)
-@click.option("--output", type=click.Path(file_okay=False, path_type=Path), default=Path("plots"),
-              show_default=True, help="Folder for the figures.")  # fmt: skip
+@click.option(
+    "--output",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("plots"),
+    show_default=True,
+    help="Folder for the figures.",
+)
 @click.option("--weights", type=click.Choice(["xsec", "unit"]), default="xsec", show_default=True)
 def plot(histograms_file: Path, output: Path, weights: str) -> None:
     """Draw both regions: stacked processes with the band of all variations."""
@@ -142,10 +166,20 @@ def validate(histograms_file: Path, reference: Path) -> None:
 
 
 @main.command()
-@click.option("--output", type=click.Path(file_okay=False, path_type=Path), default=Path("synth"),
-              show_default=True, help="Folder for the files and their fileset.json.")  # fmt: skip
-@click.option("--events", type=click.IntRange(100), default=20_000, show_default=True,
-              help="Events of nominal ttbar; other samples are in proportion.")  # fmt: skip
+@click.option(
+    "--output",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("synth"),
+    show_default=True,
+    help="Folder for the files and their fileset.json.",
+)
+@click.option(
+    "--events",
+    type=click.IntRange(100),
+    default=20_000,
+    show_default=True,
+    help="Events of nominal ttbar; other samples are in proportion.",
+)
 @click.option("--seed", type=int, default=1, show_default=True)
 def synth(output: Path, events: int, seed: int) -> None:
     """Make synthetic NanoAOD of all nine samples."""

@@ -7,7 +7,7 @@ import hist
 import numpy as np
 import uproot
 
-from agc.samples import InputError
+from agc.samples import CROSS_SECTIONS, InputError
 from agc.selection import REGIONS
 
 BINS, LOW, HIGH = 25, 50.0, 550.0
@@ -42,10 +42,10 @@ def with_pseudodata(histograms: Histograms) -> Histograms:
     """
     found = dict(histograms)
     for region in REGIONS:
-        pair = [histograms.get(name(region, "ttbar", kind)) for kind in ("ME_var", "PS_var")]
-        if any(histogram is None for histogram in pair):
+        alternatives = [name(region, "ttbar", kind) for kind in ("ME_var", "PS_var")]
+        if any(key not in histograms for key in alternatives):
             continue
-        total = (pair[0] + pair[1]) * 0.5
+        total = (histograms[alternatives[0]] + histograms[alternatives[1]]) * 0.5
         if (background := histograms.get(name(region, "wjets", "nominal"))) is not None:
             total = total + background
         found[f"{region}_pseudodata"] = total
@@ -81,14 +81,8 @@ def counts(histograms: Histograms) -> dict[str, float]:
     return {
         key: float(histogram.sum(flow=True).value)
         for key, histogram in sorted(histograms.items())
-        if key.count("_") and _is_nominal(key)
+        if key.partition("_")[2] in CROSS_SECTIONS
     }
-
-
-def _is_nominal(key: str) -> bool:
-    from agc.samples import CROSS_SECTIONS
-
-    return key.partition("_")[2] in CROSS_SECTIONS
 
 
 def as_json(histograms: Histograms) -> dict[str, dict[str, Any]]:

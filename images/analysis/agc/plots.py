@@ -109,10 +109,14 @@ def region_figure(histograms: Histograms, region: str, *, weights: str = "xsec")
     )
     total, error = band(histograms, region)
     hatch = {"hatch": "////", "facecolor": "none", "edgecolor": "black", "linewidth": 0}
-    upper.stairs(total + error, edges, baseline=total - error, fill=True, label="uncertainty", **hatch)
+    upper.stairs(
+        total + error, edges, baseline=total - error, fill=True, label="uncertainty", **hatch
+    )
     if data is not None:
         centres = (edges[:-1] + edges[1:]) / 2
-        spread = np.sqrt(np.maximum(data.values(), 0)) if weights == "xsec" else data.variances() ** 0.5
+        spread = (
+            np.sqrt(np.maximum(data.values(), 0)) if weights == "xsec" else data.variances() ** 0.5
+        )
         style = {"fmt": "o", "color": "black", "markersize": 4}
         upper.errorbar(centres, data.values(), spread, label="pseudodata", **style)
         with np.errstate(divide="ignore", invalid="ignore"):

@@ -145,6 +145,8 @@ def run(
         chunksize=chunk_size,
         xrootdtimeout=OPEN_TIMEOUT_S,
         savemetrics=False,
+        # The shared cache would also keep the weights of an earlier run.
+        metadata_cache={},
     )
     start = time.perf_counter()
     result = runner(chosen, processor_instance=TtbarProcessor(), treename=TREE)

@@ -112,4 +112,5 @@ def trijet_mass(jets: ak.Array) -> NDArray[np.float64]:
     transverse = ak.where(tagged, x**2 + y**2, -1.0)
     best = ak.argmax(transverse, axis=1, keepdims=True)
     squared = (e**2 - x**2 - y**2 - z**2)[best]
-    return np.sqrt(np.maximum(np.asarray(ak.flatten(squared)), 0.0))
+    found: NDArray[np.float64] = np.sqrt(np.maximum(np.asarray(ak.flatten(squared)), 0.0))
+    return found

@@ -9,9 +9,10 @@ is near that of CMS' simulation; `tests/test_synth.py` holds them to it.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import awkward as ak
 import numpy as np
@@ -62,7 +63,9 @@ TUNES = {
     "ttbar__scaleup": replace(NOMINAL, share=0.5, radiation=2.0),
     "ttbar__ME_var": replace(NOMINAL, share=0.5, radiation=2.6, hardness=1.1),
     "ttbar__PS_var": replace(NOMINAL, share=0.5, radiation=2.1, slope=28.0),
-    "single_top_s_chan__nominal": Tune("s", 0.5, 0.95, slope=26.0, b_efficiency=0.84, lepton_efficiency=0.22),
+    "single_top_s_chan__nominal": Tune(
+        "s", 0.5, 0.95, slope=26.0, b_efficiency=0.84, lepton_efficiency=0.22
+    ),
     "single_top_t_chan__nominal": Tune("t", 0.75, 1.0, slope=26.0, splitting=0.36),
     "single_top_tW__nominal": Tune("tW", 0.25, 1.7, splitting=0.36),
     "wjets__nominal": Tune("wjets", 10.0, 1.35, slope=26.0, splitting=0.045),
@@ -86,13 +89,15 @@ def boost(vectors: Array, frame: Array) -> Array:
     return np.column_stack([energy, vectors[:, 1:] + factor[:, None] * beta])
 
 
-def decay(rng: np.random.Generator, parent: Array, first: float, second: float) -> tuple[Array, Array]:
+def decay(
+    rng: np.random.Generator, parent: Array, first: float, second: float
+) -> tuple[Array, Array]:
     """Decay four-vectors isotropically into two bodies of given masses in GeV."""
     mass = np.sqrt(np.maximum(parent[:, 0] ** 2 - (parent[:, 1:] ** 2).sum(1), 0))
     mass = np.maximum(mass, first + second + 1e-3)
-    momentum = np.sqrt(
-        (mass**2 - (first + second) ** 2) * (mass**2 - (first - second) ** 2)
-    ) / (2 * mass)
+    momentum = np.sqrt((mass**2 - (first + second) ** 2) * (mass**2 - (first - second) ** 2)) / (
+        2 * mass
+    )
     cosine = rng.uniform(-1, 1, len(parent))
     phi = rng.uniform(-np.pi, np.pi, len(parent))
     sine = np.sqrt(1 - cosine**2)
@@ -165,7 +170,9 @@ def add_top(rng: np.random.Generator, record: Record, top: Array, charge: Ints) 
     add_w(rng, record, w, charge, column)
 
 
-def decay_masses(rng: np.random.Generator, top: Array, m_top: Array, m_w: Array) -> tuple[Array, Array]:
+def decay_masses(
+    rng: np.random.Generator, top: Array, m_top: Array, m_w: Array
+) -> tuple[Array, Array]:
     """Decay top quarks into a W boson of given masses and a b quark."""
     energy = (m_top**2 + m_w**2 - M_B**2) / (2 * m_top)
     momentum = np.sqrt(np.maximum(energy**2 - m_w**2, 0))
@@ -216,7 +223,9 @@ def hard_process(rng: np.random.Generator, tune: Tune, count: int) -> Record:
             b = four_vector(soft, rapidity(1.9), rng.uniform(-np.pi, np.pi, count), light + M_B)
             record.add(b, -5 * charge, -1, every)
         else:
-            record.add(four_vector(recoil, rapidity(1.2), away, light + M_B), -5 * charge, -1, every)
+            record.add(
+                four_vector(recoil, rapidity(1.2), away, light + M_B), -5 * charge, -1, every
+            )
     return record
 
 
@@ -226,7 +235,7 @@ def _kinematics(vector: Array) -> tuple[Array, Array, Array]:
     return pt, eta, np.arctan2(vector[..., 2], vector[..., 1])
 
 
-def _sorted(columns: dict[str, NDArray[np.generic]], keep: NDArray[np.bool_]) -> ak.Array:
+def _sorted(columns: Mapping[str, NDArray[Any]], keep: NDArray[np.bool_]) -> ak.Array:
     """Turn columns (event, particle) into jagged records, hardest first."""
     order = np.argsort(-np.where(keep, columns["pt"], -1), axis=1)
     counts = keep.sum(axis=1)
@@ -269,7 +278,9 @@ def jets(rng: np.random.Generator, tune: Tune, record: Record) -> ak.Array:
         tune.light_efficiency,
     )
     tagged = (rng.random(pt.shape) < efficiency) & (np.abs(eta) < 2.4)
-    discriminant = np.where(tagged, 1 - 0.5 * rng.beta(1, 3, pt.shape), 0.5 * rng.beta(1, 2, pt.shape))
+    discriminant = np.where(
+        tagged, 1 - 0.5 * rng.beta(1, 3, pt.shape), 0.5 * rng.beta(1, 2, pt.shape)
+    )
     discriminant = np.where(rng.random(pt.shape) < 0.01, -10, discriminant)
     gluon = np.where(flavour == 21, rng.beta(2, 3, pt.shape), rng.beta(3, 2, pt.shape))
     gluon = np.where(rng.random(pt.shape) < 0.02, -1, gluon)
@@ -290,7 +301,11 @@ def leptons(rng: np.random.Generator, tune: Tune, record: Record, pdg: int) -> a
     # A tau's lepton carries away a part of its momentum.
     from_tau = (np.abs(ids) == 15) & (rng.random(ids.shape) < 0.18)
     pt = np.where(np.abs(ids) == 15, pt * rng.beta(1.5, 2.5, pt.shape), pt)
-    keep = present & ((np.abs(ids) == pdg) | from_tau) & (rng.random(ids.shape) < tune.lepton_efficiency)
+    keep = (
+        present
+        & ((np.abs(ids) == pdg) | from_tau)
+        & (rng.random(ids.shape) < tune.lepton_efficiency)
+    )
     charge = -np.sign(ids)
     shape = (count, 1)
     soft = rng.random(shape) < 0.12

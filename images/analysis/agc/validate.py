@@ -66,7 +66,9 @@ def differences(histograms: Histograms, reference: dict[str, Any]) -> list[str]:
     ours = as_json(with_pseudodata(histograms))
     found = []
     for key in sorted(set(ours) | set(reference)):
-        if UNSTABLE in key or (key.endswith("pseudodata") and not {key} <= set(ours) & set(reference)):
+        if UNSTABLE in key or (
+            key.endswith("pseudodata") and not {key} <= set(ours) & set(reference)
+        ):
             continue
         if key not in reference:
             found.append(f"{key}: not in the reference")

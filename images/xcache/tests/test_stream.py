@@ -24,16 +24,14 @@ def line(**changes: object) -> str:
 
 def ledger(*lines: str) -> Ledger:
     found = Ledger()
-    for event in parse("\n".join([HEADER, *lines]).encode()):
+    for event in parse("\n".join([HEADER, *lines]).encode() + b"\0"):
         found.add(event)
     return found
 
 
 def test_a_packet_is_a_header_and_events() -> None:
     (event,) = parse(f"{HEADER}\n{line()}".encode())
-    assert event == Closed(
-        "/store/a.root", ("origin:1095",), 3_030_882, 262_144, 12, 3_030_882, 0
-    )
+    assert event == Closed("/store/a.root", ("origin:1095",), 3_030_882, 262_144, 12, 3_030_882, 0)
 
 
 def test_a_cut_packet_keeps_its_whole_lines() -> None:

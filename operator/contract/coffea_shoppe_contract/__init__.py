@@ -63,7 +63,9 @@ def parse_caches(text: str) -> list[Cache]:
         name, _, url = entry.partition("=")
         parts = urlsplit(url)
         if not name or parts.scheme != "root" or not parts.netloc:
-            raise ValueError(f"{ENV_XCACHE}: {entry!r} is not NAME=root://HOST:PORT[?origin=HOST:PORT]")
+            raise ValueError(
+                f"{ENV_XCACHE}: {entry!r} is not NAME=root://HOST:PORT[?origin=HOST:PORT]"
+            )
         origin = parts.query.removeprefix("origin=")
         caches.append(Cache(name=name, address=f"root://{parts.netloc}", origin=origin))
     return caches

@@ -1,0 +1,57 @@
+"""What an operator gets wrong is named, with the remedy, before any object exists."""
+
+from typing import Any
+
+import pytest
+from rendering import HelmError
+
+
+@pytest.mark.parametrize(
+    ("values", "named"),
+    [
+        ({"jupyterhubb": {}}, "jupyterhubb"),
+        ({"jupyterhub": {"hub": {"imagee": {}}}}, "imagee"),
+        ({"jupyterhub": {"cull": {"timeout": "soon"}}}, "/cull/timeout"),
+        ({"xcache": {"instances": [{"name": "a", "preset": "belle"}]}}, "'atlas', 'cms'"),
+        (
+            {"xcache": {"instances": [{"name": "a", "preset": "generic"}]}},
+            "set origin to HOST:PORT",
+        ),
+        ({"xcache": {"XCacheConfig": {"RamSize": "lots"}}}, "/XCacheConfig/RamSize"),
+        ({"dask-gateway": {"gateway": {"auth": {"type": "kerberos"}}}}, "/gateway/auth/type"),
+        ({"dask-gateway": {"gateway": {"replicas": 2}}}, "gateway.replicas is 2"),
+        (
+            {"dask-gateway": {"gateway": {"backend": {"namespace": "{{ .Release.Namespace }}"}}}},
+            "Traefik could read every Secret",
+        ),
+        ({"jupyterhub": {"hub": {"db": {"type": "other"}}}}, "set hub.db.url"),
+        ({"jupyterhub": {"singleuser": {"image": {"tag": ""}}}}, "singleuser.image.tag is missing"),
+    ],
+)
+def test_bad_values_are_refused_by_name(render: Any, values: Any, named: str) -> None:
+    with pytest.raises(HelmError) as refused:
+        render("coffea-shoppe", values)
+    assert named in str(refused.value)
+
+
+def test_all_misuse_of_a_component_is_reported_at_once(render: Any) -> None:
+    instances = [{"name": "a", "preset": "generic"}, {"name": "a", "preset": "atlas"}]
+    with pytest.raises(HelmError) as refused:
+        render("xcache", {"instances": instances})
+    assert "needs an origin" in str(refused.value)
+    assert "the name is taken" in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"jupyterhub": {"hub": {"config": {"GenericOAuthenticator": {"client_id": "x"}}}}},
+        {"jupyterhub": {"hub": {"db": {"type": "other", "url": "postgresql://db/hub"}}}},
+        {"xcache": {"instances": [{"name": "a", "preset": "generic", "origin": "h:1094"}]}},
+        {"dask-gateway": {"gateway": {"limits": {"cores": 0.5}}}},
+        {"dask-gateway": {"enabled": False}, "jupyterhub": {"hub": {"services": None}}},
+        {"jupyterhub": {"singleuser": {"profileList": [{"display_name": "big"}]}}},
+    ],
+)
+def test_good_values_render(render: Any, values: Any) -> None:
+    assert render("coffea-shoppe", values)

@@ -1,0 +1,64 @@
+"""The arithmetic of limits per user, which the gateway mounts as a file."""
+
+import importlib.util
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rendering import CHARTS
+
+
+def load() -> Any:
+    path = Path(CHARTS / "dask-gateway" / "files" / "limits.py")
+    spec = importlib.util.spec_from_file_location("limits", path)
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["limits"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+limits = load()
+GIB = limits.GIB
+SMALL = limits.Limits(clusters=2, cores=4, memory=8 * GIB)
+
+
+def use(workers: int, cores: float = 1, memory: float = 1 * GIB) -> Any:
+    return limits.Use(workers, cores, memory)
+
+
+def test_the_first_clusters_start() -> None:
+    assert limits.refusal(SMALL, 0, use(1)) == ""
+    assert limits.refusal(SMALL, 1, use(1)) == ""
+
+
+def test_one_cluster_too_many_is_refused_with_the_remedy() -> None:
+    assert "2 of at most 2" in limits.refusal(SMALL, 2, use(1))
+    assert "stop_cluster" in limits.refusal(SMALL, 2, use(1))
+
+
+def test_a_worker_above_the_limit_is_refused() -> None:
+    assert "8 cores is above your limit of 4" in limits.refusal(SMALL, 0, use(1, cores=8))
+    assert "16.0 GiB is above" in limits.refusal(SMALL, 0, use(1, memory=16 * GIB))
+
+
+@pytest.mark.parametrize(
+    ("others", "wanted", "granted"),
+    [
+        ([], use(3), 3),
+        ([], use(9), 4),
+        ([use(3)], use(3), 1),
+        ([use(4)], use(2), 0),
+        ([], use(9, cores=0.5, memory=4 * GIB), 2),
+        ([use(2, cores=0.5)], use(9, cores=1.5), 2),
+    ],
+)
+def test_workers_are_granted_as_far_as_the_sum_goes(others: Any, wanted: Any, granted: int) -> None:
+    assert limits.granted(SMALL, others, wanted) == granted
+
+
+def test_zero_means_no_limit() -> None:
+    none = limits.Limits(0, 0, 0)
+    assert limits.refusal(none, 99, use(1, cores=99)) == ""
+    assert limits.granted(none, [use(99)], use(99)) == 99

@@ -1,0 +1,29 @@
+from typing import Any
+
+from rendering import containers
+
+
+def test_every_container_is_restarted_when_it_hangs(manifests: list[Any]) -> None:
+    for name, container in containers(manifests):
+        assert "livenessProbe" in container, name
+
+
+def test_a_slow_start_is_not_a_hang(manifests: list[Any]) -> None:
+    for name, container in containers(manifests):
+        if "readinessProbe" in container and not name.endswith("/exporter"):
+            assert "startupProbe" in container, name
+
+
+def test_the_cache_starts_by_reading_through_itself(render: Any) -> None:
+    found = dict(containers(render("xcache")))["shoppe-xcache/xcache"]
+    command = " ".join(found["startupProbe"]["exec"]["command"])
+    assert "xrdcp" in command
+    assert "root://127.0.0.1:1094//root://127.0.0.1:1095//probe" in command
+
+
+def test_a_dead_origin_restarts_no_cache(render: Any) -> None:
+    values = {"instances": [{"name": "c", "preset": "cms"}]}
+    found = dict(containers(render("xcache", values)))["shoppe-c/xcache"]
+    for probe in ("livenessProbe", "readinessProbe"):
+        assert "127.0.0.1:1094" in found[probe]["exec"]["command"]
+        assert not any("fnal" in word for word in found[probe]["exec"]["command"])

@@ -1,0 +1,48 @@
+import base64
+from typing import Any
+
+from rendering import containers
+
+# Third-party servers that take a secret by environment only.
+ENVIRONMENT = {("shoppe-proxy/chp", "CONFIGPROXY_AUTH_TOKEN")}
+
+
+def test_secrets_reach_pods_as_files_but_for_a_known_few(manifests: list[Any]) -> None:
+    for name, container in containers(manifests):
+        assert "envFrom" not in container, name
+        for variable in container.get("env", []):
+            if "secretKeyRef" in variable.get("valueFrom", {}):
+                assert (name, variable["name"]) in ENVIRONMENT
+
+
+def test_generated_secrets_are_long_and_differ(render: Any) -> None:
+    first, second = (
+        next(m for m in render("jupyterhub") if m["kind"] == "Secret")["data"] for _ in range(2)
+    )
+    assert set(first) == set(second)
+    for key, value in first.items():
+        assert len(base64.b64decode(value)) >= 24, key
+        assert value != second[key], f"{key} is the same in two installations"
+
+
+def test_an_existing_secret_replaces_the_generated_one(render: Any) -> None:
+    manifests = render("jupyterhub", {"hub": {"existingSecret": "mine"}})
+    assert not [m for m in manifests if m["kind"] == "Secret"]
+    hub = next(
+        m for m in manifests if m["metadata"]["name"] == "shoppe-hub" and m["kind"] == "Deployment"
+    )
+    volumes = hub["spec"]["template"]["spec"]["volumes"]
+    assert {"secretName": "mine"} in [volume.get("secret") for volume in volumes]
+
+
+def test_no_generated_secret_stands_in_a_configmap(render: Any) -> None:
+    manifests = render("coffea-shoppe")
+    secrets = [
+        base64.b64decode(value).decode()
+        for manifest in manifests
+        if manifest["kind"] == "Secret"
+        for value in manifest["data"].values()
+    ]
+    texts = "\n".join(str(m["data"]) for m in manifests if m["kind"] == "ConfigMap")
+    assert secrets
+    assert not [secret for secret in secrets if secret in texts]

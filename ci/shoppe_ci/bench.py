@@ -1,0 +1,96 @@
+"""Measurements that a reader can repeat."""
+
+import json
+import statistics
+import time
+
+import nbformat
+
+from shoppe_ci import analysis, diagnostics, release, shell
+from shoppe_ci.cluster import Cluster
+from shoppe_ci.engine import Engine
+from shoppe_ci.errors import ShoppeError
+from shoppe_ci.facility import NotebookError
+from shoppe_ci.wait import eventually
+
+BENCH_NAME = "bench"
+REPEATS = 3
+
+AGC_PROGRAM = """
+import json, sys, time
+import uproot
+from agc.run import run
+from agc.samples import File, sample
+from agc.selection import BRANCHES
+path = sys.argv[1]
+file = File(sample("ttbar"), path)
+run([file], progress=False)
+branches = [b for b in BRANCHES if not b.startswith(("run", "lumi", "event"))]
+reads, runs = [], []
+for _ in range(int(sys.argv[2])):
+    start = time.perf_counter()
+    with uproot.open(path) as f:
+        f["Events"].arrays(branches)
+        events = f["Events"].num_entries
+    reads.append(events / (time.perf_counter() - start))
+    runs.append(run([file], progress=False).rate)
+print(json.dumps({"events": events, "reads": reads, "runs": runs}))
+"""
+
+
+def agc() -> dict[str, str]:
+    """Return the analysis' rate on one core, and uproot's read rate of the same branches."""
+    path = next(
+        where for where, *_ in analysis.synthetic(200_000) if "ttbar__nominal" in where.name
+    )
+    program = ["taskset", "-c", "0", "python", "-c", AGC_PROGRAM]
+    single = {"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
+    text = shell.run([*program, path, str(REPEATS)], env=single)
+    found = json.loads(text.splitlines()[-1])
+    read, run = statistics.median(found["reads"]), statistics.median(found["runs"])
+    return {
+        "events": str(found["events"]),
+        "in-process run, events/s on one core": f"{run:.0f}",
+        "uproot reads the same branches, events/s": f"{read:.0f}",
+        "share of the read rate": f"{run / read:.2f}",
+    }
+
+
+def install(engine: Engine, cluster: Cluster) -> dict[str, str]:
+    """Return the times of install, spawn and Dask cluster start, and the idle memory.
+
+    The release is removed and installed anew: never do this to one that is in use.
+    """
+    del engine
+    release.uninstall(cluster)
+    gone = "the old pods are gone"
+    eventually(lambda: not diagnostics.pods(cluster), gone, timeout=180, every=1)
+    start = time.monotonic()
+    release.install(cluster, release.UMBRELLA, release.demo_values())
+    ready = time.monotonic() - start
+    time.sleep(30)  # idle: what the start allocated has settled
+    idle = sum(diagnostics.memory_mib(cluster).values())
+    user, first = analysis.log_in(cluster, BENCH_NAME)
+    user.stop()
+    again = user.spawn()
+    notebook = nbformat.v4.new_notebook()
+    source = (
+        "import time; from dask_gateway import Gateway\n"
+        "start = time.time(); cluster = Gateway().new_cluster(); cluster.scale(2)\n"
+        "client = cluster.get_client(); client.wait_for_workers(2, timeout=120)\n"
+        "print(time.time() - start); client.close(); cluster.shutdown()"
+    )
+    notebook.cells = [nbformat.v4.new_code_cell(source)]
+    try:
+        user.run_notebook(notebook)
+    except NotebookError as failed:
+        raise ShoppeError(failed.problem) from failed
+    dask = float(notebook.cells[0].outputs[0].text.split()[0])
+    user.stop()
+    return {
+        "install to ready": f"{ready:.1f} s",
+        "idle memory of the release": f"{idle:.0f} MiB",
+        "spawn, first": f"{first:.1f} s",
+        "spawn, again": f"{again:.1f} s",
+        "Dask cluster with 2 workers": f"{dask:.1f} s",
+    }

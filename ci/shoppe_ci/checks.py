@@ -1,0 +1,127 @@
+"""Everything that can be checked without a cluster."""
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import yaml
+
+from shoppe_ci import images, schema, shell, toolchain
+from shoppe_ci.errors import ShoppeError
+from shoppe_ci.paths import CHARTS, ROOT
+from shoppe_ci.progress import step
+
+
+def _lint() -> None:
+    shell.run(["ruff", "check", "."], cwd=ROOT, remedy="ruff check --fix .")
+    shell.run(["ruff", "format", "--check", "."], cwd=ROOT, remedy="ruff format .")
+
+
+def _types() -> None:
+    shell.run(["mypy"], cwd=ROOT)
+
+
+def _contracts() -> None:
+    shell.run(["lint-imports", "--no-cache"], cwd=ROOT)
+
+
+def _lock() -> None:
+    shell.run([os.environ.get("SHOPPE_UV", "uv"), "lock", "--check"], cwd=ROOT, remedy="uv lock")
+
+
+def chart_folders() -> list[Path]:
+    """Return the charts that `ct.yaml` puts under test."""
+    settings = yaml.safe_load((ROOT / "ct.yaml").read_text())
+    excluded = set(settings["excluded-charts"])
+    found = []
+    for folder in settings["chart-dirs"]:
+        for path in sorted((ROOT / folder).iterdir()):
+            if path.name not in excluded and path.is_dir():
+                found.append(path)
+    return found
+
+
+def _charts() -> None:
+    helm = toolchain.program("helm")
+    for chart in chart_folders():
+        if not (chart / "Chart.yaml").exists():
+            raise ShoppeError(f"{chart} is no chart", "name it under excluded-charts in ct.yaml")
+        extra = ["--values", str(file)] if (file := chart / "ci" / "values.yaml").exists() else []
+        shell.run(
+            [helm, "lint", "--strict", "--quiet", chart, *extra], what=f"linting {chart.name}"
+        )
+
+
+def _dependencies() -> None:
+    """Every dependency must lie beside its chart, at the version that the chart names."""
+    for chart in chart_folders():
+        declared = yaml.safe_load((chart / "Chart.yaml").read_text()).get("dependencies", [])
+        for dependency in declared:
+            linked = chart / "charts" / dependency["name"]
+            other = CHARTS / dependency["name"]
+            if linked.resolve() != other.resolve():
+                raise ShoppeError(
+                    f"{chart.name}: no link to its dependency {dependency['name']}",
+                    f"ln -s ../../{dependency['name']} charts/{chart.name}/charts/",
+                )
+            version = yaml.safe_load((other / "Chart.yaml").read_text())["version"]
+            if version != dependency["version"]:
+                raise ShoppeError(
+                    f"{chart.name} wants {dependency['name']} {dependency['version']}, "
+                    f"but it is {version}"
+                )
+
+
+def _generated() -> None:
+    if stale := schema.outdated():
+        names = ", ".join(str(path.relative_to(ROOT)) for path in stale)
+        raise ShoppeError(f"out of date: {names}", "ci/shoppe check --fix")
+
+
+def _pins() -> None:
+    if stale := images.stale_pins():
+        raise ShoppeError(
+            "image tags are out of date:\n" + "\n".join(stale), "ci/shoppe check --fix"
+        )
+
+
+def _notebooks() -> None:
+    """Notebooks are committed without outputs."""
+    for path in (ROOT / "images").rglob("*.ipynb"):
+        cells = json.loads(path.read_text())["cells"]
+        if any(cell.get("outputs") for cell in cells):
+            raise ShoppeError(f"{path.relative_to(ROOT)} holds outputs", "clear them and save")
+
+
+CHECKS: dict[str, Callable[[], None]] = {
+    "lock": _lock,
+    "lint": _lint,
+    "types": _types,
+    "import contracts": _contracts,
+    "generated files": _generated,
+    "image tags": _pins,
+    "chart dependencies": _dependencies,
+    "charts": _charts,
+    "notebooks": _notebooks,
+}
+
+
+def run_all() -> list[ShoppeError]:
+    """Run every check and return what failed."""
+    failed = []
+    for name, check in CHECKS.items():
+        try:
+            with step(f"checking {name}"):
+                check()
+        except ShoppeError as error:
+            failed.append(error)
+    return failed
+
+
+def fix() -> None:
+    """Mend what can be mended without a decision."""
+    shell.run(["ruff", "check", "--fix-only", "--quiet", "."], cwd=ROOT)
+    shell.run(["ruff", "format", "--quiet", "."], cwd=ROOT)
+    images.pin()
+    schema.outdated(write=True)

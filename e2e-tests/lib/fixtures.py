@@ -1,0 +1,23 @@
+"""Users and their code, as a browser would bring them."""
+
+import nbformat
+from shoppe_ci import facility
+from shoppe_ci.cluster import Cluster
+from shoppe_ci.facility import User
+
+
+def new_user(cluster: Cluster, name: str) -> User:
+    """Return a user who has logged in and whose server is ready."""
+    user = User(cluster.url, name)
+    user.login(facility.password(cluster))
+    user.spawn()
+    return user
+
+
+def run_code(user: User, code: str) -> str:
+    """Run code in a kernel of the user's server and return what it printed."""
+    notebook = nbformat.v4.new_notebook()
+    notebook.cells = [nbformat.v4.new_code_cell(code)]
+    user.run_notebook(notebook, timeout=600)
+    texts = [out.text for out in notebook.cells[0].outputs if out.output_type == "stream"]
+    return "".join(texts)

@@ -1,0 +1,161 @@
+"""Events at the edges of the cuts, made by hand."""
+
+from typing import Any
+
+import awkward as ak
+import numpy as np
+import pytest
+from agc import selection, systematics
+
+
+def muon(**changes: Any) -> dict[str, Any]:
+    good = {"pt": 40.0, "eta": 0.5, "phi": 0.0, "mass": 0.106, "charge": 1}
+    return {**good, "tightId": True, "sip3d": 1.0, "pfRelIso04_all": 0.01, **changes}
+
+
+def electron(**changes: Any) -> dict[str, Any]:
+    good = {"pt": 40.0, "eta": 0.5, "phi": 0.0, "mass": 0.0, "charge": 1}
+    return {**good, "cutBased": 4, "sip3d": 1.0, **changes}
+
+
+def jet(**changes: Any) -> dict[str, Any]:
+    good = {"pt": 50.0, "eta": 0.1, "phi": 0.3, "mass": 8.0}
+    return {**good, "btagCSVV2": 0.1, "jetId": 6, **changes}
+
+
+def events(electrons: list[Any], muons: list[Any]) -> Any:
+    # A first event with one of each gives the arrays their types.
+    return ak.zip(
+        {
+            "Electron": ak.Array([[electron()], electrons]),
+            "Muon": ak.Array([[muon()], muons]),
+        },
+        depth_limit=1,
+    )
+
+
+@pytest.mark.parametrize(
+    ("electrons", "muons", "kept"),
+    [
+        ([], [muon()], True),
+        ([electron()], [], True),
+        ([electron()], [muon()], False),
+        ([], [], False),
+        ([], [muon(pt=30.0)], False),
+        ([], [muon(pt=30.001)], True),
+        ([], [muon(eta=-2.1)], False),
+        ([], [muon(eta=-2.0999)], True),
+        ([], [muon(tightId=False)], False),
+        ([], [muon(sip3d=4.0)], False),
+        ([], [muon(pfRelIso04_all=0.15)], False),
+        ([electron(cutBased=3)], [], False),
+        ([electron(sip3d=4.0)], [], False),
+        ([electron(cutBased=3)], [muon()], True),
+    ],
+)
+def test_one_good_lepton(electrons: list[Any], muons: list[Any], kept: bool) -> None:
+    assert selection.one_lepton(events(electrons, muons)).tolist() == [False, kept]
+
+
+@pytest.mark.parametrize(
+    ("changes", "kept"),
+    [
+        ({}, 1),
+        ({"eta": 2.4}, 0),
+        ({"eta": -2.3999}, 1),
+        ({"jetId": 2}, 0),
+        ({"jetId": 4}, 1),
+        ({"jetId": 7}, 1),
+        ({"jetId": 0}, 0),
+    ],
+)
+def test_jets_that_are_candidates(changes: dict[str, Any], kept: int) -> None:
+    found = selection.candidates(ak.Array([[jet(**changes)], [jet()]]))
+    assert ak.num(found).tolist() == [kept, 1]
+
+
+def regions_of(jets: list[Any]) -> dict[str, int]:
+    candidates = selection.candidates(ak.Array([jets, [jet()]]))
+    found = selection.regions(candidates, candidates.pt)
+    return {name: len(region.index) for name, region in found.items()}
+
+
+@pytest.mark.parametrize(
+    ("jets", "one", "two"),
+    [
+        ([jet()] * 3 + [jet(btagCSVV2=0.6)], 1, 0),
+        ([jet()] * 2 + [jet(btagCSVV2=0.6)] * 2, 0, 1),
+        ([jet()] * 3 + [jet(btagCSVV2=0.5)], 0, 0),
+        ([jet()] * 2 + [jet(btagCSVV2=0.6)], 0, 0),
+        ([jet()] * 3 + [jet(btagCSVV2=0.6, pt=30.0)], 0, 0),
+        ([jet()] * 4, 0, 0),
+    ],
+)
+def test_regions(jets: list[Any], one: int, two: int) -> None:
+    assert regions_of(jets) == {"4j1b": one, "4j2b": two}
+
+
+def test_the_scalar_sum_is_of_the_selected_jets() -> None:
+    jets = [jet(pt=40.0), jet(pt=50.0), jet(pt=60.0), jet(pt=70.0, btagCSVV2=0.9), jet(pt=20.0)]
+    candidates = selection.candidates(ak.Array([jets]))
+    found = selection.regions(candidates, candidates.pt)["4j1b"]
+    assert found.observable.tolist() == [220.0]
+
+
+def test_the_trijet_is_tagged_and_has_the_largest_momentum() -> None:
+    # Worked out by hand: the untagged trio adds up to more, but does not count.
+    jets = ak.Array(
+        [
+            [
+                {"pt": 100.0, "eta": 0.0, "phi": 0.0, "mass": 0.0, "tagged": False},
+                {"pt": 100.0, "eta": 0.0, "phi": 0.1, "mass": 0.0, "tagged": False},
+                {"pt": 100.0, "eta": 0.0, "phi": -0.1, "mass": 0.0, "tagged": False},
+                {"pt": 40.0, "eta": 0.0, "phi": 0.0, "mass": 0.0, "tagged": True},
+            ]
+        ]
+    )
+    found = selection.trijet_mass(jets)
+    vectors = {p: np.array([100, 100 * np.cos(p), 100 * np.sin(p)]) for p in (0.0, 0.1, -0.1)}
+    tagged = np.array([40.0, 40.0, 0.0])
+    best = max(
+        (vectors[a] + vectors[b] + tagged for a, b in ((0.0, 0.1), (0.0, -0.1), (0.1, -0.1))),
+        key=lambda v: float(v[1] ** 2 + v[2] ** 2),
+    )
+    assert found[0] == pytest.approx(np.sqrt(best[0] ** 2 - best[1] ** 2 - best[2] ** 2), rel=1e-9)
+
+
+def test_an_empty_region_has_no_mass() -> None:
+    none = ak.Array([[{"pt": 1.0, "eta": 0.0, "phi": 0.0, "mass": 0.0, "tagged": True}]])[:0]
+    assert len(selection.trijet_mass(none)) == 0
+
+
+def test_the_scale_moves_every_jet_by_three_percent() -> None:
+    pt = ak.Array([[100.0, 50.0], []])
+    assert systematics.jet_pt(pt, "pt_scale_up").tolist() == pytest.approx([[103.0, 51.5], []])
+
+
+def test_the_smearing_is_a_function_of_the_jet_with_the_right_width() -> None:
+    pt = ak.Array([np.linspace(30.0, 31.0, 1001)[:-1].tolist()])
+    ratio = np.asarray(ak.flatten(systematics.jet_pt(pt, "pt_res_up") / pt))
+    assert np.mean(ratio) == pytest.approx(1.0, abs=1e-3)
+    assert np.std(ratio) == pytest.approx(0.05, rel=0.02)
+    one = systematics.jet_pt(ak.Array([[30.5]]), "pt_res_up")[0, 0]
+    assert one == systematics.jet_pt(ak.Array([[], [99.0, 30.5]]), "pt_res_up")[1, 1]
+
+
+def test_an_unknown_variation_is_refused() -> None:
+    with pytest.raises(ValueError, match="pt_res_down"):
+        systematics.jet_pt(ak.Array([[30.0]]), "pt_res_down")
+
+
+def test_weights_follow_each_jets_momentum() -> None:
+    found = systematics.weight_variations("ttbar", ak.Array([[100.0, 50.0, 40.0, 30.0, 30.0]]))
+    assert len(found) == 8
+    assert found["btag_var_0_up"][0] == pytest.approx(1 + 0.075 * 100 / 50)
+    assert found["btag_var_3_down"][0] == pytest.approx(1 - 0.075 * 30 / 50)
+
+
+def test_only_wjets_have_a_scale_variation() -> None:
+    found = systematics.weight_variations("wjets", ak.Array([[100.0, 50.0, 40.0, 30.0]]))
+    assert found["scale_var_up"][0] == pytest.approx(1.025)
+    assert found["scale_var_down"][0] == pytest.approx(0.975)
