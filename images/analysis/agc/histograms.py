@@ -68,12 +68,19 @@ def load(path: Path) -> Histograms:
     """
     try:
         with uproot.open(path) as file:
-            found = {key: file[key].to_hist() for key in file.keys(cycle=False)}
+            found = {key: _from_root(file[key]) for key in file.keys(cycle=False)}
     except Exception as error:
         raise InputError(f"{path} cannot be read as histograms: {error}") from error
     if not found:
         raise InputError(f"{path} holds no histograms; was anything selected?")
     return found
+
+
+def _from_root(stored: Any) -> hist.Hist:
+    """Return a stored histogram with our axis: ROOT keeps its title, but not its name."""
+    histogram = empty()
+    histogram.view(flow=True)[...] = stored.to_hist().view(flow=True)
+    return histogram
 
 
 def counts(histograms: Histograms) -> dict[str, float]:

@@ -131,7 +131,9 @@ def test_an_empty_region_has_no_mass() -> None:
 
 def test_the_scale_moves_every_jet_by_three_percent() -> None:
     pt = ak.Array([[100.0, 50.0], []])
-    assert systematics.jet_pt(pt, "pt_scale_up").tolist() == pytest.approx([[103.0, 51.5], []])
+    varied = systematics.jet_pt(pt, "pt_scale_up").tolist()
+    assert varied[0] == pytest.approx([103.0, 51.5])
+    assert varied[1] == []
 
 
 def test_the_smearing_is_a_function_of_the_jet_with_the_right_width() -> None:

@@ -27,7 +27,7 @@ YIELDS = {
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     target = tmp_path_factory.mktemp("synth")
-    counts = dict(write_all(target, events=20_000))
+    counts = dict(write_all(target, events=50_000))
     assert len(counts) == 9
     return target
 
@@ -49,7 +49,7 @@ def test_yields_are_near_those_of_the_simulation(report: Report, name: str) -> N
 def test_wjets_are_rare_and_mostly_in_the_one_tag_region(report: Report) -> None:
     weight = CROSS_SECTIONS["wjets"] * LUMINOSITY / report.events["wjets__nominal"]
     one = report.histograms["4j1b_wjets"].sum(flow=True).value / weight
-    assert 5 <= one <= 80
+    assert 15 <= one <= 160
 
 
 def test_the_top_quark_peaks_where_it_should(report: Report) -> None:
@@ -71,7 +71,7 @@ def test_files_are_nanoaod_with_one_counter_a_collection(folder: Path) -> None:
     for name in TUNES:
         assert check_file(str(folder / f"{name}.root")) > 0
     tree = uproot.open(folder / "ttbar__nominal.root")["Events"]
-    assert [key for key in tree if key.startswith("nJet")] == ["nJet"]
+    assert [key for key in tree.keys() if key.startswith("nJet")] == ["nJet"]  # noqa: SIM118
     pt = tree["Jet_pt"].array()
     assert ak.all(pt[:, :-1] >= pt[:, 1:])
     parity = tree["event"].array(library="np") % 2

@@ -25,8 +25,9 @@ class Closed:
 def parse(datagram: bytes) -> Iterator[Closed]:
     """Yield the file events of one monitoring packet; other lines are skipped.
 
-    A packet is a line of header and then one JSON object a line, ended by a zero byte.  Lines that are
-    cut short or not JSON are skipped, too: the stream is best effort by design.
+    A packet is a line of header and then one JSON object a line, ended by a zero
+    byte.  Lines that are cut short or not JSON are skipped, too: the stream is best
+    effort by design.
     """
     for line in datagram.decode(errors="replace").rstrip("\0").splitlines():
         try:

@@ -1,0 +1,96 @@
+"""The AGC in a user's pod, on Dask workers, through XCache: the main story."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from agc import histograms
+from agc.run import run
+from agc.samples import File, Sample
+from shoppe_ci import analysis, origin
+from shoppe_ci.analysis import Outcome
+from shoppe_ci.cluster import Cluster
+
+Samples = list[tuple[Path, str, str, int]]
+
+
+def in_process(files: list[File], weights: str) -> histograms.Histograms:
+    return run(files, weights=weights, progress=False).histograms
+
+
+def same(folder: Path, expected: histograms.Histograms, *, rtol: float) -> None:
+    """Compare what the cluster wrote with what this process makes of the same files."""
+    found = histograms.load(folder / "histograms.root")
+    pseudodata = {key for key in found if key.endswith("pseudodata")}
+    assert set(found) - pseudodata == set(expected)
+    for key, histogram in expected.items():
+        for kind in ("values", "variances"):
+            ours, theirs = (getattr(h, kind)(flow=True) for h in (found[key], histogram))
+            np.testing.assert_allclose(ours, theirs, rtol=rtol, err_msg=f"{key} {kind}")
+
+
+def on_the_facility(cluster: Cluster, inputs: Any, folder: Path, **options: Any) -> Outcome:
+    return analysis.run_agc(cluster, name="physicist", inputs=inputs, results=folder, **options)
+
+
+@pytest.fixture(scope="module")
+def synthetic_inputs(data_origin: Cluster, samples: Samples) -> dict[str, Any]:
+    inputs: dict[str, Any] = {}
+    for path, process, variation, events in samples:
+        entry = {"path": origin.publish(data_origin, path), "nevts": events}
+        inputs.setdefault(process, {})[variation] = {"files": [entry]}
+    return inputs
+
+
+def test_all_nine_samples_give_what_this_process_gives(
+    data_origin: Cluster, synthetic_inputs: Any, samples: Samples, tmp_path: Path
+) -> None:
+    outcome = on_the_facility(data_origin, synthetic_inputs, tmp_path)
+    assert outcome.report["workers"] >= 2
+    assert sum(outcome.report["events"].values()) == sum(count for *_, count in samples)
+    files = [File(Sample(p, v), str(path), count) for path, p, v, count in samples]
+    same(tmp_path, in_process(files, "xsec"), rtol=1e-10)
+    assert outcome.from_origin > 0
+    assert outcome.served >= outcome.from_origin
+    assert sorted(path.name for path in (tmp_path / "plots").iterdir()) == ["4j1b.png", "4j2b.png"]
+    executed = json.loads((tmp_path / "agc-ttbar.ipynb").read_text())
+    assert not [o for c in executed["cells"] for o in c.get("outputs", []) if "evalue" in o]
+
+
+def test_the_second_run_needs_no_origin(
+    data_origin: Cluster, synthetic_inputs: Any, samples: Samples, tmp_path: Path
+) -> None:
+    origin.scale(data_origin, 0)
+    try:
+        outcome = on_the_facility(data_origin, synthetic_inputs, tmp_path, weights="unit")
+    finally:
+        origin.scale(data_origin, 1)
+    assert outcome.from_origin == 0
+    assert outcome.served > 0
+    files = [File(Sample(p, v), str(path), count) for path, p, v, count in samples]
+    same(tmp_path, in_process(files, "unit"), rtol=0)
+
+
+@pytest.mark.reference
+def test_the_real_sample_gives_the_known_counts(
+    data_origin: Cluster, reference_data: Path, tmp_path: Path
+) -> None:
+    path = reference_data / "NanoAODv5_sample.root"
+    entry = {"path": origin.publish(data_origin, path)}
+    inputs = {"ttbar": {"nominal": {"files": [entry]}}}
+    outcome = on_the_facility(data_origin, inputs, tmp_path, weights="unit")
+    assert outcome.report["yields"] == {"4j1b_ttbar": 35, "4j2b_ttbar": 73}
+    assert outcome.report["workers"] >= 2
+    same(tmp_path, in_process([File(Sample("ttbar"), str(path))], "unit"), rtol=0)
+
+
+def test_a_file_that_is_not_there_is_named(data_origin: Cluster, tmp_path: Path) -> None:
+    from shoppe_ci.errors import ShoppeError
+
+    missing = f"{origin.ADDRESS}//absent/file.root"
+    inputs = {"ttbar": {"nominal": {"files": [{"path": missing}]}}}
+    with pytest.raises(ShoppeError, match=r"InputError.*absent/file\.root"):
+        on_the_facility(data_origin, inputs, tmp_path)
+    assert (tmp_path / "agc-ttbar.ipynb").exists()

@@ -1,0 +1,101 @@
+"""Dask clusters: as many as a user may have, and seen by nobody else."""
+
+from collections.abc import Callable
+
+import pytest
+import requests
+from lib.fixtures import new_user, run_code
+from shoppe_ci.cluster import Cluster
+from shoppe_ci.facility import User
+
+NEW = "from dask_gateway import Gateway; cluster = Gateway().new_cluster()\n"
+
+
+def test_a_cluster_needs_no_more_than_the_import(run_code: Callable[..., str]) -> None:
+    printed = run_code(
+        f"{NEW}cluster.scale(2); client = cluster.get_client()\n"
+        "client.wait_for_workers(2, timeout=180)\n"
+        "import socket\n"
+        "print(len(set(client.run(socket.gethostname).values())))\n"
+        "cluster.shutdown()"
+    )
+    assert printed.split() == ["2"]
+
+
+def test_one_cluster_too_many_is_refused_with_the_reason(run_code: Callable[..., str]) -> None:
+    printed = run_code(
+        "from dask_gateway import Gateway\n"
+        "gateway = Gateway(); clusters = [gateway.new_cluster() for _ in range(2)]\n"
+        "try:\n    gateway.new_cluster()\n"
+        "except Exception as error:\n    print(error)\n"
+        "for cluster in clusters:\n    cluster.shutdown()"
+    )
+    assert "2 of at most 2 Dask clusters" in printed
+    assert "stop_cluster" in printed
+
+
+def test_workers_stop_at_the_users_limit(run_code: Callable[..., str], facility: Cluster) -> None:
+    # Eight cores a user; workers of four cores: two of them, whatever is asked.
+    printed = run_code(
+        "from dask_gateway import Gateway\n"
+        "import time\n"
+        "cluster = Gateway().new_cluster(worker_cores=4); cluster.scale(5)\n"
+        "client = cluster.get_client(); client.wait_for_workers(2, timeout=180)\n"
+        "time.sleep(15)  # time enough for a third\n"
+        "print(len(client.scheduler_info()['workers']), cluster.name)\n"
+        "client.close()"
+    )
+    count, name = printed.split()
+    namespace, _, short = name.partition(".")
+    pods = facility.get("pods", "-n", namespace, "-l", f"gateway.dask.org/cluster={short}")
+    workers = [p for p in pods["items"] if p["metadata"]["name"].startswith("dask-worker")]
+    assert (int(count), len(workers)) == (2, 2)
+    run_code(f"from dask_gateway import Gateway; Gateway().stop_cluster({name!r})")
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [("worker_cores=99", "99"), ("image='evil/image:1'", "is not offered here")],
+)
+def test_what_is_not_offered_is_refused(
+    run_code: Callable[..., str], options: str, reason: str
+) -> None:
+    printed = run_code(
+        "from dask_gateway import Gateway\n"
+        f"try:\n    Gateway().new_cluster({options})\n"
+        "except Exception as error:\n    print(error)"
+    )
+    assert reason in printed
+
+
+def test_dashboards_are_for_the_owner_alone(user: User, facility: Cluster) -> None:
+    name, link = run_code(user, f"{NEW}print(cluster.name, cluster.dashboard_link)").split()
+    base = link.removesuffix("/status")
+    # The owner, through the user's own server: as JupyterLab's extension asks.
+    plots = user.session.get(f"{facility.url}{base}/individual-plots.json", timeout=60)
+    assert plots.status_code == 200
+    assert plots.json()
+    page = user.session.get(f"{facility.url}{link}", timeout=60)
+    assert "bokeh" in page.text.lower()
+    # Nobody through the gateway without a token, and nobody else with one.
+    direct = f"{facility.url}/services/dask-gateway/clusters/{name}/status"
+    assert requests.get(direct, timeout=30).status_code == 401
+    stranger = new_user(facility, "stranger-with-server")
+    try:
+        code = (
+            "import os, requests\n"
+            "address = os.environ['DASK_GATEWAY__ADDRESS'].rstrip('/')\n"
+            f"url = address + '/clusters/{name}/status'\n"
+            "token = os.environ['JUPYTERHUB_API_TOKEN']\n"
+            "for headers in ({}, {'Authorization': 'token ' + token}):\n"
+            "    print(requests.get(url, headers=headers).status_code)"
+        )
+        assert run_code(stranger, code).split() == ["401", "403"]
+        assert run_code(user, code).split() == ["401", "200"]
+        # The stranger's own API sees no cluster of the user's.
+        listing = "from dask_gateway import Gateway; print(len(Gateway().list_clusters()))"
+        assert run_code(stranger, listing).split() == ["0"]
+        assert run_code(user, listing).split() == ["1"]
+    finally:
+        stranger.stop()
+        run_code(user, f"from dask_gateway import Gateway; Gateway().stop_cluster({name!r})")

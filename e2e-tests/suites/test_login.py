@@ -1,0 +1,43 @@
+"""Who may come in."""
+
+import pytest
+import requests
+from shoppe_ci import facility
+from shoppe_ci.cluster import Cluster
+from shoppe_ci.errors import ShoppeError
+from shoppe_ci.facility import User
+
+
+def test_the_facilitys_password_lets_any_name_in(facility: Cluster) -> None:
+    user = User(facility.url, "visitor")
+    user.login(_password(facility))
+    assert user.hub("GET", "/user").json()["name"] == "visitor"
+
+
+@pytest.mark.parametrize("secret", ["", "wrong", "password"])
+def test_another_password_does_not(facility: Cluster, secret: str) -> None:
+    user = User(facility.url, "intruder")
+    with pytest.raises(ShoppeError, match="refused the login"):
+        user.login(secret)
+    assert user.hub("GET", "/user").status_code == 403
+
+
+def test_nobody_is_an_administrator_by_name(facility: Cluster) -> None:
+    user = User(facility.url, "admin")
+    user.login(_password(facility))
+    assert user.hub("GET", "/user").json()["admin"] is False
+    assert user.hub("GET", "/users").status_code == 403
+
+
+def test_a_server_is_closed_to_others(user: User, facility: Cluster) -> None:
+    assert user.server("GET", "/api/status").status_code == 200
+    stranger = User(facility.url, "stranger")
+    stranger.login(_password(facility))
+    for session in (stranger.session, requests.Session()):
+        url = f"{facility.url}{user.server_path}/api/contents"
+        answer = session.get(url, allow_redirects=False, timeout=30)
+        assert answer.status_code in (302, 403)
+
+
+def _password(cluster: Cluster) -> str:
+    return facility.password(cluster)
