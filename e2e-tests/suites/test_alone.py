@@ -9,7 +9,10 @@ from shoppe_ci.cluster import Cluster
 from shoppe_ci.paths import CHARTS
 
 ALONE: dict[str, dict[str, Any]] = {
-    "jupyterhub": {"proxy": {"service": {"type": "ClusterIP"}}},
+    "jupyterhub": {
+        "proxy": {"service": {"type": "ClusterIP"}},
+        "hub": {"config": {"JupyterHub": {"authenticator_class": "native"}}},
+    },
     "dask-gateway": {"gateway": {"auth": {"type": "simple"}}},
     "xcache": {
         "instances": [

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from aiohttp import web
 from dask_gateway_server.auth import unauthorized
+from dask_gateway_server.backends.base import PublicException
 from dask_gateway_server.backends.kubernetes import KubeBackend
 from dask_gateway_server.models import ClusterStatus
 from traitlets import Any
@@ -53,7 +54,7 @@ class LimitedKubeBackend(KubeBackend):
             clusters = await self.active(user.name)
             reason = refusal(self.limits, len(clusters), use_of(config.to_dict(), 1))
             if reason:
-                raise ValueError(reason)
+                raise PublicException(reason)
             name = await super().start_cluster(user, cluster_options)
             self.fresh[name] = user.name
             return name

@@ -1,0 +1,38 @@
+import subprocess
+from typing import Any
+
+import pytest
+from shoppe_ci import engine
+from shoppe_ci.engine import Engine
+
+
+def answering(monkeypatch: pytest.MonkeyPatch, error: str, *, root: bool) -> None:
+    """Let one Docker exist that answers `info` with an error."""
+    monkeypatch.setattr(engine, "_programs", lambda: [Engine("docker", "/usr/bin/docker")])
+    monkeypatch.setattr(engine, "find", lambda: None)
+    monkeypatch.setattr(engine, "can_start", lambda: root)
+
+    def run(command: Any, **_: Any) -> subprocess.CompletedProcess[str]:
+        return subprocess.CompletedProcess(command, 1, "", error)
+
+    monkeypatch.setattr(engine.subprocess, "run", run)
+
+
+def test_a_user_without_rights_is_told_how_to_get_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    answering(monkeypatch, "permission denied while trying to connect", root=False)
+    finding = engine.check()
+    assert finding.state == "missing"
+    assert "may not talk to it" in finding.detail
+    assert "usermod -aG docker" in finding.remedy
+
+
+def test_an_engine_that_does_not_run_is_to_be_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    answering(monkeypatch, "Cannot connect to the Docker daemon", root=False)
+    finding = engine.check()
+    assert finding.state == "missing"
+    assert "systemctl start docker" in finding.remedy
+
+
+def test_root_on_debian_needs_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    answering(monkeypatch, "Cannot connect to the Docker daemon", root=True)
+    assert engine.check().state == "ok"
