@@ -27,8 +27,8 @@ METRICS_SETTLE_S = 60
 class CacheUse:
     """What a cache has counted since it started."""
 
-    served: float
-    """Bytes given to readers."""
+    sent: float
+    """Bytes sent to readers, with what the protocol adds."""
     fetched: float
     """Bytes taken from origins."""
     files: float
@@ -36,7 +36,7 @@ class CacheUse:
     def since(self, before: "CacheUse") -> "CacheUse":
         """Return what was counted after `before`."""
         return CacheUse(
-            self.served - before.served, self.fetched - before.fetched, self.files - before.files
+            self.sent - before.sent, self.fetched - before.fetched, self.files - before.files
         )
 
 
@@ -50,7 +50,7 @@ def cache_use(cluster: Cluster, name: str = "xcache") -> CacheUse:
             key, _, value = line.rpartition(" ")
             values[key] = float(value)
     return CacheUse(
-        values["xcache_served_bytes_total"],
+        values["xcache_sent_bytes_total"],
         values["xcache_origin_bytes_total"],
         values["xcache_file_accesses_total"],
     )
@@ -66,7 +66,9 @@ def settled_cache_use(cluster: Cluster, before: CacheUse) -> CacheUse:
 
     def settled() -> CacheUse | None:
         seen.append(cache_use(cluster))
-        same = len(seen) > 3 and len(set(seen[-4:])) == 1
+        # Probes send a few bytes at any time; files are opened by readers alone.
+        latest = {(use.fetched, use.files) for use in seen[-4:]}
+        same = len(seen) > 3 and len(latest) == 1
         return seen[-1] if same and seen[-1].files > before.files else None
 
     found = eventually(
@@ -155,8 +157,8 @@ class Outcome:
     """What the notebook itself wrote: events, seconds, workers, rate, yields."""
     from_origin: float
     """Bytes that the cache fetched from the origin."""
-    served: float
-    """Bytes that the cache gave to the workers."""
+    sent: float
+    """Bytes that the cache sent to the workers."""
     folder: str
 
     def summary(self) -> str:
@@ -167,7 +169,7 @@ class Outcome:
             f"Dask workers        {report['workers']}: {', '.join(report['worker_names'])}",
             f"events              {sum(report['events'].values())} in {report['seconds']:.1f} s, "
             f"{report['rate']:.0f} events/s",
-            f"read through XCache {self.served / 1e6:.2f} MB, of which "
+            f"read through XCache {self.sent / 1e6:.2f} MB, of which "
             f"{self.from_origin / 1e6:.2f} MB came from the origin",
         ]
         for name, value in report["yields"].items():
@@ -227,6 +229,6 @@ def run_agc(
         for file in ("histograms.root", "report.json", "plots"):
             user.download(f"{FOLDER}/{file}", results / file)
     report = json.loads((results / "report.json").read_text())
-    outcome = Outcome(name, seconds, report, used.fetched, used.served, str(results))
+    outcome = Outcome(name, seconds, report, used.fetched, used.sent, str(results))
     (results / "summary.json").write_text(json.dumps(asdict(outcome), indent=2) + "\n")
     return outcome

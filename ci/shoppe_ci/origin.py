@@ -133,7 +133,7 @@ def scale(cluster: Cluster, replicas: int) -> None:
     eventually(settled, f"the origin has {replicas} pods", timeout=120, every=1)
 
 
-def publish(cluster: Cluster, source: Path) -> str:
+def publish(cluster: Cluster, source: Path, *, below: str = "") -> str:
     """Copy a file to the origin, below a digest of its content, and return its URL there.
 
     A cache knows a file by its path: one path never has two contents.
@@ -144,7 +144,7 @@ def publish(cluster: Cluster, source: Path) -> str:
     with source.open("rb") as file:
         while block := file.read(1 << 20):
             digest.update(block)
-    relative = f"{digest.hexdigest()[:12]}/{source.name}"
+    relative = f"{below}{digest.hexdigest()[:12]}/{source.name}"
     target = cluster.data / relative
     if not target.exists():
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -1,6 +1,7 @@
 """The AGC in a user's pod, on Dask workers, through XCache: the main story."""
 
 import json
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -38,8 +39,10 @@ def on_the_facility(cluster: Cluster, inputs: Any, folder: Path, **options: Any)
 @pytest.fixture(scope="module")
 def synthetic_inputs(data_origin: Cluster, samples: Samples) -> dict[str, Any]:
     inputs: dict[str, Any] = {}
+    # A path of this run's own: a cluster that was kept has cached those of the last.
+    below = uuid.uuid4().hex[:8]
     for path, process, variation, events in samples:
-        entry = {"path": origin.publish(data_origin, path), "nevts": events}
+        entry = {"path": origin.publish(data_origin, path, below=below), "nevts": events}
         inputs.setdefault(process, {})[variation] = {"files": [entry]}
     return inputs
 
@@ -53,7 +56,7 @@ def test_all_nine_samples_give_what_this_process_gives(
     files = [File(Sample(p, v), str(path), count) for path, p, v, count in samples]
     same(tmp_path, in_process(files, "xsec"), rtol=1e-10)
     assert outcome.from_origin > 0
-    assert outcome.served >= outcome.from_origin
+    assert outcome.sent > 0
     assert sorted(path.name for path in (tmp_path / "plots").iterdir()) == ["4j1b.png", "4j2b.png"]
     executed = json.loads((tmp_path / "agc-ttbar.ipynb").read_text())
     assert not [o for c in executed["cells"] for o in c.get("outputs", []) if "evalue" in o]
@@ -68,7 +71,7 @@ def test_the_second_run_needs_no_origin(
     finally:
         origin.scale(data_origin, 1)
     assert outcome.from_origin == 0
-    assert outcome.served > 0
+    assert outcome.sent > 0
     files = [File(Sample(p, v), str(path), count) for path, p, v, count in samples]
     same(tmp_path, in_process(files, "unit"), rtol=0)
 

@@ -39,7 +39,8 @@ def test_workers_stop_at_the_users_limit(run_code: Callable[..., str], facility:
     printed = run_code(
         "from dask_gateway import Gateway\n"
         "import time\n"
-        "cluster = Gateway().new_cluster(worker_cores=4); cluster.scale(5)\n"
+        "cluster = Gateway().new_cluster(worker_cores=4, shutdown_on_close=False)\n"
+        "cluster.scale(5)\n"
         "client = cluster.get_client(); client.wait_for_workers(2, timeout=180)\n"
         "time.sleep(15)  # time enough for a third\n"
         "print(len(client.scheduler_info()['workers']), cluster.name)\n"
@@ -69,7 +70,9 @@ def test_what_is_not_offered_is_refused(
 
 
 def test_dashboards_are_for_the_owner_alone(user: User, facility: Cluster) -> None:
-    name, link = run_code(user, f"{NEW}print(cluster.name, cluster.dashboard_link)").split()
+    # It must outlive the kernel that makes it.
+    lasting = NEW.replace("new_cluster()", "new_cluster(shutdown_on_close=False)")
+    name, link = run_code(user, f"{lasting}print(cluster.name, cluster.dashboard_link)").split()
     base = link.removesuffix("/status")
     # The owner, through the user's own server: as JupyterLab's extension asks.
     plots = user.session.get(f"{facility.url}{base}/individual-plots.json", timeout=60)

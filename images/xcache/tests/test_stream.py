@@ -1,6 +1,6 @@
 import json
 
-from xcache_exporter.stream import Closed, Ledger, parse
+from xcache_exporter.stream import Closed, Ledger, parse, sent
 
 HEADER = '{"code":"g","pseq":1,"stod":1,"sid":2,"gs":{"type":"C","tbeg":1,"tend":2}}'
 
@@ -31,7 +31,7 @@ def ledger(*lines: str) -> Ledger:
 
 def test_a_packet_is_a_header_and_events() -> None:
     (event,) = parse(f"{HEADER}\n{line()}".encode())
-    assert event == Closed("/store/a.root", ("origin:1095",), 3_030_882, 262_144, 12, 3_030_882, 0)
+    assert event == Closed("/store/a.root", ("origin:1095",), 3_030_882, 262_144, 12, 0)
 
 
 def test_a_cut_packet_keeps_its_whole_lines() -> None:
@@ -44,12 +44,12 @@ def test_an_event_without_its_fields_is_skipped() -> None:
 
 def test_the_first_read_comes_from_the_origin_whole() -> None:
     found = ledger(line())
-    assert (found.served, found.fetched, found.from_cache_alone) == (3_030_882, 3_030_882, 0)
+    assert (found.fetched, found.from_cache_alone) == (3_030_882, 0)
 
 
 def test_the_second_read_costs_the_origin_nothing() -> None:
     found = ledger(line(), line(remotes=[], access_cnt=2))
-    assert (found.served, found.fetched, found.from_cache_alone) == (6_061_764, 3_030_882, 1)
+    assert (found.fetched, found.from_cache_alone) == (3_030_882, 1)
 
 
 def test_a_further_part_adds_just_its_blocks() -> None:
@@ -64,4 +64,13 @@ def test_a_purged_file_is_fetched_anew() -> None:
 
 def test_bytes_passed_through_come_from_the_origin() -> None:
     found = ledger(line(n_blks_done=0, b_hit=0, b_miss=0, b_bypass=1000))
-    assert (found.served, found.fetched) == (1000, 1000)
+    assert found.fetched == 1000
+
+
+def test_the_summary_tells_the_bytes_sent_on_all_links() -> None:
+    report = (
+        '<statistics tod="1" pgm="xrootd"><stats id="buff"><out>9</out></stats>'
+        '<stats id="link"><num>0</num><tot>4</tot><in>983</in><out>12137487</out></stats>'
+    )
+    assert sent(report.encode()) == 12_137_487
+    assert sent(f"{HEADER}\n{line()}".encode()) is None

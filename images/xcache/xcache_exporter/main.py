@@ -11,7 +11,7 @@ from prometheus_client import REGISTRY, start_http_server
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from xcache_exporter.stream import Ledger, parse
+from xcache_exporter.stream import Ledger, parse, sent
 
 PROBE_TIMEOUT_S = 10
 
@@ -21,13 +21,14 @@ class CacheCollector(Collector):
 
     def __init__(self) -> None:
         self.ledger = Ledger()
+        self.sent = 0
         self.origins: dict[str, bool] = {}
 
     def collect(self) -> Iterator[Metric]:
         """Yield the metrics of this moment."""
         ledger = self.ledger
         for name, text, value in (
-            ("xcache_served_bytes", "Bytes given to readers", ledger.served),
+            ("xcache_sent_bytes", "Bytes sent on all links since the start", self.sent),
             ("xcache_origin_bytes", "Bytes fetched from origins", ledger.fetched),
             ("xcache_file_accesses", "Files opened and closed", ledger.files),
             (
@@ -44,11 +45,16 @@ class CacheCollector(Collector):
 
 
 def listen(collector: CacheCollector, port: int) -> None:
-    """Count events from the cache's monitoring stream for ever."""
+    """Count what the cache's stream and reports tell, for ever."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as receiver:
         receiver.bind(("127.0.0.1", port))
         while True:
-            for event in parse(receiver.recv(65536)):
+            datagram = receiver.recv(65536)
+            total = sent(datagram)
+            if total is not None:
+                collector.sent = total
+                continue
+            for event in parse(datagram):
                 collector.ledger.add(event)
 
 

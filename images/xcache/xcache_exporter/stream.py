@@ -1,6 +1,7 @@
-"""What the cache tells about a file when its last reader closes it."""
+"""What the cache tells: of a file when its last reader closes it, and of its links."""
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -16,8 +17,6 @@ class Closed:
     block: int
     blocks: int
     """Blocks of the file on disk by now."""
-    served: int
-    """Bytes given to readers: from disk, from memory, and passed through."""
     bypassed: int
     """Bytes passed through without being kept."""
 
@@ -43,23 +42,27 @@ def parse(datagram: bytes) -> Iterator[Closed]:
                 size=event["size"],
                 block=event["blk_size"],
                 blocks=event["n_blks_done"],
-                served=event["b_hit"] + event["b_miss"] + event["b_bypass"],
                 bypassed=event["b_bypass"],
             )
         except KeyError:
             continue
 
 
+def sent(datagram: bytes) -> int | None:
+    """Return the bytes sent on all links since the cache started, from its summary report."""
+    found = re.search(rb'<stats id="link">.*?<out>(\d+)</out>', datagram, re.DOTALL)
+    return int(found[1]) if found else None
+
+
 @dataclass
 class Ledger:
-    """Sums of what was served and what came from the origins.
+    """Sums of what came from the origins.
 
-    The stream's own hits and misses do not tell bytes from the origin: a read of
-    a block that is still on its way counts as a hit.  The growth of the file on
-    disk does.
+    The stream's own hits and misses do not tell: a read of a block that is still
+    on its way counts as a hit, and may count twice.  The growth of the file on disk
+    does.
     """
 
-    served: int = 0
     fetched: int = 0
     files: int = 0
     from_cache_alone: int = 0
@@ -72,7 +75,6 @@ class Ledger:
         before = self.known.get(key, 0)
         self.known[key] = event.blocks
         self.files += 1
-        self.served += event.served
         if not event.origins:
             self.from_cache_alone += 1
             return
