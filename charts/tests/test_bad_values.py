@@ -25,6 +25,12 @@ from rendering import HelmError
             "Traefik could read every Secret",
         ),
         ({"jupyterhub": {"hub": {"db": {"type": "other"}}}}, "set hub.db.url"),
+        (
+            {"dask-gateway": {"gateway": {"backend": {"namespace": "elsewhere"}}}},
+            "does not lead there",
+        ),
+        ({"xcache": {"instances": [{"name": "cms", "preset": "cms"}]}}, "has: cms"),
+        ({"xcache": {"enabled": False}}, "users are sent to its cache"),
         ({"jupyterhub": {"singleuser": {"image": {"tag": ""}}}}, "singleuser.image.tag is missing"),
     ],
 )
@@ -47,9 +53,14 @@ def test_all_misuse_of_a_component_is_reported_at_once(render: Any) -> None:
     [
         {"jupyterhub": {"hub": {"config": {"GenericOAuthenticator": {"client_id": "x"}}}}},
         {"jupyterhub": {"hub": {"db": {"type": "other", "url": "postgresql://db/hub"}}}},
-        {"xcache": {"instances": [{"name": "a", "preset": "generic", "origin": "h:1094"}]}},
+        {"xcache": {"instances": [{"name": "xcache", "preset": "generic", "origin": "h:1094"}]}},
+        {
+            "xcache": {"enabled": False},
+            "jupyterhub": {"singleuser": {"extraEnv": {"SHOPPE_XCACHE": "c=root://cache:1094"}}},
+        },
         {"dask-gateway": {"gateway": {"limits": {"cores": 0.5}}}},
-        {"dask-gateway": {"enabled": False}, "jupyterhub": {"hub": {"services": None}}},
+        {"dask-gateway": {"enabled": False}},
+        {"jupyterhub": {"enabled": False}},
         {"jupyterhub": {"singleuser": {"profileList": [{"display_name": "big"}]}}},
     ],
 )

@@ -48,6 +48,12 @@ def choose_source(wish: str) -> Source:
     return "source" if wish == "source" else "registry"
 
 
+def architecture() -> str:
+    """Return the processor's architecture as Go's projects name it."""
+    names = {"x86_64": "amd64", "aarch64": "arm64"}
+    return names.get(platform.machine(), platform.machine())
+
+
 def memory_gib() -> float:
     """Return the machine's memory in GiB."""
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / GIB

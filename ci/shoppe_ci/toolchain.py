@@ -1,12 +1,16 @@
-"""Programs built from pinned source, each once per version."""
+"""Pinned programs, each got once per version: published, or built from source."""
 
 import hashlib
+import io
 import os
 import platform
 import shutil
+import tarfile
 from pathlib import Path
 
-from shoppe_ci import shell
+import requests
+
+from shoppe_ci import machine, shell
 from shoppe_ci.engine import pins
 from shoppe_ci.errors import ShoppeError
 from shoppe_ci.paths import TOOLCHAIN, cache
@@ -63,14 +67,57 @@ def folder(tool: str) -> Path:
 
 
 def program(name: str) -> Path:
-    """Return kind, kubectl or helm: built from source and cached."""
-    return folder({"kubectl": "kubernetes"}.get(name, name)) / name
+    """Return kind, kubectl or helm: published where registries answer, else built; cached."""
+    tool = {"kubectl": "kubernetes"}.get(name, name)
+    built = cache("tools", tool, key(tool))
+    if built.exists() or not machine.registry_answers():
+        return folder(tool) / name
+    return published(name)
+
+
+def published(name: str) -> Path:
+    """Return a program as its project publishes it, checked against its published digest.
+
+    Raises `ShoppeError` where it cannot be fetched or is not what the digest says.
+    """
+    system, architecture = platform.system().lower(), machine.architecture()
+    pin = pins()["published"][name]
+    words = {"version": pin["version"], "system": system, "architecture": architecture}
+    target = cache("tools", "published", f"{name}-{pin['version']}-{architecture}", name)
+    if target.exists():
+        return target
+    url = pin["url"].format(**words)
+    with step(f"fetching {name} {pin['version']}"):
+        try:
+            content = _fetch(url)
+            wanted = _fetch(url + pin["digest"]).decode().split()[0]
+        except requests.RequestException as error:
+            raise ShoppeError(f"{url} cannot be fetched: {error}", "check the network") from error
+        if hashlib.sha256(content).hexdigest() != wanted:
+            raise ShoppeError(f"{url} is not what its published digest says; it was not installed")
+        if member := pin.get("member", "").format(**words):
+            with tarfile.open(fileobj=io.BytesIO(content)) as archive:
+                file = archive.extractfile(member)
+                if file is None:
+                    raise ShoppeError(f"{url} holds no {member}")
+                content = file.read()
+        partial = target.with_suffix(".partial")
+        partial.write_bytes(content)
+        partial.chmod(0o755)
+        partial.rename(target)
+    return target
+
+
+def _fetch(url: str) -> bytes:
+    answer = requests.get(url, timeout=300)
+    answer.raise_for_status()
+    return answer.content
 
 
 def search_path() -> str:
     """Return a PATH that begins with kind, kubectl and helm."""
-    tools = [folder(name) for name in ("kind", "kubernetes", "helm")]
-    return os.pathsep.join([*map(str, tools), os.environ.get("PATH", "")])
+    tools = [str(program(name).parent) for name in ("kind", "kubectl", "helm")]
+    return os.pathsep.join([*tools, os.environ.get("PATH", "")])
 
 
 def disk_use() -> dict[str, float]:
