@@ -1,7 +1,8 @@
 """The Helm release: installed and upgraded by the same code that the tests use."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ UMBRELLA = CHARTS / "coffea-shoppe"
 RELEASE = "shoppe"
 NAMESPACE = "shoppe"
 READY_TIMEOUT_S = 300
+HELM_TIMEOUT_S = 120
 
 Values = dict[str, Any]
 
@@ -91,10 +93,11 @@ def install(
             *values,
             namespace=namespace,
             create_namespace=False,
-            timeout="120s",
+            timeout=f"{HELM_TIMEOUT_S}s",
         )
 
     with step(f"helm upgrade --install {name} {chart.name}") as note:
+        clear_interrupted(cluster, name=name, namespace=namespace, note=note)
         try:
             asyncio.run(helm())
         except pyhelm3.Error as error:
@@ -108,6 +111,30 @@ def _reason(error: pyhelm3.Error) -> str:
     text = getattr(error, "stderr", b"") or str(error)
     text = text.decode(errors="replace") if isinstance(text, bytes) else str(text)
     return text.strip().removeprefix("Error: ")
+
+
+def clear_interrupted(
+    cluster: Cluster, *, name: str, namespace: str, note: Callable[[str], None] | None = None
+) -> None:
+    """Forget a revision that Helm began and, killed, never finished.
+
+    Helm refuses any further operation while one seems to be in progress.  Ours end
+    within `HELM_TIMEOUT_S`; what is older has been left behind, and its objects are
+    taken over by the next revision.
+    """
+    pending = "pending-install,pending-upgrade,pending-rollback"
+    selector = f"owner=helm,name={name},status in ({pending})"
+
+    def none_in_progress() -> bool:
+        found = cluster.get("secrets", "-n", namespace, "-l", selector)["items"]
+        for secret in found:
+            made = datetime.fromisoformat(secret["metadata"]["creationTimestamp"])
+            if (datetime.now(tz=UTC) - made).total_seconds() > HELM_TIMEOUT_S:
+                cluster.kubectl("-n", namespace, "delete", "secret", secret["metadata"]["name"])
+        return not found
+
+    what = f"no other Helm operation on {name} is in progress"
+    eventually(none_in_progress, what, timeout=HELM_TIMEOUT_S + 30, every=2, note=note)
 
 
 def uninstall(cluster: Cluster, *, name: str = RELEASE, namespace: str = NAMESPACE) -> None:

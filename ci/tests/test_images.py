@@ -43,31 +43,21 @@ def test_a_malformed_requirement_is_named() -> None:
         images.requirements("a b")
 
 
-def test_a_change_in_one_image_changes_that_one(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("touched", "rebuilt"), [("xcache", {"xcache"}), ("base", set(images.declared()))]
+)
+def test_a_change_rebuilds_the_image_and_those_upon_it(
+    monkeypatch: pytest.MonkeyPatch, touched: str, rebuilt: set[str]
+) -> None:
     before = {name: images.tag(name) for name in images.declared()}
     real = images._context_files
 
     def changed(image: images.Image) -> dict[str, Path]:
         files = real(image)
-        return {**files, "new.txt": Path(__file__)} if image.name == "xcache" else files
+        return {**files, "new.txt": Path(__file__)} if image.name == touched else files
 
     monkeypatch.setattr(images, "_context_files", changed)
     images.tag.cache_clear()
     after = {name: images.tag(name) for name in images.declared()}
     images.tag.cache_clear()
-    assert {name for name in before if before[name] != after[name]} == {"xcache"}
-
-
-def test_a_change_of_the_base_changes_all(monkeypatch: pytest.MonkeyPatch) -> None:
-    before = {name: images.tag(name) for name in images.declared()}
-    real = images._context_files
-
-    def changed(image: images.Image) -> dict[str, Path]:
-        files = real(image)
-        return {**files, "new.txt": Path(__file__)} if image.name == "base" else files
-
-    monkeypatch.setattr(images, "_context_files", changed)
-    images.tag.cache_clear()
-    after = {name: images.tag(name) for name in images.declared()}
-    images.tag.cache_clear()
-    assert all(before[name] != after[name] for name in before)
+    assert {name for name in before if before[name] != after[name]} == rebuilt

@@ -1,0 +1,71 @@
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from shoppe_ci import release
+from shoppe_ci.errors import ShoppeError
+
+
+class Recorder:
+    """A cluster that holds release Secrets, and remembers what was deleted."""
+
+    def __init__(self, *ages: float) -> None:
+        self.secrets = {f"v{n}": age for n, age in enumerate(ages)}
+        self.deleted: list[str] = []
+
+    def get(self, *words: str) -> dict[str, Any]:
+        now = datetime.now(tz=UTC)
+        return {
+            "items": [
+                {"metadata": {"name": name, "creationTimestamp": str(now - timedelta(seconds=age))}}
+                for name, age in self.secrets.items()
+            ]
+        }
+
+    def kubectl(self, *words: str) -> str:
+        self.deleted.append(words[-1])
+        del self.secrets[words[-1]]
+        return ""
+
+
+def clear(cluster: Recorder) -> None:
+    release.clear_interrupted(cluster, name="shoppe", namespace="shoppe")  # type: ignore[arg-type]
+
+
+def test_what_an_interrupted_run_left_behind_is_cleared() -> None:
+    cluster = Recorder(release.HELM_TIMEOUT_S + 60)
+    clear(cluster)
+    assert cluster.deleted == ["v0"]
+
+
+def test_an_operation_in_progress_is_waited_for_and_never_broken(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(release, "HELM_TIMEOUT_S", -29)
+    cluster = Recorder(-60)  # made in the future: never old enough
+    with pytest.raises(ShoppeError, match="no other Helm operation on shoppe"):
+        clear(cluster)
+    assert cluster.deleted == []
+
+
+def test_nothing_in_progress_needs_no_wait() -> None:
+    cluster = Recorder()
+    clear(cluster)
+    assert cluster.deleted == []
+
+
+@pytest.mark.parametrize(
+    ("text", "message"), [("a: [", "is not YAML"), ("- a", "holds no values"), ("x", "holds no")]
+)
+def test_a_values_file_that_is_none_is_named(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "values.yaml"
+    path.write_text(text)
+    with pytest.raises(ShoppeError, match=message):
+        release.read_values([path])
+
+
+def test_values_files_are_read_in_order(tmp_path: Path) -> None:
+    for name in "ab":
+        (tmp_path / name).write_text(f"which: {name}")
+    assert release.read_values([tmp_path / "a", tmp_path / "b"]) == [{"which": "a"}, {"which": "b"}]
