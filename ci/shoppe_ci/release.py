@@ -1,6 +1,8 @@
 """The Helm release: installed and upgraded by the same code that the tests use."""
 
 import asyncio
+import subprocess
+import tempfile
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -34,6 +36,26 @@ def demo_values() -> Values:
     """Return what a kind cluster on one machine needs beyond the defaults."""
     service = {"type": "NodePort", "nodePorts": {"http": HTTP_NODE_PORT}}
     return {"jupyterhub": {"proxy": {"service": service}}}
+
+
+def check_values(*values: Values, chart: Path = UMBRELLA) -> None:
+    """Render a chart with values; raises `ShoppeError` with Helm's reason where it refuses."""
+    arguments: list[str] = []
+    with tempfile.TemporaryDirectory() as folder:
+        for count, content in enumerate(values):
+            path = Path(folder) / f"{count}.yaml"
+            path.write_text(yaml.safe_dump(content))
+            arguments += ["--values", str(path)]
+        done = subprocess.run(
+            [str(toolchain.program("helm")), "template", RELEASE, str(chart), *arguments],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    if done.returncode:
+        raise ShoppeError(
+            f"helm: {_reason(done.stderr)}", "docs/reference/values.md lists all keys"
+        )
 
 
 def read_values(files: Iterable[Path]) -> list[Values]:
@@ -101,16 +123,17 @@ def install(
         try:
             asyncio.run(helm())
         except pyhelm3.Error as error:
-            raise ShoppeError(f"helm: {_reason(error)}") from error
+            text = getattr(error, "stderr", b"") or str(error)
+            text = text.decode(errors="replace") if isinstance(text, bytes) else str(text)
+            raise ShoppeError(f"helm: {_reason(text)}") from error
         if wait:
             wait_ready(cluster, name=name, note=note)
 
 
-def _reason(error: pyhelm3.Error) -> str:
-    """Return Helm's message without what it repeats."""
-    text = getattr(error, "stderr", b"") or str(error)
-    text = text.decode(errors="replace") if isinstance(text, bytes) else str(text)
-    return text.strip().removeprefix("Error: ")
+def _reason(text: str) -> str:
+    """Return Helm's message without its remarks about links between charts."""
+    lines = [line for line in text.strip().splitlines() if "found symbolic link" not in line]
+    return "\n".join(lines).removeprefix("Error: ")
 
 
 def clear_interrupted(

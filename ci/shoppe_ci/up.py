@@ -73,6 +73,7 @@ def warm(engine: Engine, cluster: Cluster) -> None:
 
 def facility(name: str, wish: str = "auto", *values: release.Values) -> tuple[Engine, Cluster]:
     """Return an engine and a cluster in which the facility runs and is ready."""
+    release.check_values(release.demo_values(), *values)
     engine, cluster = prepare(name, wish)
     release.install(cluster, release.UMBRELLA, release.demo_values(), *values)
     return engine, cluster

@@ -69,3 +69,10 @@ def test_values_files_are_read_in_order(tmp_path: Path) -> None:
     for name in "ab":
         (tmp_path / name).write_text(f"which: {name}")
     assert release.read_values([tmp_path / "a", tmp_path / "b"]) == [{"which": "a"}, {"which": "b"}]
+
+
+def test_values_that_helm_refuses_are_found_before_there_is_a_cluster() -> None:
+    release.check_values(release.demo_values(), {"xcache": {"enabled": True}})
+    with pytest.raises(ShoppeError, match="hubb") as refused:
+        release.check_values(release.demo_values(), {"jupyterhub": {"hubb": {}}})
+    assert "symbolic link" not in refused.value.problem
