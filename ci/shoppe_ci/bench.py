@@ -8,7 +8,6 @@ import nbformat
 
 from shoppe_ci import analysis, diagnostics, release, shell
 from shoppe_ci.cluster import Cluster
-from shoppe_ci.engine import Engine
 from shoppe_ci.errors import ShoppeError
 from shoppe_ci.facility import NotebookError
 from shoppe_ci.wait import eventually
@@ -56,13 +55,15 @@ def agc() -> dict[str, str]:
     }
 
 
-def install(engine: Engine, cluster: Cluster) -> dict[str, str]:
+def install(cluster: Cluster) -> dict[str, str]:
     """Return the times of install, spawn and Dask cluster start, and the idle memory.
 
     The release is removed and installed anew: never do this to one that is in use.
     """
-    del engine
     release.uninstall(cluster)
+    # Users' servers are not the release's: they outlive it, and would count as idle memory.
+    users = f"{diagnostics.OURS},app.kubernetes.io/component=singleuser-server"
+    cluster.kubectl("delete", "pods", "-n", release.NAMESPACE, "-l", users)
     gone = "the old pods are gone"
     eventually(lambda: not diagnostics.pods(cluster), gone, timeout=180, every=1)
     start = time.monotonic()

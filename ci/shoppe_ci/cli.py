@@ -297,8 +297,8 @@ def bench_command(name: str, subject: str) -> None:
     if subject == "agc":
         rows = bench.agc()
     else:
-        engine, cluster = _existing(name)
-        rows = bench.install(engine, cluster)
+        _, cluster = _existing(name)
+        rows = bench.install(cluster)
     for label, value in rows.items():
         click.echo(f"{label:48s} {value}")
 
