@@ -169,8 +169,8 @@ class Outcome:
             f"Dask workers        {report['workers']}: {', '.join(report['worker_names'])}",
             f"events              {sum(report['events'].values())} in {report['seconds']:.1f} s, "
             f"{report['rate']:.0f} events/s",
-            f"read through XCache {self.sent / 1e6:.2f} MB, of which "
-            f"{self.from_origin / 1e6:.2f} MB came from the origin",
+            f"XCache              {self.sent / 1e6:.2f} MB sent to readers, "
+            f"{self.from_origin / 1e6:.2f} MB fetched from the origin in whole blocks",
         ]
         for name, value in report["yields"].items():
             lines.append(f"  {name:32s} {value:12.1f}")
