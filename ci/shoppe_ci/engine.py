@@ -3,7 +3,6 @@
 import os
 import shutil
 import subprocess
-import time
 import tomllib
 from dataclasses import dataclass
 from functools import cache as memoised
@@ -13,6 +12,7 @@ from shoppe_ci import machine, shell
 from shoppe_ci.errors import ShoppeError
 from shoppe_ci.paths import TOOLCHAIN, cache
 from shoppe_ci.progress import say, step
+from shoppe_ci.wait import eventually
 
 SOCKET_REFUSED = "permission denied"
 
@@ -146,7 +146,9 @@ def _start_dockerd() -> None:
         say(
             "  the machine lacks CAP_SYS_RESOURCE: containers run through ci/toolchain/runc-bounded"
         )
-        command += ["--add-runtime", f"bounded={TOOLCHAIN / 'runc-bounded'}"]
+        # A copy: the daemon outlives this checkout.
+        runtime = shutil.copy(TOOLCHAIN / "runc-bounded", cache("bin", "runc-bounded"))
+        command += ["--add-runtime", f"bounded={runtime}"]
         command += ["--default-runtime", "bounded"]
     log = cache("logs", "dockerd.log")
     with step("starting a Docker daemon"), log.open("ab") as file:
@@ -157,9 +159,8 @@ def _start_dockerd() -> None:
             stderr=file,
             start_new_session=True,
         )
-        deadline = time.monotonic() + 60
-        while find() is None:
-            if time.monotonic() > deadline:
-                tail = "\n".join(log.read_text(errors="replace").splitlines()[-15:])
-                raise ShoppeError(f"dockerd did not answer within 60 s; log: {log}\n{tail}")
-            time.sleep(0.5)
+        try:
+            eventually(find, "dockerd answers")
+        except ShoppeError as error:
+            tail = "\n".join(log.read_text(errors="replace").splitlines()[-15:])
+            raise ShoppeError(f"{error.problem}; its log is {log}\n{tail}") from error
