@@ -166,6 +166,11 @@ class User:
                     error = next((out for out in cell.outputs if out.output_type == "error"), None)
                     if error:
                         raise NotebookError(notebook, count, error)
+            except (websocket.WebSocketException, OSError) as error:
+                raise ShoppeError(
+                    f"the connection to the kernel was lost: {error or type(error).__name__}",
+                    "`ci/shoppe status` shows what was restarted; run it again",
+                ) from error
             finally:
                 channel.close()
         finally:

@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import time
+import uuid
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -31,7 +32,8 @@ def run(
     when the program fails, is missing, or runs longer than `timeout` seconds.
     """
     words = [str(word) for word in command]
-    name = f"{time.strftime('%Y%m%d-%H%M%S')}-{Path(words[0]).name}-{os.getpid()}.log"
+    stamp = time.strftime("%Y%m%d-%H%M%S")
+    name = f"{stamp}-{Path(words[0]).name}-{uuid.uuid4().hex[:8]}.log"
     log = cache("logs", name)
     lines: list[str] = []
     deadline = time.monotonic() + timeout

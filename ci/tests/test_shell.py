@@ -1,3 +1,4 @@
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -36,3 +37,9 @@ def test_a_missing_program_is_named() -> None:
 
 def test_standard_input_is_passed_on() -> None:
     assert shell.run(["cat"], stdin=b"text") == "text"
+
+
+def test_runs_side_by_side_do_not_share_a_log() -> None:
+    with ThreadPoolExecutor(8) as pool:
+        texts = list(pool.map(lambda n: shell.run(["echo", str(n)]), range(40)))
+    assert texts == [f"{n}\n" for n in range(40)]
