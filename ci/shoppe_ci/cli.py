@@ -70,12 +70,12 @@ def main() -> None:
     """
 
 
-def _existing(name: str) -> tuple[engines.Engine, Cluster]:
+def _existing(name: str) -> Cluster:
     engine = engines.find()
     cluster = clusters.load(engine, name) if engine else None
-    if engine is None or cluster is None:
+    if cluster is None:
         raise ShoppeError(f"there is no cluster {name!r}", "ci/shoppe up makes one")
-    return engine, cluster
+    return cluster
 
 
 @main.command("up")
@@ -163,7 +163,7 @@ def demo(
 @click.option("--output", type=FOLDER, default=ROOT / "results" / "notebook", show_default=True)
 def agc(name: str, notebook: Path, folder: Path | None, user: str, output: Path) -> None:
     """Run anyone's notebook in a spawned user's pod and bring the executed copy back."""
-    _, cluster = _existing(name)
+    cluster = _existing(name)
     someone, _ = analysis.log_in(cluster, user)
     home = notebook.stem
     for path in sorted(folder.rglob("*")) if folder else []:
@@ -179,7 +179,7 @@ def agc(name: str, notebook: Path, folder: Path | None, user: str, output: Path)
 @with_cluster
 def status(name: str) -> None:
     """Show the facility's pods and where it answers."""
-    _, cluster = _existing(name)
+    cluster = _existing(name)
     rows, healthy = diagnostics.status(cluster)
     for namespace, pod, state in rows:
         click.echo(f"{namespace:14s} {pod:60s} {state}")
@@ -196,7 +196,7 @@ def status(name: str) -> None:
 @click.argument("component", required=False)
 def logs(name: str, output: Path | None, component: str | None) -> None:
     """Show the last log lines of a component (hub, proxy, gateway …) or of all."""
-    _, cluster = _existing(name)
+    cluster = _existing(name)
     if output:
         click.echo(diagnostics.dump(cluster, output))
         return
@@ -297,7 +297,7 @@ def bench_command(name: str, subject: str) -> None:
     if subject == "agc":
         rows = bench.agc()
     else:
-        _, cluster = _existing(name)
+        cluster = _existing(name)
         rows = bench.install(cluster)
     for label, value in rows.items():
         click.echo(f"{label:48s} {value}")

@@ -166,10 +166,7 @@ def ensure(engine: Engine, name: str, source: str) -> Cluster:
     """Return the running cluster of that name, created if it is not there."""
     existing = load(engine, name)
     if existing:
-        if (
-            engine.run("container", "inspect", "-f", "{{.State.Running}}", existing.node_id).strip()
-            != "true"
-        ):
+        if not engine.running(existing.node_id):
             with step(f"starting the stopped cluster {name}"):
                 engine.run("start", existing.node_id)
         return existing
@@ -218,10 +215,7 @@ def ensure_registry(engine: Engine) -> int:
                 f"a container {REGISTRY!r} exists that this command did not make",
                 f"remove or rename it: {engine.name} rename {REGISTRY} other",
             )
-        if (
-            engine.run("container", "inspect", "-f", "{{.State.Running}}", REGISTRY).strip()
-            != "true"
-        ):
+        if not engine.running(REGISTRY):
             engine.run("start", REGISTRY)
     else:
         image = images.registry_image(engine)

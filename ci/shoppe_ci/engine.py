@@ -42,6 +42,11 @@ class Engine:
         """Return whether the engine's store holds an image of that name."""
         return self.succeeds("image", "inspect", name)
 
+    def running(self, container: str) -> bool:
+        """Return whether a container that exists is running."""
+        state = self.run("container", "inspect", "-f", "{{.State.Running}}", container)
+        return state.strip() == "true"
+
     def environment(self) -> dict[str, str]:
         """Return the environment in which kind finds the same engine."""
         folder = cache("bin", self.name)
