@@ -1,8 +1,10 @@
 """Charts rendered as their users would, and what stands in the result."""
 
+import importlib.util
 import json
 import os
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -41,6 +43,16 @@ def template(chart: str, values: Manifest | None = None) -> list[Manifest]:
     if done.returncode:
         raise HelmError(done.stderr)
     return [document for document in yaml.safe_load_all(done.stdout) if document]
+
+
+def load_file(chart: str, name: str) -> Any:
+    """Return a Python file that a chart mounts, as a module."""
+    spec = importlib.util.spec_from_file_location(name, CHARTS / chart / "files" / f"{name}.py")
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
 
 
 def pod_specs(manifests: list[Manifest]) -> Iterator[tuple[str, Manifest, Manifest]]:

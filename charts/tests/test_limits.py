@@ -1,25 +1,11 @@
 """The arithmetic of limits per user, which the gateway mounts as a file."""
 
-import importlib.util
-import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
-from rendering import CHARTS
+from rendering import load_file
 
-
-def load() -> Any:
-    path = Path(CHARTS / "dask-gateway" / "files" / "limits.py")
-    spec = importlib.util.spec_from_file_location("limits", path)
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["limits"] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-limits = load()
+limits = load_file("dask-gateway", "limits")
 GIB = limits.GIB
 SMALL = limits.Limits(clusters=2, cores=4, memory=8 * GIB)
 

@@ -11,7 +11,8 @@ import nbformat
 from shoppe_ci import facility, origin, shell
 from shoppe_ci.cluster import Cluster
 from shoppe_ci.errors import ShoppeError
-from shoppe_ci.facility import NotebookError, User
+from shoppe_ci.facility import User
+from shoppe_ci.kernel import NotebookError
 from shoppe_ci.paths import ROOT, cache
 from shoppe_ci.progress import say, step
 from shoppe_ci.release import NAMESPACE, RELEASE

@@ -9,7 +9,7 @@ import nbformat
 from shoppe_ci import analysis, diagnostics, release, shell
 from shoppe_ci.cluster import Cluster
 from shoppe_ci.errors import ShoppeError
-from shoppe_ci.facility import NotebookError
+from shoppe_ci.kernel import NotebookError
 from shoppe_ci.wait import eventually
 
 BENCH_NAME = "bench"

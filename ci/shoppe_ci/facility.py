@@ -1,25 +1,26 @@
 """A facility as a user's browser meets it: log in, spawn, run a notebook."""
 
 import base64
-import json
 import time
 import uuid
-from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
 
-import nbformat
 import requests
 import websocket
+from requests.adapters import HTTPAdapter
+from urllib3.util import Retry
 
 from shoppe_ci.cluster import Cluster
 from shoppe_ci.errors import ShoppeError
+from shoppe_ci.kernel import Kernel, Note, NotebookError
+from shoppe_ci.progress import say
 from shoppe_ci.release import NAMESPACE, RELEASE
 from shoppe_ci.wait import eventually
 
-Note = Callable[[str], None]
 REPLY_TIMEOUT_S = 1800
 
 
@@ -30,13 +31,28 @@ def password(cluster: Cluster, *, namespace: str = NAMESPACE, name: str = RELEAS
     return base64.b64decode(secret["data"][key]).decode()
 
 
+def _patient_session() -> requests.Session:
+    """Return a session that asks again while a part of the way restarts (about 40 s)."""
+    session = requests.Session()
+    again = Retry(
+        total=10,
+        backoff_factor=0.3,
+        backoff_max=8,
+        status_forcelist=(502, 503, 504),
+        raise_on_status=False,
+    )
+    for scheme in ("http://", "https://"):
+        session.mount(scheme, HTTPAdapter(max_retries=again))
+    return session
+
+
 @dataclass
 class User:
     """A user logged in at the hub, with the cookies that a browser would hold."""
 
     url: str
     name: str
-    session: requests.Session = field(default_factory=requests.Session)
+    session: requests.Session = field(default_factory=_patient_session)
 
     def login(self, secret: str) -> None:
         """Log in through the hub's form; raises `ShoppeError` where it is refused."""
@@ -58,13 +74,22 @@ class User:
                 return cookie.value or ""
         return ""
 
+    def _request(self, method: str, path: str, **options: Any) -> requests.Response:
+        """Send a request; raises `ShoppeError` where nothing answers."""
+        try:
+            return self.session.request(method, f"{self.url}{path}", timeout=60, **options)
+        except requests.RequestException as error:
+            raise ShoppeError(
+                f"{method} {path}: the facility does not answer ({type(error).__name__})",
+                "`ci/shoppe status` shows what was restarted; run it again",
+            ) from error
+
     def hub(self, method: str, path: str, **options: Any) -> requests.Response:
         """Send a request to the hub's API."""
-        return self.session.request(
+        return self._request(
             method,
-            f"{self.url}/hub/api{path}",
+            f"/hub/api{path}",
             headers={"X-XSRFToken": self._xsrf("/hub/"), "Referer": f"{self.url}/hub/home"},
-            timeout=60,
             **options,
         )
 
@@ -75,11 +100,10 @@ class User:
 
     def server(self, method: str, path: str, **options: Any) -> requests.Response:
         """Send a request to the user's own server."""
-        answer = self.session.request(
+        answer = self._request(
             method,
-            f"{self.url}{self.server_path}{path}",
+            f"{self.server_path}{path}",
             headers={"X-XSRFToken": self._xsrf(f"{self.server_path}/")},
-            timeout=60,
             **options,
         )
         if answer.status_code >= 400:
@@ -155,30 +179,30 @@ class User:
         }
         opened = self.server("POST", "/api/sessions", json=session).json()
         try:
-            channel = self._channel(opened["kernel"]["id"], timeout)
-            try:
+            connect = partial(self._channel, opened["kernel"]["id"], timeout)
+            with Kernel(connect, timeout=timeout, note=note) as kernel:
                 cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
                 for count, cell in enumerate(cells, 1):
                     first = (cell.source.strip().splitlines() or [""])[0]
                     if note:
                         note(f"cell {count}/{len(cells)}: {first}")
-                    _run_cell(channel, cell, count, timeout, note)
+                    kernel.run_cell(cell, count)
                     error = next((out for out in cell.outputs if out.output_type == "error"), None)
                     if error:
                         raise NotebookError(notebook, count, error)
-            except (websocket.WebSocketException, OSError) as error:
-                raise ShoppeError(
-                    f"the connection to the kernel was lost: {error or type(error).__name__}",
-                    "`ci/shoppe status` shows what was restarted; run it again",
-                ) from error
-            finally:
-                channel.close()
         finally:
-            self.server("DELETE", f"/api/sessions/{opened['id']}")
+            self._close(opened["id"])
         return notebook
 
-    def _channel(self, kernel: str, timeout: float) -> websocket.WebSocket:
-        """Open the websocket over which a browser talks to a kernel."""
+    def _close(self, session: str) -> None:
+        """End a kernel's session; a server that is gone has ended it already."""
+        try:
+            self.server("DELETE", f"/api/sessions/{session}")
+        except ShoppeError as error:
+            say(f"  warning: the kernel's session could not be ended: {error.problem}")
+
+    def _channel(self, kernel: str, timeout: float, session: str) -> websocket.WebSocket:
+        """Open the websocket over which a browser's session talks to a kernel."""
         parts = urlsplit(self.url)
         cookies = "; ".join(
             f"{c.name}={c.value}"
@@ -186,68 +210,9 @@ class User:
             if f"{self.server_path}/".startswith(c.path)
         )
         return websocket.create_connection(
-            f"ws://{parts.netloc}{self.server_path}/api/kernels/{kernel}/channels",
+            f"ws://{parts.netloc}{self.server_path}/api/kernels/{kernel}/channels"
+            f"?session_id={session}",
             cookie=cookies,
             origin=self.url,
             timeout=timeout,
         )
-
-
-class NotebookError(ShoppeError):
-    """A cell raised; `notebook` holds all outputs up to it."""
-
-    def __init__(self, notebook: Any, cell: int, error: Any) -> None:
-        super().__init__(f"cell {cell} of the notebook raised {error.ename}: {error.evalue}")
-        self.notebook = notebook
-
-
-def _run_cell(
-    channel: websocket.WebSocket, cell: Any, count: int, timeout: float, note: Note | None
-) -> None:
-    """Run one cell and collect its outputs as a front end would show them."""
-    request = uuid.uuid4().hex
-    header = {"msg_id": request, "msg_type": "execute_request", "version": "5.4"}
-    header |= {"username": "", "session": uuid.uuid4().hex, "date": ""}
-    content = {"code": cell.source, "silent": False, "store_history": True}
-    content |= {"allow_stdin": False, "stop_on_error": True, "user_expressions": {}}
-    message = {"header": header, "parent_header": {}, "metadata": {}, "content": content}
-    channel.send(json.dumps({**message, "channel": "shell"}))
-    cell.outputs, cell.execution_count = [], count
-    replied = idle = clear = False
-    deadline = time.monotonic() + timeout
-    while not (replied and idle):
-        if time.monotonic() > deadline:
-            raise ShoppeError(f"cell {count} of the notebook ran longer than {timeout:.0f} s")
-        answer = json.loads(channel.recv())
-        if answer.get("parent_header", {}).get("msg_id") != request:
-            continue
-        kind, body = answer["msg_type"], answer["content"]
-        replied |= kind == "execute_reply"
-        idle |= kind == "status" and body["execution_state"] == "idle"
-        if kind == "clear_output":
-            clear = True
-            continue
-        if kind == "update_display_data":
-            _update_display(cell, body)
-        if kind not in ("stream", "display_data", "execute_result", "error"):
-            continue
-        if clear:
-            cell.outputs, clear = [], False
-        if kind == "stream" and note and body["text"].strip():
-            note(body["text"].strip().splitlines()[-1])
-        output = nbformat.v4.output_from_msg(answer)
-        if kind in ("display_data", "execute_result") and body.get("transient"):
-            output.metadata["display_id"] = body["transient"].get("display_id")
-        last = cell.outputs[-1] if cell.outputs else None
-        if last and kind == "stream" == last.output_type and last.name == output.name:
-            last.text += output.text
-        else:
-            cell.outputs.append(output)
-
-
-def _update_display(cell: Any, body: dict[str, Any]) -> None:
-    """Replace what a display handle showed before."""
-    wanted = body.get("transient", {}).get("display_id")
-    for output in cell.outputs:
-        if wanted and output.get("metadata", {}).get("display_id") == wanted:
-            output.data = body["data"]

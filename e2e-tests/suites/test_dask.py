@@ -1,6 +1,6 @@
 """Dask clusters: as many as a user may have, and seen by nobody else."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 import requests
@@ -52,6 +52,57 @@ def test_workers_stop_at_the_users_limit(run_code: Callable[..., str], facility:
     workers = [p for p in pods["items"] if p["metadata"]["name"].startswith("dask-worker")]
     assert (int(count), len(workers)) == (2, 2)
     run_code(f"from dask_gateway import Gateway; Gateway().stop_cluster({name!r})")
+
+
+@pytest.fixture
+def few_pods(facility: Cluster) -> Iterator[Callable[[int], None]]:
+    """Let Kubernetes refuse all but so many pods in the clusters' namespace."""
+    present = len(facility.get("pods", "-n", "shoppe-dask")["items"])
+
+    def allow(count: int) -> None:
+        facility.apply(
+            {
+                "apiVersion": "v1",
+                "kind": "ResourceQuota",
+                "metadata": {"name": "few-pods", "namespace": "shoppe-dask"},
+                "spec": {"hard": {"pods": str(present + count)}},
+            }
+        )
+
+    yield allow
+    facility.kubectl("-n", "shoppe-dask", "delete", "resourcequota", "few-pods")
+
+
+def test_a_scheduler_that_kubernetes_refuses_is_told(
+    run_code: Callable[..., str], few_pods: Callable[[int], None]
+) -> None:
+    few_pods(0)
+    printed = run_code(
+        "from dask_gateway import Gateway\n"
+        "try:\n    Gateway().new_cluster()\n"
+        "except Exception as error:\n    print(error)"
+    )
+    assert "refused the scheduler's pod" in printed
+    assert "exceeded quota: few-pods" in printed
+
+
+def test_workers_that_kubernetes_refuses_are_told(
+    run_code: Callable[..., str], few_pods: Callable[[int], None]
+) -> None:
+    few_pods(2)
+    printed = run_code(
+        f"{NEW}cluster.scale(1); client = cluster.get_client()\n"
+        "client.wait_for_workers(1, timeout=180)\n"
+        "import time\n"
+        "deadline = time.monotonic() + 60\n"
+        "while time.monotonic() < deadline:\n"
+        "    try:\n        cluster.scale(2)\n"
+        "    except Exception as error:\n        print(error); break\n"
+        "    time.sleep(2)\n"
+        "cluster.shutdown()"
+    )
+    assert "refused a worker's pod" in printed
+    assert "exceeded quota: few-pods" in printed
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""dask-gateway's Kubernetes backend, with limits per user and guarded dashboards."""
+"""dask-gateway's Kubernetes backend: limits per user, guarded dashboards, reasons told."""
 
 import asyncio
 import re
@@ -39,6 +39,7 @@ class LimitedKubeBackend(KubeBackend):
         self.replicas = {}
         self.authenticator = app["authenticator"]
         app.router.add_get("/api/dashboards/authorize", self.authorize_dashboard)
+        app.middlewares.append(self.tell_reason)
         await super().setup(app)
 
     async def active(self, username):
@@ -78,6 +79,26 @@ class LimitedKubeBackend(KubeBackend):
             self.replicas[cluster_name] = count
         self.replicas = {n: k for n, k in self.replicas.items() if n in self.clusters}
         await super().on_cluster_heartbeat(cluster_name, msg)
+
+    @web.middleware
+    async def tell_reason(self, request, handler):
+        """Tell the owner who waits for a cluster or scales it why its pods do not run.
+
+        The client shows the text of a conflict (409) as its error; of a failed
+        cluster's report it shows nothing but that it failed.
+        """
+        response = await handler(request)
+        waits = request.method == "GET" and "wait" in request.query
+        scales = request.method == "POST" and request.path.endswith("/scale")
+        # Only those who may see the cluster have got this far.
+        if response.status == 200 and (waits or scales):
+            name = request.match_info.get("cluster_name", "")
+            status = (self.informer.get(name) or {}).get("status", {})
+            failed = status.get("phase") == "Failed"
+            if status.get("reason") and (failed or scales):
+                problem = f"Dask cluster {name}: {status['reason']}"
+                return web.json_response({"error": problem}, status=409)
+        return response
 
     async def authorize_dashboard(self, request):
         """Answer Traefik's question whether a request may see a dashboard.

@@ -37,6 +37,9 @@ c.ConfigurableHTTPProxy.auth_token = secret("hub.config.ConfigurableHTTPProxy.au
 # Users' servers outlive the hub: a restart finds them again.
 c.JupyterHub.cleanup_servers = False
 c.JupyterHub.cleanup_proxy = False
+# The same round gives a proxy that was restarted its routes back, which it does not
+# keep: until then nobody reaches a server.
+c.JupyterHub.last_activity_interval = 15
 # A server found dead at the hub's start may just be slow: check it for longer.
 c.JupyterHub.init_spawners_timeout = 10
 c.JupyterHub.concurrent_spawn_limit = hub["concurrentSpawnLimit"]
