@@ -171,8 +171,13 @@ class User:
         Returns the notebook with its outputs.  A cell that raises ends the run;
         the notebook so far is the `notebook` of the `NotebookError` raised.
         """
+        prefix = f"{folder}/run-".lstrip("/")
+        # A run that was cut short has left its kernel, and that its Dask cluster.
+        for old in self.server("GET", "/api/sessions").json():
+            if old["path"].startswith(prefix):
+                self._close(old["id"])
         session = {
-            "path": f"{folder}/run-{uuid.uuid4().hex[:8]}.ipynb".lstrip("/"),
+            "path": f"{prefix}{uuid.uuid4().hex[:8]}.ipynb",
             "type": "notebook",
             "name": "",
             "kernel": {"name": notebook.metadata.get("kernelspec", {}).get("name", "python3")},

@@ -1,5 +1,7 @@
 """Each component installs alone, beside the facility, and is ready."""
 
+import json
+import secrets
 from collections.abc import Iterator
 from typing import Any
 
@@ -38,3 +40,71 @@ def test_a_component_is_ready_alone(component: str, facility: Cluster) -> None:
     found = release.workloads(facility, f"alone-{component}")
     assert found
     assert all(item["status"]["readyReplicas"] == item["spec"]["replicas"] for item in found)
+
+
+# What docs/reference/secrets.md lists, and the secret of an OIDC client.
+SECRET = {
+    "hub.config.CryptKeeper.keys": secrets.token_hex(32),
+    "hub.config.ConfigurableHTTPProxy.auth_token": secrets.token_hex(32),
+    "hub.config.JupyterHub.cookie_secret": secrets.token_hex(32),
+    "hub.config.SharedPasswordAuthenticator.user_password": secrets.token_hex(12),
+    "hub.config.SharedPasswordAuthenticator.admin_password": secrets.token_hex(20),
+    "hub.config.GenericOAuthenticator.client_secret": secrets.token_hex(20),
+}
+OIDC = {
+    "client_id": "coffea-shoppe",
+    "authorize_url": "https://idp.example.org/authorize",
+    "token_url": "https://idp.example.org/token",
+    "userdata_url": "https://idp.example.org/userinfo",
+    "oauth_callback_url": "https://facility.example.org/hub/oauth_callback",
+    "username_claim": "preferred_username",
+    "allow_all": True,
+}
+ASK = """
+import http.client, sys
+hub = http.client.HTTPConnection("127.0.0.1", 8081, timeout=20)
+hub.request("GET", sys.argv[1])
+answer = hub.getresponse()
+print(answer.status, answer.getheader("Location", ""))
+"""
+
+
+@pytest.fixture
+def oidc_hub(facility: Cluster) -> Iterator[str]:
+    """A hub whose users come from an OIDC provider, its secrets from the operator."""
+    name = "alone-oidc"
+    release.ensure_namespace(facility, name)
+    facility.apply(
+        {
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "metadata": {"name": "own", "namespace": name},
+            "stringData": SECRET,
+        }
+    )
+    config = {
+        "JupyterHub": {"authenticator_class": "generic-oauth"},
+        "GenericOAuthenticator": OIDC,
+    }
+    values = {
+        "proxy": {"service": {"type": "ClusterIP"}},
+        "hub": {"existingSecret": "own", "config": config},
+    }
+    release.install(facility, CHARTS / "jupyterhub", values, name=name, namespace=name)
+    yield name
+    release.uninstall(facility, name=name, namespace=name)
+    facility.kubectl("delete", "namespace", name, "--wait=false")
+
+
+def test_a_hub_sends_its_users_to_the_oidc_provider(oidc_hub: str, facility: Cluster) -> None:
+    pod = f"deployment/{oidc_hub}-hub"
+    asked = ("-n", oidc_hub, "exec", pod, "--", "python", "-c", ASK)
+    status, _, address = facility.kubectl(*asked, "/hub/oauth_login").strip().partition(" ")
+    assert status == "302"
+    assert address.startswith(f"{OIDC['authorize_url']}?")
+    assert "client_id=coffea-shoppe" in address
+    # The operator's Secret replaces the chart's, and nothing of it is in the hub's settings.
+    held = facility.get("secrets", "-n", oidc_hub)["items"]
+    assert [s["metadata"]["name"] for s in held if s["type"] == "Opaque"] == ["own"]
+    settings = json.dumps(facility.get("configmaps", "-n", oidc_hub))
+    assert not any(value in settings for value in SECRET.values())

@@ -17,6 +17,16 @@ settings = yaml.safe_load((HERE / "settings.yaml").read_text())
 names, hub, singleuser, cull = (settings[k] for k in ("names", "hub", "singleuser", "cull"))
 
 
+# Keys of the Secret that this file gives a meaning of its own.
+READ_ABOVE = {
+    "hub.config.ConfigurableHTTPProxy.auth_token",
+    "hub.config.CryptKeeper.keys",
+    "hub.config.JupyterHub.cookie_secret",
+    "hub.config.SharedPasswordAuthenticator.admin_password",
+    "hub.config.SharedPasswordAuthenticator.user_password",
+}
+
+
 def secret(key: str) -> str:
     """Return one entry of the hub's Secret, or stop naming what is missing."""
     path = SECRETS / key
@@ -147,6 +157,11 @@ if configured.get("JupyterHub", {}).get("authenticator_class") == "dummy":
     for key in ("user_password", "admin_password"):
         shared.setdefault(key, secret(f"hub.config.SharedPasswordAuthenticator.{key}"))
     configured.setdefault("Authenticator", {}).setdefault("allow_all", True)
+# Whatever else the Secret holds as hub.config.CLASS.TRAIT, an OIDC client's secret say.
+for path in SECRETS.glob("hub.config.*"):
+    kind, _, trait = path.name.removeprefix("hub.config.").partition(".")
+    if path.name not in READ_ABOVE:
+        configured.setdefault(kind, {}).setdefault(trait, path.read_text().strip())
 for kind, traits in configured.items():
     for trait, value in traits.items():
         c[kind][trait] = value
