@@ -9,6 +9,7 @@ import uproot
 from coffea import processor
 from coffea.nanoevents import NanoAODSchema
 
+from agc.executor import PatientDaskExecutor, persistently
 from agc.histograms import Histograms
 from agc.processor import TtbarProcessor
 from agc.samples import File, InputError, event_weight
@@ -19,7 +20,8 @@ NanoAODSchema.warn_missing_crossrefs = False
 
 CHUNK_SIZE = 200_000
 TREE = "Events"
-OPEN_TIMEOUT_S = 60
+# Long enough for a reader to notice that a server is gone, and to find it again.
+OPEN_TIMEOUT_S = 120
 WEIGHTS = ("xsec", "unit")
 
 
@@ -83,7 +85,7 @@ def _check_all(paths: Sequence[str], client: Any) -> list[int]:
     if client is None:
         looked = [look(path) for path in paths]
     else:
-        looked = client.gather(client.map(look, paths, pure=False))
+        looked = persistently(client, lambda: client.gather(client.map(look, paths, pure=False)))
     problems = [problem for _, problem in looked if problem]
     if problems:
         raise InputError("\n".join(problems))
@@ -138,7 +140,7 @@ def run(
         executor: Any = processor.IterativeExecutor(status=progress)
     else:
         workers = len(client.scheduler_info()["workers"])
-        executor = processor.DaskExecutor(client=client, status=progress, retries=3)
+        executor = PatientDaskExecutor(client=client, bar=progress, retries=3)
     runner = processor.Runner(
         executor=executor,
         schema=NanoAODSchema,
