@@ -150,6 +150,62 @@ def plot(histograms_file: Path, output: Path, weights: str) -> None:
 
 
 @main.command()
+@click.argument("histograms_file", metavar="FILE", type=INPUT)
+@click.option(
+    "--output",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder for workspace, result and figures.",
+)
+@click.option("--ranking", is_flag=True, help="Also rank the parameters by their impact.")
+@click.option("--asimov", is_flag=True, help="Fit the model's own expectation, not pseudodata.")
+@click.option(
+    "--inject",
+    type=click.FloatRange(0, 10),
+    default=1.0,
+    show_default=True,
+    help="With --asimov: the normalisation of ttbar to expect.",
+)
+def fit(
+    histograms_file: Path, output: Path | None, ranking: bool, asimov: bool, inject: float
+) -> None:
+    """Fit the normalisation of ttbar.
+
+    FILE holds the histograms of all nine samples: a ROOT file of `agc run`, or
+    reference histograms as JSON.
+    """
+    import logging
+
+    from agc import histograms, statistics
+    from agc.validate import read_reference
+
+    if inject != 1.0 and not asimov:
+        raise click.UsageError("--inject is for --asimov")
+    # cabinetry tells of every empty bin of a template, pyhf of every try that failed.
+    logging.getLogger("cabinetry").setLevel(logging.ERROR)
+    logging.getLogger("pyhf").setLevel(logging.CRITICAL)
+    with _clear_errors():
+        if histograms_file.suffix == ".json":
+            found = statistics.from_reference(read_reference(histograms_file))
+        else:
+            found = histograms.load(histograms_file)
+        workspace = statistics.workspace(found)
+        fitted = statistics.fit(workspace, asimov=asimov, inject=inject, goodness=not asimov)
+        value, error = fitted.norm
+        down, up = fitted.interval
+        click.echo(f"{statistics.POI} = {value:.3f} ± {error:.3f}  (MINOS {down:+.3f} {up:+.3f})")
+        if not asimov:
+            click.echo(f"p-value of the goodness of fit: {fitted.results.goodness_of_fit:.3f}")
+        ranked = statistics.ranking(fitted) if ranking else None
+        if ranked is not None:
+            for index in abs(ranked.postfit_up).argsort()[:-11:-1]:
+                label, impact = ranked.labels[index], ranked.postfit_up[index]
+                click.echo(f"  {label:32s} {impact:+.4f}")
+        if output:
+            for path in statistics.save(fitted, workspace, output, ranked=ranked):
+                click.echo(path)
+
+
+@main.command()
 @click.argument("histograms_file", metavar="HISTOGRAMS", type=INPUT)
 @click.option("--reference", type=INPUT, required=True, help="JSON of reference histograms.")
 def validate(histograms_file: Path, reference: Path) -> None:

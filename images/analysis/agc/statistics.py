@@ -1,0 +1,360 @@
+"""The statistical model of the analysis, its fit, and what the fit tells.
+
+The model is HistFactory's, built by cabinetry and fitted by pyhf with Minuit: both
+regions in 11 bins of 40 GeV from 110 to 550 GeV, one free normalisation of ttbar, and
+one constrained parameter for each systematic uncertainty and each bin's statistics.
+"""
+
+import json
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import cabinetry
+import hist
+import numpy as np
+import pyhf
+from numpy.typing import NDArray
+
+from agc.histograms import BINS, Histograms, empty, name, with_pseudodata
+from agc.samples import CROSS_SECTIONS, InputError
+from agc.selection import REGIONS
+from agc.systematics import BTAG_JETS
+
+POI = "ttbar_norm"
+POI_BOUNDS = (0, 10)
+FIRST_EDGE, REBIN = 110.0, 2
+LUMINOSITY_ERROR = 0.03
+STRATEGIES: tuple[Literal[2] | None, ...] = (None, 2)
+"""Of Minuit: the default first, the slower and more careful one where that fails."""
+
+CHANNELS = {"4j1b": "4j1b CR", "4j2b": "4j2b SR"}
+TITLES = {
+    "ttbar": "ttbar",
+    "wjets": "W+jets",
+    "single_top_s_chan": "single top, s-channel",
+    "single_top_t_chan": "single top, t-channel",
+    "single_top_tW": "tW",
+}
+
+Matrix = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Systematic:
+    """An uncertainty of norm and shape, by the names of its histograms' variations."""
+
+    title: str
+    up: str
+    down: str | None = None
+    """None: mirrored at the nominal histogram."""
+    process: str | None = None
+    """None: all processes."""
+
+    def configuration(self) -> dict[str, Any]:
+        """Return the uncertainty in cabinetry's words."""
+        entry: dict[str, Any] = {"Name": self.title, "Type": "NormPlusShape"}
+        entry["Up"] = {"VariationPath": self.up}
+        entry["Down"] = {"VariationPath": self.down} if self.down else {"Symmetrize": True}
+        return entry | ({"Samples": TITLES[self.process]} if self.process else {})
+
+
+SYSTEMATICS = (
+    Systematic("ME variation", "ME_var", process="ttbar"),
+    Systematic("PS variation", "PS_var", process="ttbar"),
+    Systematic("ttbar scale variations", "scaleup", "scaledown", "ttbar"),
+    Systematic("Jet energy scale", "pt_scale_up"),
+    Systematic("Jet energy resolution", "pt_res_up"),
+    *(
+        Systematic(f"b-tag NP {jet + 1}", f"btag_var_{jet}_up", f"btag_var_{jet}_down")
+        for jet in range(BTAG_JETS)
+    ),
+    Systematic("W+jets scale variations", "scale_var_up", "scale_var_down", "wjets"),
+)
+
+
+def common_weight(contents: Matrix) -> float:
+    """Return the weight that all contents are whole multiples of.
+
+    Euclid's algorithm on real numbers; exact for sums of one weight per event.
+    Raises `ValueError` where there is no content.
+    """
+    left = contents[contents > 0]
+    if not len(left):
+        raise ValueError("there is no content")
+    weight = float(left.min())
+    while True:
+        count = np.round(left / weight)
+        rest = np.abs(left - count * weight)
+        # What is left of large contents by rounding is no smaller weight.
+        rest = rest[rest > np.maximum(1e-6 * weight, 1e-8 * left)]
+        if not len(rest):
+            return float(np.sum(left * count) / np.sum(count**2))
+        weight = float(rest.min())
+
+
+def from_reference(reference: dict[str, Any]) -> Histograms:
+    """Return reference histograms (`validate.read_reference`), with the variances they lack.
+
+    All events of a nominal sample have the same weight w, so that the variance of a
+    content is w times the content; w is found from the contents.  It is the nominal
+    samples' variances that the model uses.
+    """
+    weights = {}
+    for process in CROSS_SECTIONS:
+        keys = [name(region, process, "nominal") for region in REGIONS]
+        found = [reference[key]["contents"] for key in keys if key in reference]
+        if found and np.any(found):
+            weights[process] = common_weight(np.asarray(found, dtype=float))
+    histograms = {}
+    for key, entry in reference.items():
+        process = next((p for p in CROSS_SECTIONS if key.partition("_")[2].startswith(p)), "")
+        contents = np.asarray(entry["contents"], dtype=float)
+        histogram = empty()
+        edges = np.asarray(entry["edges"], dtype=float)
+        if edges.shape != (BINS + 1,) or not np.allclose(histogram.axes[0].edges, edges):
+            raise InputError(f"{key}: other bin edges than 25 from 50 to 550 GeV")
+        histogram.view(flow=True)["value"] = contents
+        histogram.view(flow=True)["variance"] = contents * weights.get(process, 1.0)
+        histograms[key] = histogram
+    return histograms
+
+
+def _rebinned(histogram: hist.Hist) -> Any:
+    """Return the histogram in the fit's bins (a `hist.Hist`)."""
+    return histogram[complex(0, FIRST_EDGE) :: hist.rebin(REBIN)]
+
+
+def _configuration(histograms: Histograms, folder: str) -> dict[str, Any]:
+    """Return cabinetry's configuration for what is there; raises `InputError` for gaps."""
+    problems = []
+    samples = []
+    for process, title in TITLES.items():
+        regions = []
+        for region in REGIONS:
+            nominal = histograms.get(name(region, process, "nominal"))
+            if nominal is None or not np.any(_rebinned(nominal).values()):
+                continue
+            regions.append(CHANNELS[region])
+            for systematic in SYSTEMATICS:
+                if systematic.process in (None, process):
+                    varied = filter(None, (systematic.up, systematic.down))
+                    keys = (name(region, process, variation) for variation in varied)
+                    problems += [key for key in keys if key not in histograms]
+        if regions:
+            samples.append({"Name": title, "SamplePath": process, "Regions": regions})
+    if problems:
+        raise InputError(
+            f"the fit needs {len(problems)} histograms that are not there: "
+            f"{', '.join(problems[:6])}{' …' if len(problems) > 6 else ''}; "
+            "run all nine samples"
+        )
+    if TITLES["ttbar"] not in {sample["Name"] for sample in samples}:
+        raise InputError("the fit needs nominal ttbar, and there is none")
+    missing = [f"{r}_pseudodata" for r in REGIONS if f"{r}_pseudodata" not in histograms]
+    if missing:
+        raise InputError(
+            f"there is no {missing[0]} to fit: run ttbar:ME_var, ttbar:PS_var and wjets, too"
+        )
+    data = {"Name": "Pseudodata", "SamplePath": "pseudodata", "Data": True}
+    change = {"Normalization": LUMINOSITY_ERROR}
+    luminosity = {
+        "Name": "Luminosity",
+        "Type": "Normalization",
+        "Up": change,
+        "Down": {"Normalization": -LUMINOSITY_ERROR},
+    }
+    present = {sample["Name"] for sample in samples}
+    chosen = [s for s in SYSTEMATICS if s.process is None or TITLES[s.process] in present]
+    free = {"Name": POI, "Samples": TITLES["ttbar"], "Nominal": 1, "Bounds": list(POI_BOUNDS)}
+    return {
+        "General": {
+            "Measurement": "CMS_ttbar",
+            "POI": POI,
+            "HistogramFolder": folder,
+            "InputPath": "unused",
+            "VariationPath": "nominal",
+        },
+        "Regions": [{"Name": CHANNELS[r], "RegionPath": r} for r in REGIONS],
+        "Samples": [data, *samples],
+        "Systematics": [*(s.configuration() for s in chosen), luminosity],
+        "NormFactors": [free],
+    }
+
+
+def workspace(histograms: Histograms) -> dict[str, Any]:
+    """Return the model and the pseudodata as a HistFactory workspace (pyhf's JSON).
+
+    Raises `InputError` where histograms are missing.
+    """
+    histograms = with_pseudodata(histograms)
+    router = cabinetry.route.Router()
+
+    @router.register_template_builder()  # type: ignore[untyped-decorator]
+    def build(
+        region: dict[str, Any],
+        sample: dict[str, Any],
+        systematic: dict[str, Any],
+        template: str | None,
+    ) -> Any:
+        path = sample["SamplePath"]
+        if path == "pseudodata":
+            return _rebinned(histograms[f"{region['RegionPath']}_pseudodata"])
+        variation = systematic[template]["VariationPath"] if template else "nominal"
+        return _rebinned(histograms[name(region["RegionPath"], path, variation)])
+
+    with tempfile.TemporaryDirectory() as folder:
+        configuration = _configuration(histograms, folder)
+        cabinetry.templates.build(configuration, router=router)
+        cabinetry.templates.postprocess(configuration)
+        found: dict[str, Any] = cabinetry.workspace.build(configuration)
+    _check_norms(found)
+    return found
+
+
+def _check_norms(whole: dict[str, Any]) -> None:
+    """Raise `InputError` where a variation leaves nothing of a sample: the fit would fail."""
+    for channel in whole["channels"]:
+        for sample in channel["samples"]:
+            for modifier in sample["modifiers"]:
+                if modifier["type"] == "normsys" and min(modifier["data"].values()) <= 0:
+                    raise InputError(
+                        f"{modifier['name']} doubles {sample['name']} in {channel['name']} or "
+                        "takes all of it away: there are too few events; run more of the sample"
+                    )
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A model, what it was fitted to, and the result."""
+
+    model: pyhf.Model
+    data: list[float]
+    results: Any
+    """cabinetry's `FitResults`."""
+    strategy: int | None
+    """Minuit's strategy that succeeded; None is the default."""
+
+    def parameter(self, label: str) -> tuple[float, float]:
+        """Return a parameter's best value and its error."""
+        index = self.results.labels.index(label)
+        return float(self.results.bestfit[index]), float(self.results.uncertainty[index])
+
+    @property
+    def norm(self) -> tuple[float, float]:
+        """Return the normalisation of ttbar and its error (HESSE, of the curvature).
+
+        The b-tagging parameters all but compensate one another, which makes the
+        curvature along that valley uncertain: by some 8 % of the error between
+        Minuit's strategies.  `interval` is the steadier figure.
+        """
+        return self.parameter(POI)
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Return how far the normalisation's 68 % interval reaches down and up (MINOS)."""
+        down, up = self.results.minos_uncertainty[POI]
+        return float(down), float(up)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return all parameters with errors and their correlations."""
+        results = self.results
+        pairs = zip(results.labels, results.bestfit, results.uncertainty, strict=True)
+        return {
+            "parameters": {n: {"value": float(v), "error": float(e)} for n, v, e in pairs},
+            f"{POI}_interval": self.interval,
+            "correlations": np.asarray(results.corr_mat).tolist(),
+            "twice_nll": float(results.best_twice_nll),
+            "goodness_of_fit": float(results.goodness_of_fit),
+            "minuit_strategy": self.strategy,
+        }
+
+
+def fit(
+    whole: dict[str, Any], *, asimov: bool = False, inject: float = 1.0, goodness: bool = False
+) -> Fit:
+    """Fit a workspace's model to its pseudodata.
+
+    With `asimov` it is fitted to its own expectation instead, ttbar's normalisation
+    being `inject`.  Where Minuit fails, it tries again with strategy 2.  Raises
+    `InputError` where that fails, too.
+    """
+    model, data = cabinetry.model_utils.model_and_data(whole)
+    if asimov:
+        parameters = list(model.config.suggested_init())
+        parameters[model.config.poi_index] = inject
+        data = model.expected_data(parameters).tolist()
+    for strategy in STRATEGIES:
+        try:
+            results = cabinetry.fit.fit(
+                model, data, strategy=strategy, goodness_of_fit=goodness, minos=POI
+            )
+        except pyhf.exceptions.FailedMinimization:
+            continue
+        return Fit(model, data, results, strategy)
+    raise InputError("the fit does not converge, with Minuit's strategy 2 neither")
+
+
+def ranking(fitted: Fit) -> Any:
+    """Return the impact of each parameter on the normalisation (cabinetry's `RankingResults`)."""
+    options = {"fit_results": fitted.results, "strategy": fitted.strategy}
+    return cabinetry.fit.ranking(fitted.model, fitted.data, **options)
+
+
+@contextmanager
+def _own_style() -> Iterator[None]:
+    """Draw cabinetry's figures in its own style, whatever was set before."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    with mpl.rc_context():
+        mpl.rcdefaults()
+        mpl.use("Agg")
+        yield
+
+
+def _axes() -> dict[str, Any]:
+    """Return what the regions' figures are drawn over, in cabinetry's words."""
+    edges = _rebinned(empty()).axes[0].edges.tolist()
+    named = {"4j1b": "$H_T$ [GeV]", "4j2b": "$m_{bjj}$ [GeV]"}
+    regions = [{"Name": CHANNELS[r], "Variable": v, "Binning": edges} for r, v in named.items()]
+    return {"Regions": regions}
+
+
+def save(fitted: Fit, whole: dict[str, Any], folder: Path, *, ranked: Any = None) -> list[Path]:
+    """Write workspace, result and figures (pulls, correlations, both regions before and after).
+
+    `ranked` (of `ranking`) adds that figure.  Returns the paths.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    cabinetry.workspace.save(whole, folder / "workspace.json")
+    (folder / "fit.json").write_text(json.dumps(fitted.as_json(), indent=2) + "\n")
+    written = [folder / "workspace.json", folder / "fit.json"]
+
+    def keep(figures: Any, *names: str) -> None:
+        import matplotlib.pyplot as plt
+
+        found = [f["figure"] for f in figures] if isinstance(figures, list) else [figures]
+        for figure, label in zip(found, names, strict=True):
+            path = folder / f"{label}.png"
+            figure.savefig(path, dpi=110, bbox_inches="tight")
+            plt.close(figure)
+            written.append(path)
+
+    draw = cabinetry.visualize
+    quiet: dict[str, Any] = {"save_figure": False, "close_figure": False}
+    with _own_style():
+        keep(draw.pulls(fitted.results, exclude=[POI], **quiet), "pulls")
+        keep(
+            draw.correlation_matrix(fitted.results, pruning_threshold=0.1, **quiet), "correlations"
+        )
+        for label, results in (("prefit", None), ("postfit", fitted.results)):
+            predicted = cabinetry.model_utils.prediction(fitted.model, fit_results=results)
+            figures = draw.data_mc(predicted, fitted.data, config=_axes(), **quiet)
+            keep(figures, *(f"{region}-{label}" for region in REGIONS))
+        if ranked is not None:
+            keep(draw.ranking(ranked, max_pars=15, **quiet), "ranking")
+    return written

@@ -1,0 +1,128 @@
+"""The statistical model: what it is made of, and that it finds what was put in."""
+
+import numpy as np
+import pytest
+from agc import histograms, statistics
+from agc.histograms import Histograms
+from agc.samples import InputError
+from agc.systematics import BTAG_JETS
+
+RNG = np.random.default_rng(7)
+SHAPES = {
+    "ttbar": (220, 90, 60_000),
+    "wjets": (180, 120, 6_000),
+    "single_top_tW": (200, 100, 4_000),
+}
+
+
+def filled(mean: float, width: float, count: int, weight: float = 1.0) -> histograms.hist.Hist:
+    histogram = histograms.empty()
+    return histogram.fill(RNG.gamma((mean / width) ** 2, width**2 / mean, count), weight=weight)
+
+
+@pytest.fixture(scope="module")
+def toy() -> Histograms:
+    """Histograms of three processes with all variations, known in closed form."""
+    found: Histograms = {}
+    for region in ("4j1b", "4j2b"):
+        for process, (mean, width, count) in SHAPES.items():
+            nominal = filled(mean, width, count)
+            found[histograms.name(region, process, "nominal")] = nominal
+            # Each variation has a shape of its own, so that the fit can tell them apart.
+            x = np.linspace(-1, 1, len(nominal.values(flow=True)))
+            shape = [0.1 * np.polynomial.Legendre.basis(degree)(x) for degree in range(1, 7)]
+            varied = {"pt_scale_up": 1.03 + shape[2], "pt_res_up": 1 + shape[3] / 4}
+            for jet in range(BTAG_JETS):
+                slope = 0.075 + 0.02 * jet * shape[5]
+                varied |= {f"btag_var_{jet}_up": 1 + slope, f"btag_var_{jet}_down": 1 - slope}
+            if process == "wjets":
+                varied |= {"scale_var_up": 1.025, "scale_var_down": 0.975}
+            if process == "ttbar":
+                varied |= {"ME_var": 1.08 + shape[0], "PS_var": 0.96 + shape[1]}
+                varied |= {"scaleup": 1.05 + shape[4], "scaledown": 0.95 - shape[4]}
+            for variation, factor in varied.items():
+                histogram = nominal.copy()
+                histogram.view(flow=True)["value"] *= factor
+                found[histograms.name(region, process, variation)] = histogram
+    return found
+
+
+@pytest.fixture(scope="module")
+def model(toy: Histograms) -> dict[str, object]:
+    return statistics.workspace(toy)
+
+
+def test_the_model_has_the_parameters_of_the_analysis(model: dict[str, object]) -> None:
+    fitted = statistics.fit(model, asimov=True)
+    names = set(fitted.results.labels)
+    named = {name for name in names if not name.startswith("staterror")}
+    assert named == {s.title for s in statistics.SYSTEMATICS} | {"Luminosity", "ttbar_norm"}
+    assert (len(named), len(names)) == (12, 34)
+    edges = [len(channel["data"]) for channel in model["observations"]]  # type: ignore[attr-defined]
+    assert edges == [11, 11]
+
+
+@pytest.mark.parametrize("inject", [1.0, 1.2])
+def test_an_injected_strength_is_found(model: dict[str, object], inject: float) -> None:
+    fitted = statistics.fit(model, asimov=True, inject=inject)
+    assert fitted.norm[0] == pytest.approx(inject, abs=2e-3)
+    down, up = fitted.interval
+    assert down < 0 < up
+    pulls = [fitted.parameter(s.title)[0] for s in statistics.SYSTEMATICS]
+    np.testing.assert_allclose(pulls, 0, atol=0.02)
+
+
+def test_pseudodata_half_way_to_two_variations_is_recognised(toy: Histograms) -> None:
+    # Pseudodata is the mean of both variations, and W+jets: without the other
+    # backgrounds the model contains it at ME = PS = 1/2.
+    only = {k: h for k, h in toy.items() if "single_top" not in k}
+    fitted = statistics.fit(statistics.workspace(only))
+    assert fitted.norm[0] == pytest.approx(1.0, abs=0.05)
+    for name in ("ME variation", "PS variation"):
+        assert fitted.parameter(name)[0] == pytest.approx(0.5, abs=0.15)
+
+
+@pytest.mark.parametrize(
+    ("leave_out", "told"),
+    [
+        ("ttbar_ME_var", "ME_var"),
+        ("4j1b_wjets_btag_var_2_down", "4j1b_wjets_btag_var_2_down"),
+        ("ttbar", "the fit needs nominal ttbar"),
+    ],
+)
+def test_what_is_missing_is_named(toy: Histograms, leave_out: str, told: str) -> None:
+    lacking = {k: h for k, h in toy.items() if leave_out not in k}
+    with pytest.raises(InputError, match=told):
+        statistics.workspace(lacking)
+
+
+def test_a_fit_that_fails_is_tried_again_with_more_care(
+    model: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried = []
+    real = statistics.cabinetry.fit.fit
+
+    def fails_at_first(*args: object, strategy: int | None, **options: object) -> object:
+        tried.append(strategy)
+        if strategy is None:
+            raise statistics.pyhf.exceptions.FailedMinimization({})
+        return real(*args, strategy=strategy, **options)
+
+    monkeypatch.setattr(statistics.cabinetry.fit, "fit", fails_at_first)
+    fitted = statistics.fit(model, asimov=True)
+    assert (tried, fitted.strategy) == ([None, 2], 2)
+
+
+@pytest.mark.parametrize("weight", [1.0, 0.0176, 41.883472])
+def test_the_weight_of_events_is_found_from_their_sums(weight: float) -> None:
+    contents = np.array([7, 0, 12, 28_000, 3001]) * weight
+    assert statistics.common_weight(contents) == pytest.approx(weight, rel=1e-9)
+
+
+def test_a_sample_of_too_few_events_is_named(toy: Histograms) -> None:
+    sparse = dict(toy)
+    doubled = toy["4j2b_wjets"].copy()
+    doubled.view(flow=True)["value"] *= 2
+    sparse["4j2b_wjets_pt_scale_up"] = doubled
+    with pytest.raises(InputError, match=r"Jet energy scale doubles W\+jets in 4j2b SR"):
+        statistics.workspace(sparse)
