@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from lib.fixtures import new_user
+from lib.fixtures import ADMIN, new_user
 from shoppe_ci import analysis, diagnostics, origin, release
 from shoppe_ci import cluster as clusters
 from shoppe_ci import engine as engines
@@ -35,7 +35,9 @@ def cluster(engine: Engine) -> Cluster:
 @pytest.fixture(scope="session")
 def facility(cluster: Cluster) -> Cluster:
     """The cluster with the whole facility installed and ready, by the code of `up`."""
-    release.install(cluster, release.UMBRELLA, release.demo_values())
+    config = {"Authenticator": {"admin_users": [ADMIN]}}
+    values = {"jupyterhub": {"hub": {"config": config}}}
+    release.install(cluster, release.UMBRELLA, release.demo_values(), values)
     return cluster
 
 

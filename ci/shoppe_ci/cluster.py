@@ -69,8 +69,8 @@ class Cluster:
         self.kubectl("apply", "-f", "-", stdin=yaml.safe_dump_all(manifests).encode())
 
     def get(self, *words: str) -> dict[str, Any]:
-        """Return what `kubectl get … -o json` prints."""
-        found: dict[str, Any] = json.loads(self.kubectl("get", *words, "-o", "json"))
+        """Return what `kubectl get … -o json` prints; with `--ignore-not-found` maybe {}."""
+        found: dict[str, Any] = json.loads(self.kubectl("get", *words, "-o", "json") or "{}")
         return found
 
 

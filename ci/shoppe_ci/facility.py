@@ -1,6 +1,7 @@
 """A facility as a user's browser meets it: log in, spawn, run a notebook."""
 
 import base64
+import json
 import time
 import uuid
 from dataclasses import dataclass, field
@@ -24,10 +25,12 @@ from shoppe_ci.wait import eventually
 REPLY_TIMEOUT_S = 1800
 
 
-def password(cluster: Cluster, *, namespace: str = NAMESPACE, name: str = RELEASE) -> str:
-    """Return the password that the release made for logging in."""
+def password(
+    cluster: Cluster, *, namespace: str = NAMESPACE, name: str = RELEASE, kind: str = "user"
+) -> str:
+    """Return the password that the release made for logging in, as `user` or `admin`."""
     secret = cluster.get("secret", f"{name}-hub", "-n", namespace)
-    key = "hub.config.SharedPasswordAuthenticator.user_password"
+    key = f"hub.config.SharedPasswordAuthenticator.{kind}_password"
     return base64.b64decode(secret["data"][key]).decode()
 
 
@@ -96,7 +99,7 @@ class User:
     @property
     def server_path(self) -> str:
         """Return the path of the user's own server."""
-        return f"/user/{quote(self.name)}"
+        return f"/user/{quote(self.name, safe='@~')}"  # as the hub does
 
     def server(self, method: str, path: str, **options: Any) -> requests.Response:
         """Send a request to the user's own server."""
@@ -120,13 +123,21 @@ class User:
         def ready() -> bool:
             server = self.hub("GET", f"/users/{quote(self.name)}").json()["servers"].get("", {})
             if not server:
-                raise ShoppeError(f"the server of {self.name!r} failed to start; see the hub's log")
+                raise ShoppeError(f"no server for {self.name!r}: {self._spawn_failure()}")
             return bool(server.get("ready"))
 
         eventually(ready, f"the server of {self.name!r} is ready", timeout=timeout, note=note)
         # The first page logs the browser in at the user's server.
         self.session.get(f"{self.url}{self.server_path}/lab", timeout=60).raise_for_status()
         return time.monotonic() - start
+
+    def _spawn_failure(self) -> str:
+        """Return why the server did not start, in the hub's words."""
+        events = self.hub("GET", f"/users/{quote(self.name)}/server/progress").text
+        lines = [line.removeprefix("data: ") for line in events.splitlines() if "data: " in line]
+        if not lines:
+            return "see the hub's log"
+        return str(json.loads(lines[-1])["message"])
 
     def stop(self, *, timeout: float = 120) -> None:
         """Stop the user's server and wait until it is gone."""

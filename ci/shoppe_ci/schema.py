@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from coffea_shoppe_operator import models
 
 from shoppe_ci.paths import CHARTS, ROOT
 
+USERS_CRD = CHARTS / "operator" / "templates" / "crds" / "facilityusers.yaml"
 REFERENCE = ROOT / "docs" / "reference" / "values.md"
 QUANTITY = {"type": ["string", "number"]}
 
@@ -129,10 +131,33 @@ def reference() -> str:
     return "\n".join(lines)
 
 
+def definition_template() -> str:
+    """Return the chart template of FacilityUser's definition, made from its models."""
+    definition = models.definition()
+    name = definition["metadata"]["name"]
+    text = yaml.safe_dump(definition["spec"], sort_keys=False, width=96)
+    spec = "".join(f"  {line}\n" for line in text.splitlines())
+    head = f'''{{{{- /* Generated from coffea_shoppe_operator.models; do not edit. */ -}}}}
+{{{{- if include "shoppe.lib.ownsCrd" (dict "root" . "name" "{name}") }}}}
+apiVersion: {definition["apiVersion"]}
+kind: {definition["kind"]}
+metadata:
+  name: {name}
+  labels:
+    {{{{- include "shoppe.lib.labels" (dict "root" . "component" "operator") | nindent 4 }}}}
+  annotations:
+    # Users are resources of this kind: it outlives the release.
+    helm.sh/resource-policy: keep
+spec:
+'''
+    return f"{head}{spec}{{{{- end }}}}\n"
+
+
 def outdated(*, write: bool = False) -> list[Path]:
     """Return the generated files that differ from their source; with `write`, mend them."""
     wanted = {chart / "values.schema.json": render(chart) for chart in charts()}
     wanted[REFERENCE] = reference()
+    wanted[USERS_CRD] = definition_template()
     stale = [path for path, text in wanted.items() if not path.exists() or path.read_text() != text]
     if write:
         for path in stale:

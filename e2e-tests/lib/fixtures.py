@@ -5,6 +5,15 @@ from shoppe_ci import facility
 from shoppe_ci.cluster import Cluster
 from shoppe_ci.facility import User
 
+ADMIN = "boss"
+
+
+def administrator(cluster: Cluster) -> User:
+    """Return the hub's administrator, logged in; without a server."""
+    user = User(cluster.url, ADMIN)
+    user.login(facility.password(cluster, kind="admin"))
+    return user
+
 
 def new_user(cluster: Cluster, name: str) -> User:
     """Return a user who has logged in and whose server is ready."""

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import yaml
+from coffea_shoppe_contract import identity
 from dask_gateway_server.options import Float, Options, String
 
 HERE = Path(__file__).parent if "__file__" in globals() else Path("/etc/dask-gateway")
@@ -118,12 +119,32 @@ options = gateway["options"]
 patterns = [re.compile(text) for text in options["imagePatterns"]]
 
 
-def choose(choice) -> dict:
+def user_pods(user: str) -> dict:
+    """Return the configuration that gives a cluster's pods their user's tokens."""
+    volume = {
+        "name": "identity",
+        # Optional: a user who came without the hub has none.
+        "secret": {"secretName": identity.secret_name(user), "optional": True},
+    }
+    mount = {"name": "identity", "mountPath": identity.FOLDER, "readOnly": True}
+    label = {f"{identity.GROUP}/user": identity.resource_name(user)}
+    found = {}
+    for kind in ("scheduler", "worker"):
+        pod_config, container_config = f"{kind}_extra_pod_config", f"{kind}_extra_container_config"
+        found[pod_config] = merged(config[pod_config], {"volumes": [volume]})
+        found[container_config] = merged(config[container_config], {"volumeMounts": [mount]})
+        found[f"{kind}_extra_pod_labels"] = label
+    return found
+
+
+def choose(choice, user) -> dict:
     """Turn a user's choice into cluster configuration, refusing what is not offered."""
     image = choice.image or settings["image"]
     if image != settings["image"] and not any(p.fullmatch(image) for p in patterns):
         raise ValueError(f"the image {image!r} is not offered here; leave it empty for the default")
     chosen = {"image": image}
+    if backend["userSecrets"]:
+        chosen |= user_pods(user.name)
     if choice.worker_cores:
         request = min(worker["cores"]["request"], choice.worker_cores)
         chosen |= {"worker_cores": request, "worker_cores_limit": choice.worker_cores}

@@ -19,15 +19,3 @@ shoppe.dask-gateway.instance: tells this gateway's clusters from another's.
 {{- define "shoppe.dask-gateway.instance" -}}
 {{ printf "%s-%s" .Release.Namespace .Release.Name | trunc 63 | trimSuffix "-" }}
 {{- end -}}
-
-{{- /*
-shoppe.dask-gateway.ownsCrd: "true" where this release makes a resource kind: it is
-not there yet, or this release made it.  Another release's is used as it is.
-Input: dict root, name.
-*/ -}}
-{{- define "shoppe.dask-gateway.ownsCrd" -}}
-{{- $there := lookup "apiextensions.k8s.io/v1" "CustomResourceDefinition" "" .name -}}
-{{- $owner := ($there.metadata).annotations | default dict -}}
-{{- $mine := and (eq (get $owner "meta.helm.sh/release-name") .root.Release.Name) (eq (get $owner "meta.helm.sh/release-namespace") .root.Release.Namespace) -}}
-{{- if or (not $there) $mine }}true{{ end -}}
-{{- end -}}

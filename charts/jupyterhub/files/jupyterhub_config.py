@@ -5,6 +5,7 @@ the secrets are files, so that none stands in an environment or a ConfigMap.
 """
 
 import os
+import sys
 from pathlib import Path
 
 import yaml
@@ -120,6 +121,16 @@ else:
 mounts.append({"name": "home", "mountPath": home})
 c.KubeSpawner.volumes = volumes
 c.KubeSpawner.volume_mounts = mounts
+
+# --- users of the facility
+if hub["facilityUsers"]["enabled"]:
+    sys.path.insert(0, str(HERE))
+    from facility_user import FacilitySpawner, FacilityUsers
+
+    c.JupyterHub.spawner_class = FacilitySpawner
+    c.KubeSpawner.pre_spawn_hook = FacilityUsers(
+        os.environ["POD_NAMESPACE"], hub["facilityUsers"]["timeout"]
+    )
 
 # --- services, each with a token of its own
 for name, service in hub["services"].items():

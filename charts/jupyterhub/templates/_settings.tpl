@@ -17,7 +17,7 @@ imagePullSecrets:
 podSecurityContext:
   {{- include "shoppe.lib.podSecurityContext" . | nindent 2 }}
 hub:
-  {{- tpl (toYaml (pick .Values.hub "config" "db" "services" "loadRoles" "extraConfig" "concurrentSpawnLimit" "activeServerLimit" "allowNamedServers")) . | nindent 2 }}
+  {{- tpl (toYaml (pick .Values.hub "config" "db" "services" "loadRoles" "facilityUsers" "extraConfig" "concurrentSpawnLimit" "activeServerLimit" "allowNamedServers")) . | nindent 2 }}
 singleuser:
   {{- tpl (toYaml (omit .Values.singleuser "image" "networkPolicy" "profileList")) . | nindent 2 }}
   profileList:

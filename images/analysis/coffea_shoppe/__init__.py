@@ -3,11 +3,15 @@
     import coffea_shoppe as shoppe
 
     shoppe.data_url("root://eospublic.cern.ch//eos/…/file.root")
+    shoppe.status()           # who I am, and which services answer
+    shoppe.token("servicex")  # my present token for a service
 
 Nothing here names a facility: addresses come from the environment that the
-facility gives its pods.  Outside of a facility, data come from their origin.
+facility gives its pods, and from files that it renews.  Outside of a facility, data
+come from their origin.
 """
 
+from coffea_shoppe.connections import FacilityError, Status, connections, status, token
 from coffea_shoppe.data import data_url
 
-__all__ = ["data_url"]
+__all__ = ["FacilityError", "Status", "connections", "data_url", "status", "token"]

@@ -1,0 +1,114 @@
+"""Makes each user of the hub a user of the facility, before a server starts."""
+
+import asyncio
+import time
+
+from coffea_shoppe_contract import identity
+from kubernetes_asyncio.client import CustomObjectsApi
+from kubernetes_asyncio.client.exceptions import ApiException
+from kubespawner import KubeSpawner
+from tornado.web import HTTPError
+
+POLL_S = 0.5
+MARGIN_S = identity.LIFETIME_S / 3
+"""Tokens that live for less are not waited with: the pod needs time to start."""
+
+
+class SpawnError(HTTPError):
+    """No server is started; the hub's pages show the text to the user."""
+
+    def __init__(self, status: int, text: str) -> None:
+        super().__init__(status, text)
+        self.jupyterhub_message = text
+
+
+class FacilityUsers:
+    """The pre-spawn hook; `enabled` is what the chart calls `hub.facilityUsers`."""
+
+    def __init__(self, namespace: str, timeout: float) -> None:
+        self.namespace, self.timeout = namespace, timeout
+
+    async def __call__(self, spawner) -> None:
+        """Wait, bounded, for the user's tokens, and mount them in the server's pod."""
+        api = CustomObjectsApi(spawner.api.api_client)
+        user = spawner.user.name
+        groups = sorted(group.name for group in spawner.user.groups)
+        await self._ask(api, user, groups)
+        name = await self._ready(api, user)
+        spawner.extra_labels = {
+            **spawner.extra_labels,
+            f"{identity.GROUP}/user": identity.resource_name(user),
+        }
+        # The spawner is kept between two starts: what an earlier one added is replaced.
+        volume = {"name": "identity", "secret": {"secretName": name, "defaultMode": 0o440}}
+        mount = {"name": "identity", "mountPath": identity.FOLDER, "readOnly": True}
+        spawner.volumes = [v for v in spawner.volumes if v["name"] != "identity"] + [volume]
+        spawner.volume_mounts = [m for m in spawner.volume_mounts if m["name"] != "identity"] + [
+            mount
+        ]
+
+    async def remove(self, spawner) -> None:
+        """Remove the resource of a user who is deleted; one that is gone is no error."""
+        api = CustomObjectsApi(spawner.api.api_client)
+        name = identity.resource_name(spawner.user.name)
+        try:
+            await api.delete_namespaced_custom_object(*self._where(), name)
+        except ApiException as error:
+            if error.status != 404:
+                raise
+
+    def _where(self) -> tuple[str, str, str, str]:
+        return identity.GROUP, identity.VERSION, self.namespace, identity.USERS
+
+    async def _ask(self, api, user: str, groups: list[str]) -> None:
+        """Make the user's resource, or ask for fresh tokens on the one there is."""
+        name = identity.resource_name(user)
+        metadata = {"annotations": {identity.WANTED: str(int(time.time()))}}
+        body = {
+            "apiVersion": f"{identity.GROUP}/{identity.VERSION}",
+            "kind": "FacilityUser",
+            "metadata": {**metadata, "name": name},
+            "spec": {"username": user, "groups": groups},
+        }
+        try:
+            await api.create_namespaced_custom_object(*self._where(), body)
+        except ApiException as error:
+            if error.status != 409:
+                raise
+            change = {"metadata": metadata, "spec": {"groups": groups}}
+            await api.patch_namespaced_custom_object(
+                *self._where(), name, change, _content_type="application/merge-patch+json"
+            )
+
+    async def _ready(self, api, user: str) -> str:
+        """Return the name of the Secret that holds fresh tokens."""
+        name = identity.resource_name(user)
+        deadline = time.monotonic() + self.timeout
+        told = "the operator has not seen the user yet"
+        while time.monotonic() < deadline:
+            body = await api.get_namespaced_custom_object(*self._where(), name)
+            if body["spec"].get("disabled"):
+                raise SpawnError(403, f"{user} is disabled in this facility; ask its operators")
+            status = body.get("status") or {}
+            ready = next((c for c in status.get("conditions", ()) if c["type"] == "Ready"), {})
+            if ready:
+                told = f"{ready['reason']}: {ready['message']}"
+            fresh = status.get("validUntil", 0) > time.time() + MARGIN_S
+            if ready.get("status") == "True" and fresh:
+                return status["secretName"]
+            await asyncio.sleep(POLL_S)
+        raise SpawnError(
+            503,
+            f"no tokens for {user} within {self.timeout:.0f} s ({told}); see the operator's log",
+        )
+
+
+class FacilitySpawner(KubeSpawner):
+    """A spawner whose user leaves the facility, too, when the hub deletes the user."""
+
+    async def delete_forever(self) -> None:
+        """Remove what outlives a server: the home, and the user's resource."""
+        await super().delete_forever()
+        # A named server that is removed leaves its user.
+        if not self.name:
+            await self.pre_spawn_hook.remove(self)

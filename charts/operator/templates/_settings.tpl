@@ -1,0 +1,20 @@
+{{- /*
+shoppe.operator.settings: what operator and API read, as YAML (`models.Settings`).
+Input: the root context.
+*/ -}}
+{{- define "shoppe.operator.settings" -}}
+issuer: {{ .Values.issuer | default (printf "coffea-shoppe:%s:%s" .Release.Namespace .Release.Name) | quote }}
+namespace: {{ .Release.Namespace }}
+userNamespaces:
+  {{- include "shoppe.operator.namespaces" . | nindent 2 }}
+keysSecret: {{ include "shoppe.operator.keys" . }}
+published: {{ include "shoppe.operator.published" . }}
+labels:
+  {{- include "shoppe.lib.podLabels" (dict "root" . "component" "identity") | replace "managed-by: Helm" "managed-by: coffea-shoppe-operator" | nindent 2 }}
+{{- $connections := dict }}
+{{- range $service, $address := .Values.connections }}
+{{- if $address }}{{ $_ := set $connections $service (tpl $address $) }}{{ end }}
+{{- end }}
+connections:
+  {{- toYaml $connections | nindent 2 }}
+{{- end -}}

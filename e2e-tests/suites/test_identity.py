@@ -1,0 +1,177 @@
+"""The hub's user is the user of every service, for as long as nobody says otherwise."""
+
+import json
+from collections.abc import Callable, Iterator
+from urllib.parse import quote
+
+import pytest
+from coffea_shoppe_contract import identity
+from coffea_shoppe_identity import News, RefusedError, Verifier
+from lib.fixtures import administrator, new_user, run_code
+from shoppe_ci import release
+from shoppe_ci.cluster import Cluster
+from shoppe_ci.errors import ShoppeError
+from shoppe_ci.facility import User
+from shoppe_ci.wait import eventually
+
+ISSUER = "coffea-shoppe:shoppe:shoppe"
+REVOKED_S = 60
+"""What is promised."""
+
+
+def verifier(facility: Cluster, audience: str) -> Verifier:
+    """Return what a service would verify with: the published keys and revocations."""
+
+    def published() -> News:
+        base = "/api/v1/namespaces/shoppe/services/shoppe-api:http/proxy"
+        paths = (identity.KEYS_PATH, identity.REVOCATIONS_PATH)
+        return News.parse(*(json.loads(facility.kubectl("get", "--raw", base + p)) for p in paths))
+
+    found = Verifier(published, issuer=ISSUER, audience=audience)
+    assert found.refresh()
+    return found
+
+
+@pytest.fixture
+def ann(facility: Cluster) -> Iterator[User]:
+    """A user whose resource is removed at the end."""
+    someone = new_user(facility, "ann.identity@example.org")
+    yield someone
+    someone.stop()
+    facility.kubectl(
+        *("-n", "shoppe", "delete", identity.USERS, identity.resource_name(someone.name)),
+        "--ignore-not-found",
+    )
+
+
+def test_a_notebook_and_its_workers_hold_tokens_that_services_accept(
+    ann: User, facility: Cluster
+) -> None:
+    printed = run_code(
+        ann,
+        "import coffea_shoppe as shoppe\n"
+        "print(shoppe.status())\n"
+        "from dask_gateway import Gateway\n"
+        "cluster = Gateway().new_cluster(); cluster.scale(1); client = cluster.get_client()\n"
+        "client.wait_for_workers(1, timeout=180)\n"
+        "print(client.submit(lambda: shoppe.token('servicex')).result())\n"
+        "print(client.run_on_scheduler(lambda: shoppe.token('servicex')))\n"
+        "print(shoppe.token('servicex')); print(shoppe.token('mlflow'))\n"
+        "cluster.shutdown()",
+    )
+    *told, on_worker, on_scheduler, mine, for_mlflow = printed.splitlines()
+    assert told[0].startswith("ann.identity@example.org, tokens good until")
+    assert sum(" healthy " in line for line in told) == 3, told
+    service = verifier(facility, "servicex")
+    for token in (mine, on_worker, on_scheduler):
+        assert service.verify(token).user == ann.name
+    with pytest.raises(RefusedError, match="for 'mlflow', not for 'servicex'"):
+        service.verify(for_mlflow)
+    assert verifier(facility, "mlflow").verify(for_mlflow).user == ann.name
+
+
+def test_no_token_is_in_the_environment_or_readable_by_another_user(
+    ann: User, run_code: Callable[..., str]
+) -> None:
+    code = "import os; print(sum('eyJ' in value for value in os.environ.values()))"
+    assert run_code(code).split() == ["0"]
+    mine = "import coffea_shoppe; print(coffea_shoppe.token('api'))"
+    from lib.fixtures import run_code as as_user
+
+    assert run_code(mine) != as_user(ann, mine)
+
+
+@pytest.mark.parametrize("namespace", ["shoppe", "shoppe-dask"])
+def test_a_secret_that_was_deleted_comes_back(ann: User, facility: Cluster, namespace: str) -> None:
+    name = identity.secret_name(ann.name)
+    facility.kubectl("-n", namespace, "delete", "secret", name)
+
+    def back() -> bool:
+        found = facility.get("secret", name, "-n", namespace, "--ignore-not-found")
+        return bool(found.get("data"))
+
+    eventually(back, f"the Secret {name} is back", timeout=90, every=2)
+
+
+def test_a_killed_operator_loses_nothing(ann: User, facility: Cluster) -> None:
+    before = facility.get("secret", "shoppe-identity-keys", "-n", "shoppe")["data"]
+    selector = "app.kubernetes.io/component in (operator, api)"
+    facility.kubectl(
+        *("-n", "shoppe", "delete", "pod", "-l", selector), "--grace-period=0", "--force"
+    )
+    release.wait_ready(facility)
+    assert facility.get("secret", "shoppe-identity-keys", "-n", "shoppe")["data"] == before
+    assert "xcache" in run_code(ann, "import coffea_shoppe as s; print(s.status())")
+
+
+def test_a_disabled_user_is_refused_everywhere_within_a_minute(
+    ann: User, facility: Cluster
+) -> None:
+    held = run_code(ann, "import coffea_shoppe as s; print(s.token('s3'))").strip()
+    service = verifier(facility, "s3")
+    assert service.verify(held)
+    resource = identity.resource_name(ann.name)
+
+    def disable(value: bool) -> None:
+        patch = json.dumps({"spec": {"disabled": value}})
+        facility.kubectl(
+            *("-n", "shoppe", "patch", identity.USERS, resource), "--type=merge", "-p", patch
+        )
+
+    disable(True)
+
+    def refused() -> bool:
+        service.refresh()
+        try:
+            service.verify(held)
+        except RefusedError as error:
+            return "revoked" in str(error)
+        return False
+
+    eventually(refused, "the token is refused", timeout=REVOKED_S, every=1)
+
+    def stopped() -> bool:
+        label = f"{identity.GROUP}/user={resource}"
+        return not facility.get("pods", "-n", "shoppe", "-l", label)["items"]
+
+    eventually(stopped, "the user's pods are gone", timeout=REVOKED_S, every=2)
+    # Nothing new starts, and the user is told why.
+    ann.stop()
+    with pytest.raises(ShoppeError, match="is disabled in this facility"):
+        ann.spawn(timeout=60)
+    disable(False)
+    ann.spawn()
+    again = run_code(ann, "import coffea_shoppe as s; print(s.token('s3'))").strip()
+    assert service.refresh()
+    assert service.verify(again).user == ann.name
+    with pytest.raises(RefusedError, match="revoked"):
+        service.verify(held)
+
+
+def test_a_user_whom_the_hub_deletes_is_void_and_comes_back_as_another_one(
+    ann: User, facility: Cluster
+) -> None:
+    held = run_code(ann, "import coffea_shoppe as s; print(s.token('s3'))").strip()
+    resource = identity.resource_name(ann.name)
+    service = verifier(facility, "s3")
+    assert service.verify(held)
+    deleted = administrator(facility).hub("DELETE", f"/users/{quote(ann.name)}")
+    assert deleted.status_code == 204, deleted.text
+
+    def void() -> bool:
+        gone = not facility.get(identity.USERS, "-n", "shoppe", "--ignore-not-found", resource)
+        service.refresh()
+        try:
+            service.verify(held)
+        except RefusedError as error:
+            return gone and "revoked" in str(error)
+        return False
+
+    eventually(void, "the user is gone and the token refused", timeout=REVOKED_S, every=1)
+    again = new_user(facility, ann.name)
+    fresh = run_code(again, "import coffea_shoppe as s; print(s.token('s3'))").strip()
+    assert service.refresh()
+    assert service.verify(fresh).user == ann.name
+    with pytest.raises(RefusedError, match="revoked"):
+        service.verify(held)
+    ann.session = again.session

@@ -1,0 +1,125 @@
+"""The services of the facility that this pod is in, and the user's tokens for them."""
+
+import json
+import os
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import requests
+from coffea_shoppe_contract import identity
+
+TIMEOUT_S = 30
+
+
+class FacilityError(RuntimeError):
+    """Something of the facility cannot be used; the text names it and the remedy."""
+
+
+def _folder() -> Path:
+    return Path(os.environ.get(identity.ENV_FOLDER, identity.FOLDER))
+
+
+def connections() -> dict[str, str]:
+    """Return the address of each service of the facility.
+
+    Raises `FacilityError` outside of a facility's pods.
+    """
+    path = _folder() / identity.CONNECTIONS_FILE
+    try:
+        found: dict[str, str] = json.loads(path.read_text())
+    except FileNotFoundError as error:
+        raise FacilityError(
+            f"{path} is not there: this is no pod of a facility with an operator; "
+            "start your server anew, or ask the facility's operators"
+        ) from error
+    return found
+
+
+def token(service: str) -> str:
+    """Return the user's present token for a service; read it anew for each request.
+
+    Raises `FacilityError` where there is none.
+    """
+    if service not in identity.AUDIENCES:
+        known = ", ".join(identity.AUDIENCES)
+        raise FacilityError(f"there are no tokens for {service!r}; there are for: {known}")
+    path = _folder() / identity.token_file(service)
+    try:
+        return path.read_text().strip()
+    except FileNotFoundError as error:
+        raise FacilityError(f"{path} is not there: start your server anew") from error
+
+
+@dataclass(frozen=True)
+class Status:
+    """What is mine in the facility, and how it is."""
+
+    user: str
+    groups: tuple[str, ...]
+    valid_until: datetime
+    services: dict[str, dict[str, Any]]
+    """Service → address, healthy, problem."""
+
+    def _rows(self) -> list[tuple[str, str, str]]:
+        return [
+            (
+                name,
+                "healthy" if one["healthy"] else f"NOT healthy: {one['problem']}",
+                one["address"],
+            )
+            for name, one in sorted(self.services.items())
+        ]
+
+    def __str__(self) -> str:
+        groups = f" ({', '.join(self.groups)})" if self.groups else ""
+        until = f"{self.valid_until:%H:%M:%S} UTC"
+        lines = [f"{self.user}{groups}, tokens good until {until}; renewed before"]
+        lines += [f"  {name:14s} {how:12s} {address}" for name, how, address in self._rows()]
+        return "\n".join(lines)
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        rows = "".join(
+            "<tr>"
+            + "".join(f"<td style='text-align:left'>{escape(cell)}</td>" for cell in row)
+            + "</tr>"
+            for row in self._rows()
+        )
+        head, *_ = str(self).splitlines()
+        return f"<p>{escape(head)}</p><table>{rows}</table>"
+
+
+def status() -> Status:
+    """Return who I am to the facility, and which of its services answer.
+
+    Raises `FacilityError` where the facility API cannot be asked.
+    """
+    address = connections().get("api", "")
+    if not address:
+        raise FacilityError("this facility has no API: ask its operators")
+    headers = {"Authorization": f"Bearer {token('api')}"}
+    url = address.rstrip("/") + identity.STATUS_PATH
+    try:
+        answer = requests.get(url, headers=headers, timeout=TIMEOUT_S)
+    except requests.RequestException as error:
+        raise FacilityError(
+            f"the facility API at {address} does not answer ({type(error).__name__}); "
+            "try again in a minute, then tell the facility's operators"
+        ) from error
+    if answer.status_code != 200:
+        try:
+            problem = answer.json()["error"]
+        except (ValueError, KeyError, TypeError):
+            problem = f"{answer.status_code} {answer.reason}"
+        raise FacilityError(f"the facility API at {address} refused: {problem}")
+    found = answer.json()
+    return Status(
+        user=found["user"],
+        groups=tuple(found["groups"]),
+        valid_until=datetime.fromtimestamp(found["validUntil"], UTC),
+        services=found["services"],
+    )

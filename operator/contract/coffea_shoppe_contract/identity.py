@@ -1,0 +1,135 @@
+"""Who somebody is to every service of a facility, and for how long.
+
+The operator signs tokens (JSON Web Tokens, RFC 7519); services verify them offline
+with the facility's published keys and look at its list of revocations.  What is in a
+token, and what makes it good, stands here alone.  Checking the signature needs a
+cryptographic library and is done by `coffea_shoppe_identity`.
+"""
+
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+ALGORITHM = "ES256"
+AUDIENCES = ("api", "mlflow", "s3", "servicex", "triton")
+"""The services that tokens are for; each accepts none but its own."""
+
+LIFETIME_S = 900
+"""A token's life; it is renewed at half of it."""
+LEEWAY_S = 10
+"""By how much the clocks of two pods may differ."""
+POLL_S = 10
+"""How often a service looks for new keys and revocations."""
+STALE_S = 60
+"""A service that has had no news for so long refuses everybody."""
+
+KEYS_PATH = "/keys"
+REVOCATIONS_PATH = "/revocations"
+STATUS_PATH = "/status"
+"""Paths of the facility API."""
+
+FOLDER = "/run/coffea-shoppe"
+"""Where a user's pods find tokens and connections, as files that are renewed."""
+ENV_FOLDER = "SHOPPE_IDENTITY"
+"""Names another folder than `FOLDER`."""
+CONNECTIONS_FILE = "connections.json"
+"""Service → address."""
+
+GROUP, VERSION = "coffea-shoppe.dev", "v1alpha1"
+USERS = "facilityusers"
+"""The custom resource that stands for a user: its group, version and plural."""
+WANTED = f"{GROUP}/wanted"
+"""Annotation: when (Unix time) somebody last asked for fresh tokens."""
+
+
+class RefusedError(Exception):
+    """A token that is not good; the text says why, and is fit for the user's eyes."""
+
+
+@dataclass(frozen=True)
+class Identity:
+    """A user whose token was good."""
+
+    user: str
+    """The hub's name of the user."""
+    uid: str
+    """Of the user's resource: another user of the same name, later, has another."""
+    groups: tuple[str, ...]
+    expires: float
+    """Unix time."""
+
+
+def token_file(audience: str) -> str:
+    """Return the name of the file that holds the token for a service."""
+    return f"token-{audience}"
+
+
+def resource_name(user: str) -> str:
+    """Return the name of the resource that stands for a user.
+
+    It is a DNS label; two users never share one.
+    """
+    plain = re.sub(r"[^a-z0-9]+", "-", user.lower()).strip("-")[:40].strip("-")
+    if plain == user and not re.search(r"-[0-9a-f]{8}$", user):
+        return plain
+    return f"{plain or 'user'}-{hashlib.sha256(user.encode()).hexdigest()[:8]}"
+
+
+def secret_name(user: str) -> str:
+    """Return the name of the Secret with a user's tokens and connections."""
+    return f"shoppe-user-{resource_name(user)}"
+
+
+def claims(
+    *, issuer: str, audience: str, user: str, uid: str, groups: tuple[str, ...], now: float
+) -> dict[str, Any]:
+    """Return what a token says."""
+    return {
+        "iss": issuer,
+        "aud": audience,
+        "sub": user,
+        "uid": uid,
+        "groups": list(groups),
+        "iat": int(now),
+        "exp": int(now) + LIFETIME_S,
+    }
+
+
+def identify(
+    said: Mapping[str, Any],
+    *,
+    issuer: str,
+    audience: str,
+    now: float,
+    revoked: Mapping[str, float],
+) -> Identity:
+    """Return whose token this is, its signature being good.
+
+    `revoked` gives, by a user's uid, the time (Unix) up to which tokens are void.
+    Raises `RefusedError`.
+    """
+    try:
+        found = Identity(
+            user=str(said["sub"]),
+            uid=str(said["uid"]),
+            groups=tuple(str(group) for group in said["groups"]),
+            expires=float(said["exp"]),
+        )
+        issued = float(said["iat"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise RefusedError(f"the token lacks {error}") from error
+    if said.get("iss") != issuer:
+        raise RefusedError(f"the token is of {said.get('iss')!r}, not of this facility")
+    if said.get("aud") != audience:
+        raise RefusedError(f"the token is for {said.get('aud')!r}, not for {audience!r}")
+    if issued > now + LEEWAY_S:
+        raise RefusedError("the token is of the future: the clocks differ")
+    if now > found.expires + LEEWAY_S:
+        raise RefusedError("the token has expired; read it anew from its file")
+    if found.expires - issued > LIFETIME_S:
+        raise RefusedError("the token lives longer than this facility allows")
+    if issued <= revoked.get(found.uid, -1.0):
+        raise RefusedError("the user's access was revoked")
+    return found

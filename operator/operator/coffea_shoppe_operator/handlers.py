@@ -1,0 +1,92 @@
+"""Kubernetes' events: parse the resource, call a service, write the status."""
+
+import argparse
+import asyncio
+import logging
+import time
+from pathlib import Path
+from typing import Any
+
+import kopf
+from coffea_shoppe_contract import identity
+from pydantic import ValidationError
+
+from coffea_shoppe_operator import services
+from coffea_shoppe_operator.models import FacilityUser, Settings
+from coffea_shoppe_operator.storage import Storage, StorageError
+
+INTERVAL_S = 30
+"""A user is looked at so often: what was changed by hand is mended, tokens are renewed."""
+RETRY_S = 5
+RESOURCE = (identity.GROUP, identity.VERSION, identity.USERS)
+
+
+def register(registry: kopf.OperatorRegistry, facility: services.Facility) -> None:
+    """Add the handlers of one facility to a registry."""
+
+    @kopf.on.startup(registry=registry)
+    def configure(settings: kopf.OperatorSettings, **_: Any) -> None:
+        prefix = f"operator.{identity.GROUP}"
+        settings.persistence.finalizer = f"{prefix}/finalizer"
+        settings.persistence.progress_storage = kopf.AnnotationsProgressStorage(prefix=prefix)
+        settings.persistence.diffbase_storage = kopf.AnnotationsDiffBaseStorage(prefix=prefix)
+        settings.posting.enabled = False
+        # One namespace and a resource that is there from the start: no right to list
+        # namespaces and CRDs is needed.
+        settings.scanning.disabled = True
+        # A watch that the API server dropped unnoticed is made anew.
+        settings.watching.server_timeout = 300
+        settings.watching.client_timeout = 330
+        settings.execution.max_workers = 4
+        facility.keys(time.time())
+
+    @kopf.on.resume(*RESOURCE, registry=registry)
+    @kopf.on.create(*RESOURCE, registry=registry)
+    @kopf.on.update(*RESOURCE, registry=registry)
+    @kopf.on.timer(*RESOURCE, interval=INTERVAL_S, initial_delay=INTERVAL_S, registry=registry)
+    def reconcile(body: kopf.Body, patch: kopf.Patch, **_: Any) -> None:
+        if body.metadata.get("deletionTimestamp"):
+            return
+        try:
+            user = FacilityUser.parse(dict(body))
+        except ValidationError as error:
+            raise kopf.PermanentError(f"this is no FacilityUser: {error}") from error
+        try:
+            status = facility.reconcile(user, time.time())
+        except StorageError as error:
+            raise kopf.TemporaryError(str(error), delay=RETRY_S) from error
+        if status != user.status:
+            patch.status.update(services.as_patch(status))
+
+    @kopf.on.delete(*RESOURCE, registry=registry)
+    def remove(body: kopf.Body, **_: Any) -> None:
+        try:
+            facility.revoke(FacilityUser.parse(dict(body)), time.time())
+        except StorageError as error:
+            raise kopf.TemporaryError(str(error), delay=RETRY_S) from error
+
+
+def main() -> None:
+    """Run the operator until the pod ends."""
+    parser = argparse.ArgumentParser(description="The operator of a Coffea Shoppe facility.")
+    parser.add_argument("--settings", type=Path, default=Path("/etc/coffea-shoppe/operator.yaml"))
+    parser.add_argument("--port", type=int, default=8080, help="of the liveness probe")
+    options = parser.parse_args()
+    settings = Settings.load(options.settings)
+    # The default one knows how to log in at the cluster.
+    registry = kopf.get_default_registry()
+    register(registry, services.Facility(settings, Storage()))
+    kopf.configure(verbose=False)
+    logging.getLogger("aiohttp.access").setLevel(logging.WARNING)  # probes alone
+    asyncio.run(
+        kopf.operator(
+            registry=registry,
+            standalone=True,
+            namespaces=[settings.namespace],
+            liveness_endpoint=f"http://0.0.0.0:{options.port}/healthz",
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()

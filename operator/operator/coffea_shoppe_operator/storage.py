@@ -1,0 +1,154 @@
+"""The cluster, as the services need it; its client's errors become ours."""
+
+import base64
+import functools
+import json
+from collections.abc import Callable, Mapping
+from typing import Any, ParamSpec, TypeVar
+
+from coffea_shoppe_contract import identity
+from kubernetes import client, config
+from kubernetes.client.exceptions import ApiException
+
+P = ParamSpec("P")
+R = TypeVar("R")
+TIMEOUT_S = 20
+
+
+class StorageError(Exception):
+    """The cluster did not do as asked; asking again may help."""
+
+
+def _telling(call: Callable[P, R]) -> Callable[P, R]:
+    @functools.wraps(call)
+    def told(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return call(*args, **kwargs)
+        except ApiException as error:
+            raise StorageError(f"{call.__name__}: {error.status} {error.reason}") from error
+        except OSError as error:
+            raise StorageError(f"{call.__name__}: {error}") from error
+
+    return told
+
+
+class Storage:
+    """Reads and writes Kubernetes objects; writes nothing that is there already."""
+
+    def __init__(self) -> None:
+        config.load_incluster_config()
+        self.core = client.CoreV1Api()
+        self.custom = client.CustomObjectsApi()
+
+    @_telling
+    def read_secret(self, namespace: str, name: str) -> dict[str, bytes] | None:
+        """Return what a Secret holds, or None where there is none."""
+        try:
+            found = self.core.read_namespaced_secret(name, namespace, _request_timeout=TIMEOUT_S)
+        except ApiException as error:
+            if error.status == 404:
+                return None
+            raise
+        return {key: base64.b64decode(value) for key, value in (found.data or {}).items()}
+
+    @_telling
+    def write_secret(self, wanted: dict[str, Any]) -> None:
+        """Make a Secret, or give an old one the wanted content."""
+        metadata = wanted["metadata"]
+        encoded = {key: base64.b64encode(value).decode() for key, value in wanted["data"].items()}
+        body = {**wanted, "data": encoded}
+        try:
+            self.core.create_namespaced_secret(
+                metadata["namespace"], body, _request_timeout=TIMEOUT_S
+            )
+        except ApiException as error:
+            if error.status != 409:
+                raise
+            self.core.replace_namespaced_secret(
+                metadata["name"], metadata["namespace"], body, _request_timeout=TIMEOUT_S
+            )
+
+    @_telling
+    def delete_secret(self, namespace: str, name: str) -> None:
+        """Remove a Secret; one that is gone already is no error."""
+        try:
+            self.core.delete_namespaced_secret(name, namespace, _request_timeout=TIMEOUT_S)
+        except ApiException as error:
+            if error.status != 404:
+                raise
+
+    @_telling
+    def read_published(self, namespace: str, name: str) -> dict[str, Any]:
+        """Return the published documents, parsed; empty where there are none."""
+        try:
+            found = self.core.read_namespaced_config_map(
+                name, namespace, _request_timeout=TIMEOUT_S
+            )
+        except ApiException as error:
+            if error.status == 404:
+                return {}
+            raise
+        return {key: json.loads(text) for key, text in (found.data or {}).items()}
+
+    @_telling
+    def write_published(
+        self, namespace: str, name: str, documents: Mapping[str, Any], labels: Mapping[str, str]
+    ) -> None:
+        """Publish the documents."""
+        body = {
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": {"name": name, "namespace": namespace, "labels": dict(labels)},
+            "data": {key: json.dumps(value, sort_keys=True) for key, value in documents.items()},
+        }
+        try:
+            self.core.create_namespaced_config_map(namespace, body, _request_timeout=TIMEOUT_S)
+        except ApiException as error:
+            if error.status != 409:
+                raise
+            self.core.replace_namespaced_config_map(
+                name, namespace, body, _request_timeout=TIMEOUT_S
+            )
+
+    def _pods(self, namespace: str, labels: Mapping[str, str]) -> list[str]:
+        selector = ",".join(f"{key}={value}" for key, value in labels.items())
+        found = self.core.list_namespaced_pod(
+            namespace,
+            label_selector=selector,
+            field_selector="status.phase!=Succeeded,status.phase!=Failed",
+            _request_timeout=TIMEOUT_S,
+        )
+        return [pod.metadata.name for pod in found.items if not pod.metadata.deletion_timestamp]
+
+    @_telling
+    def has_pods(self, namespace: str, labels: Mapping[str, str]) -> bool:
+        """Return whether a namespace has pods with these labels that neither ended nor end."""
+        return bool(self._pods(namespace, labels))
+
+    @_telling
+    def delete_pods(self, namespace: str, labels: Mapping[str, str]) -> None:
+        """Stop all pods with these labels; one that is gone already is no error."""
+        for name in self._pods(namespace, labels):
+            try:
+                self.core.delete_namespaced_pod(name, namespace, _request_timeout=TIMEOUT_S)
+            except ApiException as error:
+                if error.status != 404:
+                    raise
+
+    @_telling
+    def read_user(self, namespace: str, name: str) -> dict[str, Any] | None:
+        """Return a FacilityUser, or None where there is none."""
+        try:
+            found: dict[str, Any] = self.custom.get_namespaced_custom_object(
+                identity.GROUP,
+                identity.VERSION,
+                namespace,
+                identity.USERS,
+                name,
+                _request_timeout=TIMEOUT_S,
+            )
+        except ApiException as error:
+            if error.status == 404:
+                return None
+            raise
+        return found

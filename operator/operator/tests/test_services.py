@@ -1,0 +1,234 @@
+"""What the operator does to a cluster: here one in memory that counts writes."""
+
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+import jwt
+import pytest
+from coffea_shoppe_contract import identity
+from coffea_shoppe_identity import News, RefusedError, Verifier
+from coffea_shoppe_operator import services
+from coffea_shoppe_operator.models import FacilityUser, FacilityUserSpec, Settings
+
+NOW = 3_000_000.0
+SETTINGS = Settings(
+    issuer="here",
+    namespace="shoppe",
+    user_namespaces=["shoppe", "shoppe-dask"],
+    keys_secret="shoppe-keys",  # noqa: S106  (a name)
+    published="shoppe-published",
+    labels={"app.kubernetes.io/part-of": "coffea-shoppe"},
+    connections={"xcache": "root://shoppe-xcache.shoppe:1094"},
+)
+
+
+class Memory:
+    """A cluster in memory."""
+
+    def __init__(self) -> None:
+        self.secrets: dict[tuple[str, str], dict[str, bytes]] = {}
+        self.published: dict[str, Any] = {}
+        self.pods: set[tuple[str, str]] = set()
+        self.writes = 0
+
+    def read_secret(self, namespace: str, name: str) -> dict[str, bytes] | None:
+        return copy.deepcopy(self.secrets.get((namespace, name)))
+
+    def write_secret(self, wanted: dict[str, Any]) -> None:
+        self.writes += 1
+        metadata = wanted["metadata"]
+        self.secrets[metadata["namespace"], metadata["name"]] = dict(wanted["data"])
+
+    def delete_secret(self, namespace: str, name: str) -> None:
+        self.writes += 1
+        del self.secrets[namespace, name]
+
+    def read_published(self, namespace: str, name: str) -> dict[str, Any]:
+        return copy.deepcopy(self.published)
+
+    def write_published(
+        self, namespace: str, name: str, documents: Mapping[str, Any], labels: Mapping[str, str]
+    ) -> None:
+        self.writes += 1
+        self.published = copy.deepcopy(dict(documents))
+
+    def has_pods(self, namespace: str, labels: Mapping[str, str]) -> bool:
+        return (namespace, labels[services.USER_LABEL]) in self.pods
+
+    def delete_pods(self, namespace: str, labels: Mapping[str, str]) -> None:
+        self.writes += 1
+        self.pods.remove((namespace, labels[services.USER_LABEL]))
+
+
+@pytest.fixture
+def cluster() -> Memory:
+    return Memory()
+
+
+@pytest.fixture
+def facility(cluster: Memory) -> services.Facility:
+    return services.Facility(SETTINGS, cluster)
+
+
+def ann(**changes: Any) -> FacilityUser:
+    spec = FacilityUserSpec(username="ann", groups=["cms"])
+    return FacilityUser(name="ann", uid="u1", spec=spec).model_copy(update=changes)
+
+
+def verify(cluster: Memory, token: bytes, now: float, audience: str = "servicex") -> Any:
+    verifier = Verifier(
+        lambda: News.parse(*services.news(cluster.published)),
+        issuer="here",
+        audience=audience,
+        clock=lambda: now,
+    )
+    assert verifier.refresh()
+    return verifier.verify(token.decode())
+
+
+HELD = ("shoppe", "shoppe-user-ann")
+
+
+def test_a_user_gets_tokens_that_services_accept(
+    facility: services.Facility, cluster: Memory
+) -> None:
+    status = facility.reconcile(ann(), NOW)
+    assert status.secret_name == HELD[1]
+    assert status.valid_until == NOW + identity.LIFETIME_S
+    assert [(c.type, c.status) for c in status.conditions] == [("Ready", "True")]
+    files = cluster.secrets[HELD]
+    assert files == cluster.secrets["shoppe-dask", "shoppe-user-ann"]
+    for audience in identity.AUDIENCES:
+        who = verify(cluster, files[identity.token_file(audience)], NOW + 60, audience)
+        assert (who.user, who.uid, who.groups) == ("ann", "u1", ("cms",))
+    # Each service accepts its own alone.
+    with pytest.raises(RefusedError, match="not for 'servicex'"):
+        verify(cluster, files["token-mlflow"], NOW + 60)
+
+
+def test_a_second_look_writes_nothing(facility: services.Facility, cluster: Memory) -> None:
+    first = facility.reconcile(ann(), NOW)
+    writes = cluster.writes
+    assert facility.reconcile(ann(status=first), NOW + 30) == first
+    assert cluster.writes == writes
+
+
+@pytest.mark.parametrize("where", HELD[:1] + ("shoppe-dask",))
+@pytest.mark.parametrize("harm", ["delete", "edit", "empty"])
+def test_a_secret_that_was_harmed_is_mended(
+    facility: services.Facility, cluster: Memory, harm: str, where: str
+) -> None:
+    facility.reconcile(ann(), NOW)
+    key = (where, "shoppe-user-ann")
+    if harm == "delete":
+        del cluster.secrets[key]
+    elif harm == "edit":
+        cluster.secrets[key]["token-servicex"] = b"rubbish"
+    else:
+        cluster.secrets[key].clear()
+    facility.reconcile(ann(), NOW + 30)
+    assert cluster.secrets[HELD] == cluster.secrets["shoppe-dask", "shoppe-user-ann"]
+    assert verify(cluster, cluster.secrets[key]["token-servicex"], NOW + 31).user == "ann"
+
+
+def test_tokens_are_renewed_at_half_their_life_while_a_pod_lives(
+    facility: services.Facility, cluster: Memory
+) -> None:
+    facility.reconcile(ann(), NOW)
+    before = cluster.secrets[HELD]
+    half = NOW + identity.LIFETIME_S / 2
+    assert facility.reconcile(ann(), half + 30).valid_until == NOW + identity.LIFETIME_S
+    assert cluster.secrets[HELD] == before, "nobody needs them"
+    cluster.pods.add(("shoppe-dask", "ann"))
+    facility.reconcile(ann(), half - 30)
+    assert cluster.secrets[HELD] == before, "they are young"
+    renewed = facility.reconcile(ann(), half + 30)
+    assert renewed.valid_until == int(half + 30) + identity.LIFETIME_S
+    assert verify(cluster, cluster.secrets[HELD]["token-s3"], half + 31, "s3").user == "ann"
+
+
+def test_who_asks_gets_fresh_tokens_before_the_pod_is_there(
+    facility: services.Facility, cluster: Memory
+) -> None:
+    facility.reconcile(ann(), NOW)
+    days_later = NOW + 3 * 86400
+    assert facility.reconcile(ann(), days_later).valid_until < days_later
+    asked = ann(wanted=days_later - 1)
+    assert facility.reconcile(asked, days_later).valid_until > days_later + 800
+
+
+def test_changed_groups_are_in_the_tokens_at_once(
+    facility: services.Facility, cluster: Memory
+) -> None:
+    facility.reconcile(ann(), NOW)
+    spec = FacilityUserSpec(username="ann", groups=["atlas"])
+    facility.reconcile(ann(spec=spec), NOW + 10)
+    assert verify(cluster, cluster.secrets[HELD]["token-servicex"], NOW + 11).groups == ("atlas",)
+
+
+def test_a_disabled_user_loses_everything_once(
+    facility: services.Facility, cluster: Memory
+) -> None:
+    facility.reconcile(ann(), NOW)
+    held = cluster.secrets[HELD]["token-servicex"]
+    cluster.pods |= {("shoppe", "ann"), ("shoppe-dask", "ann"), ("shoppe", "bob")}
+    disabled = FacilityUserSpec(username="ann", disabled=True)
+    status = facility.reconcile(ann(spec=disabled), NOW + 60)
+    assert [(c.status, c.reason) for c in status.conditions] == [("False", "Disabled")]
+    assert HELD not in cluster.secrets
+    assert cluster.pods == {("shoppe", "bob")}
+    with pytest.raises(RefusedError, match="revoked"):
+        verify(cluster, held, NOW + 70)
+    writes = cluster.writes
+    facility.reconcile(ann(spec=disabled, status=status), NOW + 90)
+    assert cluster.writes == writes
+    # Enabled again, the old token stays void and the new one is good.
+    facility.reconcile(ann(status=status), NOW + 120)
+    with pytest.raises(RefusedError, match="revoked"):
+        verify(cluster, held, NOW + 130)
+    assert verify(cluster, cluster.secrets[HELD]["token-servicex"], NOW + 130).user == "ann"
+
+
+def test_a_deleted_user_who_comes_back_is_another_one(
+    facility: services.Facility, cluster: Memory
+) -> None:
+    facility.reconcile(ann(), NOW)
+    held = cluster.secrets[HELD]["token-servicex"]
+    facility.revoke(ann(), NOW + 60)
+    facility.revoke(ann(), NOW + 61)  # the handler may be run again
+    facility.reconcile(ann(uid="u2"), NOW + 60)
+    with pytest.raises(RefusedError, match="revoked"):
+        verify(cluster, held, NOW + 70)
+    assert verify(cluster, cluster.secrets[HELD]["token-servicex"], NOW + 70).uid == "u2"
+
+
+def test_revocations_are_dropped_when_no_token_can_be_alive(
+    facility: services.Facility, cluster: Memory
+) -> None:
+    facility.reconcile(ann(), NOW)
+    facility.revoke(ann(), NOW)
+    facility.keys(NOW + identity.LIFETIME_S)
+    assert cluster.published["revocations.json"]["revoked"] == {"u1": NOW}
+    facility.keys(NOW + identity.LIFETIME_S + 60)
+    assert cluster.published["revocations.json"]["revoked"] == {}
+
+
+def test_a_resource_of_a_wrong_name_gets_nothing(
+    facility: services.Facility, cluster: Memory
+) -> None:
+    status = facility.reconcile(ann(name="bob"), NOW)
+    assert [(c.reason, c.status) for c in status.conditions] == [("WrongName", "False")]
+    assert "must be named 'ann'" in status.conditions[0].message
+    assert not cluster.secrets
+
+
+def test_secret_keys_never_leave_their_secret(facility: services.Facility, cluster: Memory) -> None:
+    facility.reconcile(ann(), NOW)
+    assert all(
+        set(key) <= {"kty", "crv", "x", "y", "kid", "use", "alg"}
+        for key in cluster.published["keys.json"]["keys"]
+    )
+    assert all(b"PRIVATE" not in text for text in cluster.secrets[HELD].values())
+    said = jwt.decode(cluster.secrets[HELD]["token-api"], options={"verify_signature": False})
+    assert set(said) == {"iss", "aud", "sub", "uid", "groups", "iat", "exp"}
