@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from lib.fixtures import ADMIN, new_user
-from shoppe_ci import analysis, diagnostics, origin, release
+from lib.fixtures import install, new_user
+from shoppe_ci import analysis, diagnostics, origin
 from shoppe_ci import cluster as clusters
 from shoppe_ci import engine as engines
 from shoppe_ci.cluster import Cluster
@@ -34,10 +34,8 @@ def cluster(engine: Engine) -> Cluster:
 
 @pytest.fixture(scope="session")
 def facility(cluster: Cluster) -> Cluster:
-    """The cluster with the whole facility installed and ready, by the code of `up`."""
-    config = {"Authenticator": {"admin_users": [ADMIN]}}
-    values = {"jupyterhub": {"hub": {"config": config}}}
-    release.install(cluster, release.UMBRELLA, release.demo_values(), values)
+    """The cluster with the whole facility installed and ready."""
+    install(cluster)
     return cluster
 
 

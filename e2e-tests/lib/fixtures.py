@@ -1,11 +1,17 @@
 """Users and their code, as a browser would bring them."""
 
 import nbformat
-from shoppe_ci import facility
+from shoppe_ci import facility, release
 from shoppe_ci.cluster import Cluster
 from shoppe_ci.facility import User
 
 ADMIN = "boss"
+
+
+def install(cluster: Cluster) -> None:
+    """Install or upgrade the facility as the tests want it, by the code of `up`."""
+    values = {"jupyterhub": {"hub": {"config": {"Authenticator": {"admin_users": [ADMIN]}}}}}
+    release.install(cluster, release.UMBRELLA, release.demo_values(), values)
 
 
 def administrator(cluster: Cluster) -> User:

@@ -34,6 +34,20 @@ def test_one_cluster_too_many_is_refused_with_the_reason(run_code: Callable[...,
     assert "stop_cluster" in printed
 
 
+def test_a_forgotten_gateway_does_not_hang_the_others(run_code: Callable[..., str]) -> None:
+    # Garbage is collected on any thread, the client's own one among them.
+    printed = run_code(
+        "import gc, threading\n"
+        "from dask_gateway import Gateway\n"
+        "gateway = Gateway(); gateway.list_clusters()\n"
+        "gc.disable(); lost = Gateway(); lost.list_clusters(); lost.itself = lost; del lost\n"
+        "done = threading.Event()\n"
+        "gateway.loop.add_callback(lambda: (gc.collect(), done.set()))\n"
+        "print(done.wait(20) and gateway.list_clusters())"
+    )
+    assert printed.strip() == "[]"
+
+
 def test_workers_stop_at_the_users_limit(run_code: Callable[..., str], facility: Cluster) -> None:
     # Eight cores a user; workers of four cores: two of them, whatever is asked.
     printed = run_code(

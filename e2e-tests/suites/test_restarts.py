@@ -1,5 +1,6 @@
 """Restarts and upgrades that users do not feel."""
 
+from lib.fixtures import install
 from shoppe_ci import release
 from shoppe_ci.cluster import Cluster
 from shoppe_ci.facility import User
@@ -42,6 +43,6 @@ def test_a_home_survives_its_server(user: User) -> None:
 def test_an_upgrade_with_the_same_values_changes_nothing(facility: Cluster) -> None:
     secret = facility.get("secret", "shoppe-hub", "-n", "shoppe")["data"]
     pods = _pods(facility)
-    release.install(facility, release.UMBRELLA, release.demo_values())
+    install(facility)
     assert facility.get("secret", "shoppe-hub", "-n", "shoppe")["data"] == secret
     assert _pods(facility) == pods

@@ -34,7 +34,7 @@ class FacilityUsers:
         user = spawner.user.name
         groups = sorted(group.name for group in spawner.user.groups)
         await self._ask(api, user, groups)
-        name = await self._ready(api, user)
+        name = await self._ready(api, user, groups)
         spawner.extra_labels = {
             **spawner.extra_labels,
             f"{identity.GROUP}/user": identity.resource_name(user),
@@ -60,6 +60,15 @@ class FacilityUsers:
     def _where(self) -> tuple[str, str, str, str]:
         return identity.GROUP, identity.VERSION, self.namespace, identity.USERS
 
+    async def _read(self, api, name: str) -> dict | None:
+        """Return the user's resource; None where there is none."""
+        try:
+            return await api.get_namespaced_custom_object(*self._where(), name)
+        except ApiException as error:
+            if error.status != 404:
+                raise
+            return None
+
     async def _ask(self, api, user: str, groups: list[str]) -> None:
         """Make the user's resource, or ask for fresh tokens on the one there is."""
         name = identity.resource_name(user)
@@ -75,18 +84,32 @@ class FacilityUsers:
         except ApiException as error:
             if error.status != 409:
                 raise
-            change = {"metadata": metadata, "spec": {"groups": groups}}
+        else:
+            return
+        change = {"metadata": metadata, "spec": {"groups": groups}}
+        try:
             await api.patch_namespaced_custom_object(
                 *self._where(), name, change, _content_type="application/merge-patch+json"
             )
+        except ApiException as error:
+            if error.status != 404:  # removed meanwhile; asked for again
+                raise
 
-    async def _ready(self, api, user: str) -> str:
+    async def _ready(self, api, user: str, groups: list[str]) -> str:
         """Return the name of the Secret that holds fresh tokens."""
         name = identity.resource_name(user)
         deadline = time.monotonic() + self.timeout
         told = "the operator has not seen the user yet"
         while time.monotonic() < deadline:
-            body = await api.get_namespaced_custom_object(*self._where(), name)
+            body = await self._read(api, name)
+            if body is None:
+                # An earlier user of this name was being removed until now.
+                await self._ask(api, user, groups)
+                continue
+            if body["metadata"].get("deletionTimestamp"):
+                told = "the operator is still removing an earlier user of this name"
+                await asyncio.sleep(POLL_S)
+                continue
             if body["spec"].get("disabled"):
                 raise SpawnError(403, f"{user} is disabled in this facility; ask its operators")
             status = body.get("status") or {}

@@ -37,6 +37,11 @@ def main() -> None:
     help="A NanoAOD file or root:// URL; of nominal ttbar unless told.  Repeatable.",
 )
 @click.option("--fileset", type=INPUT, help="JSON of PROCESS → VARIATION → files.")
+@click.option(
+    "--models",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Folder of model_even.json and model_odd.json: assign jets by them, too.",
+)
 @click.option("--max-files", type=click.IntRange(1), help="At most so many files of each sample.")
 @click.option("--output", type=OUTPUT, default=Path("histograms.root"), show_default=True)
 @click.option("--report", type=OUTPUT, help="Also write events, rate and yields as JSON.")
@@ -63,6 +68,7 @@ def main() -> None:
 def run(
     inputs: tuple[str, ...],
     fileset: Path | None,
+    models: Path | None,
     max_files: int | None,
     output: Path,
     report: Path | None,
@@ -72,10 +78,14 @@ def run(
     chunk_size: int,
     cache: bool,
 ) -> None:
-    """Select events and write the histograms of both regions."""
+    """Select events and write the histograms of both regions.
+
+    With --models the histograms of the best assignment's features are written beside
+    them: OUTPUT_ml.root.
+    """
     from coffea_shoppe import data_url
 
-    from agc import histograms, samples
+    from agc import histograms, inference, samples
     from agc.run import run as analyse
 
     with _clear_errors():
@@ -86,9 +96,13 @@ def run(
             raise click.UsageError("give at least one --input FILE or a --fileset JSON")
         if cache:
             files = samples.located(files, data_url)
+        scorer = inference.LocalModels.load(models) if models else None
+        options: dict[str, Any] = {"weights": weights, "scorer": scorer, "chunk_size": chunk_size}
         with _client(executor, workers) as client:
-            done = analyse(files, weights=weights, client=client, chunk_size=chunk_size)
+            done = analyse(files, client=client, **options)
         histograms.save(done.histograms, output)
+        if models:
+            histograms.save(done.features, output.with_stem(f"{output.stem}_ml"))
         for key, value in histograms.counts(done.histograms).items():
             click.echo(f"{key:32s} {value:12.1f}")
         total = sum(done.events.values())
@@ -141,7 +155,7 @@ def _client(executor: str, workers: int) -> Iterator[Any]:
 )
 @click.option("--weights", type=click.Choice(["xsec", "unit"]), default="xsec", show_default=True)
 def plot(histograms_file: Path, output: Path, weights: str) -> None:
-    """Draw both regions: stacked processes with the band of all variations."""
+    """Draw what a file holds: stacked processes with the band of all variations."""
     from agc import histograms, plots
 
     with _clear_errors():

@@ -1,5 +1,6 @@
 """The analysis' histograms, and how they stand in a file."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -7,23 +8,56 @@ import hist
 import numpy as np
 import uproot
 
+from agc.assignment import FEATURES
 from agc.samples import CROSS_SECTIONS, InputError
 from agc.selection import REGIONS
 
-BINS, LOW, HIGH = 25, 50.0, 550.0
+BINS = 25
 
 Histograms = dict[str, hist.Hist]
 
 
-def empty() -> hist.Hist:
-    """Return an empty histogram: 25 bins from 50 to 550 GeV, weights and flow kept."""
-    axis = hist.axis.Regular(BINS, LOW, HIGH, name="observable", label="observable [GeV]")
-    return hist.Hist(axis, storage=hist.storage.Weight())
+@dataclass(frozen=True)
+class Axis:
+    """What a channel measures, and its range in 25 equal bins."""
+
+    label: str
+    low: float
+    high: float
 
 
-def name(region: str, process: str, variation: str) -> str:
-    """Return a histogram's name: `REGION_PROCESS`, and `_VARIATION` if not nominal."""
-    return f"{region}_{process}" if variation == "nominal" else f"{region}_{process}_{variation}"
+AXES = {
+    "4j1b": Axis(r"$H_T$ [GeV]", 50, 550),
+    "4j2b": Axis(r"$m_{bjj}$ [GeV]", 50, 550),
+    **{feature.name: Axis(feature.label, feature.low, feature.high) for feature in FEATURES},
+}
+"""By channel: the two regions, and the features of the best assignment in 4j2b."""
+
+
+def empty(channel: str) -> hist.Hist:
+    """Return a channel's empty histogram: weights and flow are kept."""
+    axis = AXES[channel]
+    bins = hist.axis.Regular(BINS, axis.low, axis.high, name="observable", label=axis.label)
+    return hist.Hist(bins, storage=hist.storage.Weight())
+
+
+def name(channel: str, process: str, variation: str) -> str:
+    """Return a histogram's name: `CHANNEL_PROCESS`, and `_VARIATION` if not nominal."""
+    return f"{channel}_{process}" if variation == "nominal" else f"{channel}_{process}_{variation}"
+
+
+def channel_of(key: str) -> str:
+    """Return the channel of a histogram's name; raises `InputError` where there is none."""
+    for channel in AXES:
+        if key.startswith(f"{channel}_"):
+            return channel
+    raise InputError(f"{key}: no histogram of this analysis")
+
+
+def channels(histograms: Histograms) -> list[str]:
+    """Return the channels of the histograms, in the order of `AXES`."""
+    present = {channel_of(key) for key in histograms}
+    return [channel for channel in AXES if channel in present]
 
 
 def merge(one: Histograms, other: Histograms) -> Histograms:
@@ -35,20 +69,20 @@ def merge(one: Histograms, other: Histograms) -> Histograms:
 
 
 def with_pseudodata(histograms: Histograms) -> Histograms:
-    """Return the histograms and each region's pseudodata.
+    """Return the histograms and each channel's pseudodata.
 
     Pseudodata is the mean of the two alternative ttbar samples plus W+jets; it is
     left out where one of the two is missing.
     """
     found = dict(histograms)
-    for region in REGIONS:
-        alternatives = [name(region, "ttbar", kind) for kind in ("ME_var", "PS_var")]
+    for channel in channels(histograms):
+        alternatives = [name(channel, "ttbar", kind) for kind in ("ME_var", "PS_var")]
         if any(key not in histograms for key in alternatives):
             continue
         total = (histograms[alternatives[0]] + histograms[alternatives[1]]) * 0.5
-        if (background := histograms.get(name(region, "wjets", "nominal"))) is not None:
+        if (background := histograms.get(name(channel, "wjets", "nominal"))) is not None:
             total = total + background
-        found[f"{region}_pseudodata"] = total
+        found[f"{channel}_pseudodata"] = total
     return found
 
 
@@ -68,7 +102,9 @@ def load(path: Path) -> Histograms:
     """
     try:
         with uproot.open(path) as file:
-            found = {key: _from_root(file[key]) for key in file.keys(cycle=False)}
+            found = {key: _from_root(key, file[key]) for key in file.keys(cycle=False)}
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
     except Exception as error:
         raise InputError(f"{path} cannot be read as histograms: {error}") from error
     if not found:
@@ -76,19 +112,20 @@ def load(path: Path) -> Histograms:
     return found
 
 
-def _from_root(stored: Any) -> hist.Hist:
+def _from_root(key: str, stored: Any) -> hist.Hist:
     """Return a stored histogram with our axis: ROOT keeps its title, but not its name."""
-    histogram = empty()
+    histogram = empty(channel_of(key))
     histogram.view(flow=True)[...] = stored.to_hist().view(flow=True)
     return histogram
 
 
 def counts(histograms: Histograms) -> dict[str, float]:
-    """Return the sum of each nominal histogram, flow included."""
+    """Return the sum of each region's nominal histograms, flow included."""
+    nominal = [name(region, process, "nominal") for region in REGIONS for process in CROSS_SECTIONS]
     return {
-        key: float(histogram.sum(flow=True).value)
-        for key, histogram in sorted(histograms.items())
-        if key.partition("_")[2] in CROSS_SECTIONS
+        key: float(histograms[key].sum(flow=True).value)
+        for key in sorted(nominal)
+        if key in histograms
     }
 
 

@@ -1,4 +1,4 @@
-"""Figures of the two regions: stacked processes, the band of all variations, pseudodata."""
+"""Figures of regions and features: stacked processes, the band of all variations, pseudodata."""
 
 from pathlib import Path
 from typing import Any
@@ -7,7 +7,7 @@ import matplotlib as mpl
 import numpy as np
 from numpy.typing import NDArray
 
-from agc.histograms import Histograms, name, with_pseudodata
+from agc.histograms import AXES, Histograms, channels, name, with_pseudodata
 from agc.samples import CROSS_SECTIONS, LUMINOSITY, InputError
 from agc.selection import REGIONS
 
@@ -29,13 +29,13 @@ COLORS = {
     "single_top_tW": "#e76300",
     "ttbar": "#3f90da",
 }
-AXES = {"4j1b": r"$H_T$ [GeV]", "4j2b": r"$m_{bjj}$ [GeV]"}
+FEATURE_TITLE = "4j2b: best assignment"
 
 Array = NDArray[np.float64]
 
 
-def _variations(histograms: Histograms, region: str, process: str) -> dict[str, Array]:
-    prefix = f"{region}_{process}_"
+def _variations(histograms: Histograms, channel: str, process: str) -> dict[str, Array]:
+    prefix = f"{channel}_{process}_"
     return {
         key.removeprefix(prefix): histogram.values()
         for key, histogram in histograms.items()
@@ -43,7 +43,7 @@ def _variations(histograms: Histograms, region: str, process: str) -> dict[str, 
     }
 
 
-def band(histograms: Histograms, region: str) -> tuple[Array, Array]:
+def band(histograms: Histograms, channel: str) -> tuple[Array, Array]:
     """Return the total and its uncertainty: statistical and systematic, in quadrature.
 
     Variations of one name move all processes together; a pair of up and down
@@ -53,12 +53,12 @@ def band(histograms: Histograms, region: str) -> tuple[Array, Array]:
     statistical: Any = 0.0
     shifts: dict[str, Any] = {}
     for process in CROSS_SECTIONS:
-        nominal = histograms.get(name(region, process, "nominal"))
+        nominal = histograms.get(name(channel, process, "nominal"))
         if nominal is None:
             continue
         total = total + nominal.values()
         statistical = statistical + nominal.variances()
-        for variation, values in _variations(histograms, region, process).items():
+        for variation, values in _variations(histograms, channel, process).items():
             shifts[variation] = shifts.get(variation, 0.0) + (values - nominal.values())
     squares = statistical
     pairs = {"scaleup": "scaledown"}
@@ -76,18 +76,18 @@ def band(histograms: Histograms, region: str) -> tuple[Array, Array]:
     return np.asarray(total), np.sqrt(squares)
 
 
-def region_figure(histograms: Histograms, region: str, *, weights: str = "xsec") -> Any:
-    """Return the figure of one region, with the ratio of pseudodata to prediction below.
+def channel_figure(histograms: Histograms, channel: str, *, weights: str = "xsec") -> Any:
+    """Return the figure of one channel, with the ratio of pseudodata to prediction below.
 
-    Raises `InputError` where the region holds no nominal histogram.
+    Raises `InputError` where the channel holds no nominal histogram.
     """
     histograms = with_pseudodata(histograms)
-    processes = [p for p in LABELS if name(region, p, "nominal") in histograms]
+    processes = [p for p in LABELS if name(channel, p, "nominal") in histograms]
     if not processes:
-        raise InputError(f"no nominal histogram in region {region}: nothing to draw")
+        raise InputError(f"no nominal histogram in {channel}: nothing to draw")
     plt.style.use(mplhep.style.CMS)
     plt.rcParams.update({"font.size": 15})
-    data = histograms.get(f"{region}_pseudodata")
+    data = histograms.get(f"{channel}_pseudodata")
     rows = 2 if data is not None else 1
     figure, axes = plt.subplots(
         *(rows, 1),
@@ -97,7 +97,7 @@ def region_figure(histograms: Histograms, region: str, *, weights: str = "xsec")
         gridspec_kw={"height_ratios": [3, 1][:rows], "hspace": 0.06},
     )
     upper, lower = axes[0, 0], axes[-1, 0]
-    stack = [histograms[name(region, process, "nominal")] for process in processes]
+    stack = [histograms[name(channel, process, "nominal")] for process in processes]
     edges = stack[0].axes[0].edges
     mplhep.histplot(
         [(h.values(), edges) for h in stack],
@@ -107,7 +107,7 @@ def region_figure(histograms: Histograms, region: str, *, weights: str = "xsec")
         label=[LABELS[p] for p in processes],
         ax=upper,
     )
-    total, error = band(histograms, region)
+    total, error = band(histograms, channel)
     hatch = {"hatch": "////", "facecolor": "none", "edgecolor": "black", "linewidth": 0}
     upper.stairs(
         total + error, edges, baseline=total - error, fill=True, label="uncertainty", **hatch
@@ -127,29 +127,32 @@ def region_figure(histograms: Histograms, region: str, *, weights: str = "xsec")
         lower.set_ylim(0.5, 1.5)
         lower.set_ylabel("pseudodata\n/ prediction", fontsize=12, loc="center")
     width = edges[1] - edges[0]
-    upper.set_ylabel(f"events / {width:.0f} GeV")
+    label = AXES[channel].label
+    unit = " GeV" if "GeV" in label else ""
+    upper.set_ylabel(f"events / {width:.3g}{unit}")
     upper.set_ylim(0, None)
     upper.margins(y=0.25)
-    lower.set_xlabel(AXES[region])
+    lower.set_xlabel(label)
     lower.set_xlim(edges[0], edges[-1])
     handles, names = upper.get_legend_handles_labels()
     upper.legend(handles[::-1], names[::-1], fontsize=12, loc="upper right")
     luminosity = f"{LUMINOSITY / 1000:.2f} fb$^{{-1}}$ (13 TeV)"
     right = luminosity if weights == "xsec" else "unit weights"
-    upper.set_title(f"{region}: {REGIONS[region]}", loc="left", fontsize=14)
+    title = f"{channel}: {REGIONS[channel]}" if channel in REGIONS else FEATURE_TITLE
+    upper.set_title(title, loc="left", fontsize=14)
     upper.set_title(right, loc="right", fontsize=14)
     return figure
 
 
 def save(histograms: Histograms, folder: Path, *, weights: str = "xsec") -> list[Path]:
-    """Write a PNG file for each region that has something to draw, and return their paths."""
+    """Write a PNG file for each channel that has something to draw, and return their paths."""
     folder.mkdir(parents=True, exist_ok=True)
     written = []
-    for region in REGIONS:
-        if not any(name(region, process, "nominal") in histograms for process in LABELS):
+    for channel in channels(histograms):
+        if not any(name(channel, process, "nominal") in histograms for process in LABELS):
             continue
-        figure = region_figure(histograms, region, weights=weights)
-        path = folder / f"{region}.png"
+        figure = channel_figure(histograms, channel, weights=weights)
+        path = folder / f"{channel}.png"
         figure.savefig(path, dpi=110, bbox_inches="tight")
         plt.close(figure)
         written.append(path)

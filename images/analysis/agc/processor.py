@@ -5,8 +5,12 @@ from typing import Any
 import awkward as ak
 import numpy as np
 from coffea import processor
+from numpy.typing import NDArray
 
-from agc import histograms, selection, systematics
+from agc import histograms, inference, selection, systematics
+from agc.assignment import FEATURES
+
+Weights = dict[str, NDArray[np.float64]]
 
 
 class TtbarProcessor(processor.ProcessorABC):
@@ -15,35 +19,65 @@ class TtbarProcessor(processor.ProcessorABC):
     A chunk's metadata names its `process` and `variation` and gives the `weight`
     of an event.  Jets are varied in three passes; the variations of weights
     reuse the nominal one.  Samples other than the nominal fill their own name.
+    With a `scorer` jets are assigned in 4j2b, too, all passes of a chunk at once.
     """
+
+    def __init__(self, scorer: inference.Scorer | None = None) -> None:
+        self.scorer = scorer
 
     def process(self, events: ak.Array) -> dict[str, Any]:
         """Return a chunk's histograms, and how many events it had."""
         metadata = events.metadata
-        process, variation, weight = (metadata[k] for k in ("process", "variation", "weight"))
+        process, variation = metadata["process"], metadata["variation"]
         count = len(events)
         events = events[selection.one_lepton(events)]
-        jets = selection.candidates(events.Jet)
+        more = ("btagCSVV2", "qgl") if self.scorer else ()
+        jets = selection.candidates(events.Jet, more=more)
         found: histograms.Histograms = {}
-
-        def fill(region: str, name: str, values: Any, weights: Any) -> None:
-            if len(values):
-                key = histograms.name(region, process, name)
-                found.setdefault(key, histograms.empty()).fill(values, weight=weights)
-
+        features: histograms.Histograms = {}
+        batches: list[inference.Batch] = []
+        batch_weights: list[Weights] = []
         passes = systematics.KINEMATIC if variation == "nominal" else ("nominal",)
         for kinematic in passes:
             regions = selection.regions(jets, systematics.jet_pt(jets.pt, kinematic))
             for region, chosen in regions.items():
-                weights = np.full(len(chosen.index), weight)
+                if not len(chosen.index):
+                    continue
                 name = kinematic if variation == "nominal" else variation
-                fill(region, name, chosen.observable, weights)
-                if name == "nominal" and len(chosen.index):
-                    factors = systematics.weight_variations(process, chosen.jet_pt)
-                    for varied, factor in factors.items():
-                        fill(region, varied, chosen.observable, weights * factor)
-        return {"histograms": found, "events": {metadata["dataset"]: count}}
+                weights = _weights(process, name, metadata["weight"], chosen)
+                _fill(found, region, process, chosen.observable, weights)
+                if self.scorer and region == "4j2b":
+                    own = events[chosen.index]
+                    number = np.asarray(own.event)
+                    batches.append(inference.Batch(selection.lepton(own), chosen.jets, number))
+                    batch_weights.append(weights)
+        if self.scorer and batches:
+            kept = inference.best(batches, self.scorer)
+            for values, weights in zip(kept, batch_weights, strict=True):
+                for column, feature in enumerate(FEATURES):
+                    _fill(features, feature.name, process, values[:, column], weights)
+        done = {metadata["dataset"]: count}
+        return {"histograms": found, "features": features, "events": done}
 
     def postprocess(self, accumulator: dict[str, Any]) -> dict[str, Any]:
         """Return the sum of all chunks as it is."""
         return accumulator
+
+
+def _weights(process: str, name: str, weight: float, chosen: selection.Region) -> Weights:
+    """Return the weights of a region's events, by the variation that they are for."""
+    one = np.full(len(chosen.index), weight)
+    found = {name: one}
+    if name == "nominal":
+        factors = systematics.weight_variations(process, chosen.jets.pt)
+        found |= {varied: one * factor for varied, factor in factors.items()}
+    return found
+
+
+def _fill(
+    target: histograms.Histograms, channel: str, process: str, values: Any, weights: Weights
+) -> None:
+    """Fill a channel's histograms, one for each variation of the weights."""
+    for variation, own in weights.items():
+        key = histograms.name(channel, process, variation)
+        target.setdefault(key, histograms.empty(channel)).fill(values, weight=own)

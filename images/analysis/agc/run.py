@@ -11,9 +11,10 @@ from coffea.nanoevents import NanoAODSchema
 
 from agc.executor import PatientDaskExecutor, persistently
 from agc.histograms import Histograms
+from agc.inference import Scorer
 from agc.processor import TtbarProcessor
 from agc.samples import File, InputError, event_weight
-from agc.selection import BRANCHES
+from agc.selection import ASSIGNMENT_BRANCHES, BRANCHES
 
 # Real files refer to collections that the analysis does not read.
 NanoAODSchema.warn_missing_crossrefs = False
@@ -30,6 +31,9 @@ class Report:
     """What a run did."""
 
     histograms: Histograms
+    """Of the two regions."""
+    features: Histograms
+    """Of the best assignment of jets in 4j2b; empty without models."""
     events: dict[str, int]
     """Events processed, by sample."""
     seconds: float
@@ -43,7 +47,7 @@ class Report:
         return sum(self.events.values()) / self.seconds if self.seconds else 0.0
 
 
-def check_file(path: str) -> int:
+def check_file(path: str, branches: Iterable[str] = BRANCHES) -> int:
     """Return the number of events in a NanoAOD file.
 
     Raises `InputError` that names the file and what is wrong: it cannot be opened,
@@ -64,13 +68,13 @@ def check_file(path: str) -> int:
             raise InputError(f"{path}: has no tree {TREE!r} (it holds: {found}); is it NanoAOD?")
         tree = file[TREE]
         have = set(tree.keys())
-        missing = [branch for branch in BRANCHES if branch not in have]
+        missing = [branch for branch in branches if branch not in have]
         if missing:
             raise InputError(f"{path}: lacks the branches {', '.join(missing)}; is it NanoAOD?")
         return int(tree.num_entries)
 
 
-def _check_all(paths: Sequence[str], client: Any) -> list[int]:
+def _check_all(paths: Sequence[str], branches: Sequence[str], client: Any) -> list[int]:
     """Look into all files, on the workers where there are some.
 
     Raises one `InputError` that names every file that cannot be used.
@@ -78,7 +82,7 @@ def _check_all(paths: Sequence[str], client: Any) -> list[int]:
 
     def look(path: str) -> tuple[int, str]:
         try:
-            return check_file(path), ""
+            return check_file(path, branches), ""
         except InputError as error:
             return 0, str(error)
 
@@ -92,8 +96,14 @@ def _check_all(paths: Sequence[str], client: Any) -> list[int]:
     return [count for count, _ in looked]
 
 
-def fileset(files: Iterable[File], *, weights: str = "xsec", client: Any = None) -> dict[str, Any]:
-    """Return files as coffea's fileset, every file looked into first.
+def fileset(
+    files: Iterable[File],
+    *,
+    weights: str = "xsec",
+    branches: Sequence[str] = BRANCHES,
+    client: Any = None,
+) -> dict[str, Any]:
+    """Return files as coffea's fileset, every file looked into first for the branches.
 
     With `weights="xsec"` each event counts σ·L/N, N being the events that the list
     of files tells or else those in the files; with `"unit"` it counts one.  Raises
@@ -104,7 +114,7 @@ def fileset(files: Iterable[File], *, weights: str = "xsec", client: Any = None)
         raise InputError("no input files were given")
     if weights not in WEIGHTS:
         raise InputError(f"weights are {' or '.join(WEIGHTS)}, not {weights!r}")
-    entries = _check_all([file.path for file in files], client)
+    entries = _check_all([file.path for file in files], branches, client)
     found: dict[str, Any] = {}
     totals: dict[str, int] = {}
     for file, counted in zip(files, entries, strict=True):
@@ -124,17 +134,20 @@ def run(
     files: Iterable[File],
     *,
     weights: str = "xsec",
+    scorer: Scorer | None = None,
     client: Any = None,
     chunk_size: int = CHUNK_SIZE,
     progress: bool = True,
 ) -> Report:
     """Run the analysis and return its histograms.
 
-    With a Dask `client` the workers read and select; without one, this process
-    does.  `chunk_size` is in events; results do not depend on it.  Raises
-    `InputError` before anything is processed where a file cannot be used.
+    With a `scorer` jets are assigned, too.  With a Dask `client` the workers read and
+    select; without one, this process does.  `chunk_size` is in events; results do not
+    depend on it.  Raises `InputError` before anything is processed where a file cannot
+    be used.
     """
-    chosen = fileset(files, weights=weights, client=client)
+    branches = (*BRANCHES, *ASSIGNMENT_BRANCHES) if scorer else BRANCHES
+    chosen = fileset(files, weights=weights, branches=branches, client=client)
     workers = 1
     if client is None:
         executor: Any = processor.IterativeExecutor(status=progress)
@@ -151,7 +164,9 @@ def run(
         metadata_cache={},
     )
     start = time.perf_counter()
-    result = runner(chosen, processor_instance=TtbarProcessor(), treename=TREE)
+    result = runner(chosen, processor_instance=TtbarProcessor(scorer), treename=TREE)
     seconds = time.perf_counter() - start
     paths = [path for entry in chosen.values() for path in entry["files"]]
-    return Report(result["histograms"], result["events"], seconds, workers, paths)
+    return Report(
+        result["histograms"], result["features"], result["events"], seconds, workers, paths
+    )

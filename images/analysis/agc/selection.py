@@ -28,30 +28,54 @@ BRANCHES = (
 )
 """The branches of NanoAOD that a file must have."""
 
+ASSIGNMENT_BRANCHES = ("Jet_qgl",)
+"""What the assignment of jets reads besides."""
 
-def one_lepton(events: ak.Array) -> NDArray[np.bool_]:
-    """Return which events have exactly one good electron or muon."""
-    electrons, muons = events.Electron, events.Muon
-    good_electrons = (
+
+def good_electrons(electrons: ak.Array) -> ak.Array:
+    """Return which electrons are good ones."""
+    return (
         (electrons.pt > LEPTON_PT)
         & (np.abs(electrons.eta) < LEPTON_ETA)
         & (electrons.cutBased == ELECTRON_TIGHT)
         & (electrons.sip3d < SIP3D)
     )
-    good_muons = (
+
+
+def good_muons(muons: ak.Array) -> ak.Array:
+    """Return which muons are good ones."""
+    return (
         (muons.pt > LEPTON_PT)
         & (np.abs(muons.eta) < LEPTON_ETA)
         & muons.tightId
         & (muons.sip3d < SIP3D)
         & (muons.pfRelIso04_all < MUON_ISOLATION)
     )
-    return np.asarray(ak.sum(good_electrons, axis=1) + ak.sum(good_muons, axis=1) == 1)
 
 
-def candidates(jets: ak.Array) -> ak.Array:
-    """Return the jets that pass all but the cut on transverse momentum, as plain records."""
+def one_lepton(events: ak.Array) -> NDArray[np.bool_]:
+    """Return which events have exactly one good electron or muon."""
+    electrons = ak.sum(good_electrons(events.Electron), axis=1)
+    return np.asarray(electrons + ak.sum(good_muons(events.Muon), axis=1) == 1)
+
+
+def lepton(events: ak.Array) -> ak.Array:
+    """Return the good lepton (pt, eta, phi, mass) of events that have exactly one."""
+    electrons = events.Electron[good_electrons(events.Electron)]
+    muons = events.Muon[good_muons(events.Muon)]
+    plain = [
+        ak.zip({k: some[k] for k in ("pt", "eta", "phi", "mass")}) for some in (electrons, muons)
+    ]
+    return ak.flatten(ak.concatenate(plain, axis=1))
+
+
+def candidates(jets: ak.Array, *, more: tuple[str, ...] = ()) -> ak.Array:
+    """Return the jets that pass all but the cut on transverse momentum, as plain records.
+
+    `more` names fields to keep besides momentum and tag.
+    """
     kept = jets[(np.abs(jets.eta) < JET_ETA) & ((jets.jetId & TIGHT_LEPTON_VETO) != 0)]
-    fields = {name: kept[name] for name in ("pt", "eta", "phi", "mass")}
+    fields = {name: kept[name] for name in ("pt", "eta", "phi", "mass", *more)}
     return ak.zip({**fields, "tagged": kept.btagCSVV2 > BTAG})
 
 
@@ -63,8 +87,8 @@ class Region:
     """Positions among the events that came in."""
     observable: NDArray[np.float64]
     """GeV: the scalar sum of jets' momenta, or the mass of three jets."""
-    jet_pt: ak.Array
-    """GeV, of the selected jets, in the order of the file."""
+    jets: ak.Array
+    """The selected jets, in the order of the file."""
 
 
 def regions(jets: ak.Array, pt: ak.Array) -> dict[str, Region]:
@@ -84,7 +108,7 @@ def regions(jets: ak.Array, pt: ak.Array) -> dict[str, Region]:
         index = np.flatnonzero(np.asarray(mask))
         chosen = jets[index]
         measured = scalar_sum(chosen) if name == "4j1b" else trijet_mass(chosen)
-        found[name] = Region(index, measured, chosen.pt)
+        found[name] = Region(index, measured, chosen)
     return found
 
 

@@ -19,7 +19,7 @@ import numpy as np
 import pyhf
 from numpy.typing import NDArray
 
-from agc.histograms import BINS, Histograms, empty, name, with_pseudodata
+from agc.histograms import AXES, BINS, Histograms, channel_of, empty, name, with_pseudodata
 from agc.samples import CROSS_SECTIONS, InputError
 from agc.selection import REGIONS
 from agc.systematics import BTAG_JETS
@@ -113,7 +113,7 @@ def from_reference(reference: dict[str, Any]) -> Histograms:
     for key, entry in reference.items():
         process = next((p for p in CROSS_SECTIONS if key.partition("_")[2].startswith(p)), "")
         contents = np.asarray(entry["contents"], dtype=float)
-        histogram = empty()
+        histogram = empty(channel_of(key))
         edges = np.asarray(entry["edges"], dtype=float)
         if edges.shape != (BINS + 1,) or not np.allclose(histogram.axes[0].edges, edges):
             raise InputError(f"{key}: other bin edges than 25 from 50 to 550 GeV")
@@ -318,9 +318,11 @@ def _own_style() -> Iterator[None]:
 
 def _axes() -> dict[str, Any]:
     """Return what the regions' figures are drawn over, in cabinetry's words."""
-    edges = _rebinned(empty()).axes[0].edges.tolist()
-    named = {"4j1b": "$H_T$ [GeV]", "4j2b": "$m_{bjj}$ [GeV]"}
-    regions = [{"Name": CHANNELS[r], "Variable": v, "Binning": edges} for r, v in named.items()]
+    regions = []
+    for region in REGIONS:
+        edges = _rebinned(empty(region)).axes[0].edges.tolist()
+        label = AXES[region].label
+        regions.append({"Name": CHANNELS[region], "Variable": label, "Binning": edges})
     return {"Regions": regions}
 
 

@@ -29,7 +29,7 @@ def test_a_json_file_that_is_no_reference_is_refused(
 
 def test_histograms_of_one_sample_alone_are_refused_with_the_remedy(tmp_path: Path) -> None:
     path = tmp_path / "histograms.root"
-    histograms.save({"4j1b_ttbar": histograms.empty().fill([120.0, 300.0])}, path)
+    histograms.save({"4j1b_ttbar": histograms.empty("4j1b").fill([120.0, 300.0])}, path)
     done = CliRunner().invoke(main, ["fit", str(path)])
     assert done.exit_code == 1
     assert "4j1b_ttbar_ME_var" in done.output

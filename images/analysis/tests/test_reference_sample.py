@@ -85,7 +85,7 @@ def test_a_reference_agrees_with_itself_and_not_with_another(reference_data: Pat
         content = json.loads(path.read_text())
         found = {}
         for key, entry in content.items():
-            histogram = histograms.empty()
+            histogram = histograms.empty(histograms.channel_of(key))
             histogram.view(flow=True).value = entry["contents"]
             found[key] = histogram
         return found, read_reference(path)

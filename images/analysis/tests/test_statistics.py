@@ -16,7 +16,7 @@ SHAPES = {
 
 
 def filled(mean: float, width: float, count: int, weight: float = 1.0) -> histograms.hist.Hist:
-    histogram = histograms.empty()
+    histogram = histograms.empty("4j1b")
     return histogram.fill(RNG.gamma((mean / width) ** 2, width**2 / mean, count), weight=weight)
 
 

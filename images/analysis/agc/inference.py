@@ -1,0 +1,124 @@
+"""Scores of candidates by trained models, and the candidate that is kept.
+
+Two models are trained, each on the events of one parity of the event number, and
+each judges the events that it was not trained on.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import awkward as ak
+import numpy as np
+import xgboost
+from numpy.typing import NDArray
+
+from agc.assignment import FEATURES, Candidates, Features, candidates
+from agc.samples import InputError
+
+PARITIES = ("even", "odd")
+TRAINED_ON = {"even": "odd", "odd": "even"}
+"""By the parity of an event: that of the events which its model was trained on."""
+
+
+class Scorer(Protocol):
+    """Something that scores candidates: models in this process, or a server."""
+
+    def __call__(self, trained_on: str, features: Features) -> NDArray[np.float32]:
+        """Return the score of each candidate, a row of `features`, by one of the two models."""
+
+
+def model_file(trained_on: str) -> str:
+    """Return the name of the file that holds a model."""
+    return f"model_{trained_on}.json"
+
+
+@dataclass(frozen=True)
+class LocalModels:
+    """The two models in this process."""
+
+    boosters: dict[str, xgboost.Booster]
+    """By the parity of the events that they were trained on."""
+
+    @classmethod
+    def load(cls, folder: Path) -> "LocalModels":
+        """Read `model_even.json` and `model_odd.json`, as XGBoost writes them.
+
+        Raises `InputError` where one is missing, is no model, or takes other features.
+        """
+        boosters = {}
+        for parity in PARITIES:
+            path = folder / model_file(parity)
+            if not path.is_file():
+                raise InputError(f"{path}: no such file; `agc train` makes both models")
+            try:
+                # One thread: the cores are shared with other chunks.
+                booster = xgboost.Booster({"nthread": 1}, model_file=str(path))
+            except xgboost.core.XGBoostError as error:
+                reason = str(error).strip().splitlines()[-1]
+                raise InputError(f"{path} is no XGBoost model ({reason})") from error
+            if booster.num_features() != len(FEATURES):
+                raise InputError(
+                    f"{path} takes {booster.num_features()} features, not {len(FEATURES)}"
+                )
+            boosters[parity] = booster
+        return cls(boosters)
+
+    def __call__(self, trained_on: str, features: Features) -> NDArray[np.float32]:
+        """Return the score of each candidate."""
+        found: NDArray[np.float32] = self.boosters[trained_on].inplace_predict(features)
+        return found
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Events to assign the jets of."""
+
+    lepton: ak.Array
+    """pt, eta, phi, mass."""
+    jets: ak.Array
+    """At least four an event, in the file's order."""
+    event: NDArray[np.uint64]
+    """Event numbers."""
+
+
+@dataclass(frozen=True)
+class _Group:
+    """Candidates of a batch's events that share number of jets and model."""
+
+    batch: int
+    index: NDArray[np.int64]
+    features: Features
+
+
+def _groups(batches: Sequence[Batch], parity: str) -> list[_Group]:
+    odd = parity == "odd"
+    found = []
+    for number, batch in enumerate(batches):
+        mine = np.flatnonzero((batch.event % np.uint64(2) == 1) == odd)
+        some: Candidates
+        for some in candidates(batch.lepton[mine], batch.jets[mine]):
+            found.append(_Group(number, mine[some.index], some.features))
+    return found
+
+
+def best(batches: Sequence[Batch], scorer: Scorer) -> list[Features]:
+    """Return, for each batch, (events, features) of each event's best candidate.
+
+    All batches share one call of the scorer for each of the two models.
+    """
+    found = [np.zeros((len(b.event), len(FEATURES)), dtype=np.float32) for b in batches]
+    for parity in PARITIES:
+        groups = _groups(batches, parity)
+        if not groups:
+            continue
+        rows = np.concatenate([g.features.reshape(-1, len(FEATURES)) for g in groups])
+        scores = scorer(TRAINED_ON[parity], rows)
+        start = 0
+        for group in groups:
+            events, number, _ = group.features.shape
+            own = scores[start : start + events * number].reshape(events, number)
+            start += events * number
+            found[group.batch][group.index] = group.features[np.arange(events), own.argmax(axis=1)]
+    return found
