@@ -145,6 +145,92 @@ def _client(executor: str, workers: int) -> Iterator[Any]:
 
 
 @main.command()
+@click.option(
+    "--input",
+    "inputs",
+    multiple=True,
+    metavar="FILE",
+    help="A NanoAOD file or root:// URL of nominal ttbar.  Repeatable.",
+)
+@click.option("--fileset", type=INPUT, help="JSON of a fileset, of which nominal ttbar is taken.")
+@click.option(
+    "--output",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("models"),
+    show_default=True,
+    help="Folder for the models and training.json.",
+)
+@click.option(
+    "--events",
+    type=click.IntRange(20),
+    default=20_000,
+    show_default=True,
+    help="At most so many events of each parity.",
+)
+@click.option("--trials", type=click.IntRange(1), default=5, show_default=True)
+@click.option("--seed", type=int, default=2, show_default=True, help="Of the trials' settings.")
+@click.option(
+    "--executor", type=click.Choice(["local", "dask"]), default="local", show_default=True
+)
+@click.option(
+    "--workers", type=click.IntRange(1), default=2, show_default=True, help="Dask workers."
+)
+@click.option(
+    "--cache/--no-cache",
+    default=True,
+    show_default=True,
+    help="Read root:// URLs through the facility's cache, where there is one.",
+)
+def train(
+    inputs: tuple[str, ...],
+    fileset: Path | None,
+    output: Path,
+    events: int,
+    trials: int,
+    seed: int,
+    executor: str,
+    workers: int,
+    cache: bool,
+) -> None:
+    """Train the two models that assign jets, on nominal ttbar.
+
+    Trials with random settings are judged by cross-validation; the best one of each
+    parity of the event number is kept.
+    """
+    import os
+
+    from coffea_shoppe import data_url
+
+    from agc import samples, training
+
+    with _clear_errors():
+        files: list[File] = [parse_input(text) for text in inputs]
+        if fileset:
+            files += [f for f in read_fileset(fileset) if f.sample.name == "ttbar__nominal"]
+        if not files:
+            raise click.UsageError("give at least one --input FILE or a --fileset with ttbar")
+        if cache:
+            files = samples.located(files, data_url)
+        with _client(executor, workers) as client:
+            found = training.collect(files, events=events, client=client)
+            counts = ", ".join(f"{len(s.right)} {parity}" for parity, s in found.items())
+            click.echo(f"training on {counts} events")
+            trained = training.train(
+                found,
+                trials=trials,
+                seed=seed,
+                threads=1 if client else os.cpu_count() or 1,
+                client=client,
+                note=click.echo,
+            )
+        for parity, one in trained.items():
+            score = one.best.quality.jet_score
+            click.echo(f"{parity}: {score:.3f} of the jets assigned rightly")
+        for path in training.save(trained, output):
+            click.echo(path)
+
+
+@main.command()
 @click.argument("histograms_file", metavar="HISTOGRAMS", type=INPUT)
 @click.option(
     "--output",

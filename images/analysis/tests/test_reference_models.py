@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import xgboost
-from agc import histograms, inference
+from agc import histograms, inference, training
 from agc.assignment import FEATURES
 from agc.inference import LocalModels
 from agc.processor import TtbarProcessor
@@ -66,6 +66,16 @@ def test_assigned_jets_find_the_w_boson_and_the_top_quark(assigned: Report) -> N
     top = median(assigned.features["mass_w1w2btophad_ttbar"])
     trijet = median(assigned.histograms["4j2b_ttbar"])
     assert abs(top - 172.5) < abs(trijet - 172.5)
+
+
+def test_published_models_agree_with_our_labels(sample: File, models: LocalModels) -> None:
+    # Nine events of the real sample have all four jets matched to their quarks.
+    found = training.collect([sample], progress=False)
+    assert {parity: len(one.right) for parity, one in found.items()} == {"even": 5, "odd": 4}
+    for parity, one in found.items():
+        model = models.boosters[inference.TRAINED_ON[parity]]
+        quality = training.judge(model, one, np.ones(len(one.right), dtype=bool))
+        assert quality.jet_score > 0.9
 
 
 def test_scores_and_choices_are_those_of_xgboost(
