@@ -1,8 +1,8 @@
 """Measurements that a reader can repeat."""
 
 import json
-import statistics
 import time
+from pathlib import Path
 
 import nbformat
 
@@ -13,45 +13,27 @@ from shoppe_ci.kernel import NotebookError
 from shoppe_ci.wait import eventually
 
 BENCH_NAME = "bench"
-REPEATS = 3
-
-AGC_PROGRAM = """
-import json, sys, time
-import uproot
-from agc.run import run
-from agc.samples import File, sample
-from agc.selection import BRANCHES
-path = sys.argv[1]
-file = File(sample("ttbar"), path)
-run([file], progress=False)
-branches = [b for b in BRANCHES if not b.startswith(("run", "lumi", "event"))]
-reads, runs = [], []
-for _ in range(int(sys.argv[2])):
-    start = time.perf_counter()
-    with uproot.open(path) as f:
-        f["Events"].arrays(branches)
-        events = f["Events"].num_entries
-    reads.append(events / (time.perf_counter() - start))
-    runs.append(run([file], progress=False).rate)
-print(json.dumps({"events": events, "reads": reads, "runs": runs}))
-"""
 
 
-def agc() -> dict[str, str]:
-    """Return the analysis' rate on one core, and uproot's read rate of the same branches."""
+def agc(models: Path | None = None) -> dict[str, str]:
+    """Return the analysis' rates on one core, and uproot's read rates of the same branches."""
     path = next(
         where for where, *_ in analysis.synthetic(200_000) if "ttbar__nominal" in where.name
     )
-    program = ["taskset", "-c", "0", "python", "-c", AGC_PROGRAM]
+    program: list[str | Path] = ["taskset", "-c", "0", "python", "-m", "agc.benchmark", path]
     single = {"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
-    text = shell.run([*program, path, str(REPEATS)], env=single)
+    # Progress bars come first.
+    text = shell.run(program + ([models] if models else []), env=single)
     found = json.loads(text.splitlines()[-1])
-    read, run = statistics.median(found["reads"]), statistics.median(found["runs"])
     return {
         "events": str(found["events"]),
-        "in-process run, events/s on one core": f"{run:.0f}",
-        "uproot reads the same branches, events/s": f"{read:.0f}",
-        "share of the read rate": f"{run / read:.2f}",
+        "in-process run, events/s on one core": f"{found['run']:.0f}",
+        "uproot reads the same branches, events/s": f"{found['read']:.0f}",
+        "share of the read rate": f"{found['run'] / found['read']:.2f}",
+        "with jets assigned, events/s on one core": f"{found['run_ml']:.0f}",
+        "uproot reads the branches of that, events/s": f"{found['read_ml']:.0f}",
+        "share of the read rate with jets assigned": f"{found['run_ml'] / found['read_ml']:.3f}",
+        "nodes of the two models": " and ".join(str(count) for count in found["nodes"]),
     }
 
 

@@ -291,11 +291,16 @@ def test(
 
 @main.command("bench")
 @with_cluster
+@click.option(
+    "--models",
+    type=click.Path(exists=True, file_okay=False, path_type=Path, resolve_path=True),
+    help="For `agc`: models to assign jets with; others are trained with published settings.",
+)
 @click.argument("subject", type=click.Choice(["agc", "install"]))
-def bench_command(name: str, subject: str) -> None:
+def bench_command(name: str, models: Path | None, subject: str) -> None:
     """Measure: `agc` (events/s on one core), `install` (install, spawn, Dask start)."""
     if subject == "agc":
-        rows = bench.agc()
+        rows = bench.agc(models)
     else:
         cluster = _existing(name)
         rows = bench.install(cluster)

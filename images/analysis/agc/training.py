@@ -193,6 +193,10 @@ class Settings:
         options |= {"objective": "binary:logistic", "tree_method": "hist"}
         return xgboost.train({**options, "seed": 5, "nthread": threads}, rows, rounds)
 
+    def train_all(self, sample: Sample, *, threads: int) -> xgboost.Booster:
+        """Return a model trained on all events of a sample."""
+        return self.train(sample.rows(np.ones(len(sample.right), dtype=bool)), threads=threads)
+
 
 @dataclass(frozen=True)
 class Quality:
@@ -304,8 +308,7 @@ def train(
     for parity, sample in samples.items():
         inorder = sorted(ended[parity], key=lambda trial: settings.index(trial.settings))
         best = max(inorder, key=lambda trial: trial.quality.jet_score)
-        every = sample.rows(np.ones(len(sample.right), dtype=bool))
-        model = best.settings.train(every, threads=threads)
+        model = best.settings.train_all(sample, threads=threads)
         found[parity] = Trained(model, inorder, best, len(sample.right))
     return found
 

@@ -113,7 +113,7 @@ def test_trained_models_assign_far_better_than_chance(
     assert quality.auc > 0.9
     # Judged by events that the model has seen, it would look better.
     everything = np.ones(len(collected["odd"].right), dtype=bool)
-    model = settings.train(collected["odd"].rows(everything), threads=2)
+    model = settings.train_all(collected["odd"], threads=2)
     assert training.judge(model, collected["odd"], everything).whole > quality.whole
 
 
