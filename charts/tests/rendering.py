@@ -22,6 +22,7 @@ ALONE: dict[str, Manifest] = {
     "jupyterhub": {},
     "dask-gateway": {"gateway": {"auth": {"type": "simple"}}},
     "xcache": {},
+    "objectstore": {},
     "operator": {},
 }
 

@@ -1,10 +1,15 @@
 import base64
 from typing import Any
 
+import pytest
 from rendering import containers
 
 # Third-party servers that take a secret by environment only.
-ENVIRONMENT = {("shoppe-proxy/chp", "CONFIGPROXY_AUTH_TOKEN")}
+ENVIRONMENT = {
+    ("shoppe-proxy/chp", "CONFIGPROXY_AUTH_TOKEN"),
+    ("shoppe-objectstore/objectstore", "ROOT_ACCESS_KEY"),
+    ("shoppe-objectstore/objectstore", "ROOT_SECRET_KEY"),
+}
 
 
 def test_secrets_reach_pods_as_files_but_for_a_known_few(manifests: list[Any]) -> None:
@@ -15,9 +20,10 @@ def test_secrets_reach_pods_as_files_but_for_a_known_few(manifests: list[Any]) -
                 assert (name, variable["name"]) in ENVIRONMENT
 
 
-def test_generated_secrets_are_long_and_differ(render: Any) -> None:
+@pytest.mark.parametrize("chart", ["jupyterhub", "objectstore"])
+def test_generated_secrets_are_long_and_differ(render: Any, chart: str) -> None:
     first, second = (
-        next(m for m in render("jupyterhub") if m["kind"] == "Secret")["data"] for _ in range(2)
+        next(m for m in render(chart) if m["kind"] == "Secret")["data"] for _ in range(2)
     )
     assert set(first) == set(second)
     for key, value in first.items():

@@ -23,6 +23,8 @@ from shoppe_ci.release import NAMESPACE, RELEASE
 from shoppe_ci.wait import eventually
 
 REPLY_TIMEOUT_S = 1800
+GATEWAY_HEALTH = "/services/dask-gateway/api/health"
+GATEWAY_S = 60
 
 
 def password(
@@ -206,9 +208,24 @@ class User:
                     error = next((out for out in cell.outputs if out.output_type == "error"), None)
                     if error:
                         raise NotebookError(notebook, count, error)
+        except Exception:
+            # The kernel gives back its Dask cluster as it ends, if anybody hears it.
+            self._await_gateway()
+            raise
         finally:
             self._close(opened["id"])
         return notebook
+
+    def _await_gateway(self) -> None:
+        """Wait until the gateway of Dask clusters answers, should it be away just now."""
+
+        def answers() -> bool:
+            return self.session.get(f"{self.url}{GATEWAY_HEALTH}", timeout=5).status_code < 500
+
+        try:
+            eventually(answers, "the Dask gateway answers", timeout=GATEWAY_S, every=1)
+        except ShoppeError as error:
+            say(f"  warning: {error.problem}; the run's Dask cluster may be left behind")
 
     def _close(self, session: str) -> None:
         """End a kernel's session; a server that is gone has ended it already."""

@@ -34,6 +34,7 @@ class Image:
     target: str
     base: str = ""
     build: str = ""
+    program: str = ""
     requirements: str = ""
     packages: tuple[str, ...] = ()
     values: tuple[str, ...] = ()
@@ -123,8 +124,8 @@ def tag(name: str) -> str:
         digest.update(f"{needed}:{tag(needed)}\n".encode())
     if image.requirements:
         digest.update(requirements(image.requirements).encode())
-    if image.target == "traefik":
-        digest.update(toolchain.key("traefik").encode())
+    if image.program:
+        digest.update(toolchain.key(image.program).encode())
     for relative, path in sorted(_context_files(image).items()):
         mode = "x" if os.access(path, os.X_OK) else "-"
         digest.update(f"{relative} {mode}\n".encode() + path.read_bytes())
@@ -148,8 +149,8 @@ def build(engine: Engine, name: str, source: str) -> str:
             arguments += ["--build-arg", f"{key}={build(engine, needed, source)}"]
     if not image.needs:
         arguments += ["--build-arg", f"ROOT={_root(engine, source)}"]
-    if image.target == "traefik":
-        arguments += ["--build-arg", f"TRAEFIK={_traefik(engine, source)}"]
+    if image.program:
+        arguments += ["--build-arg", f"PROGRAM={_program(engine, image.program, source)}"]
     secret = []
     if bundle := machine.ca_bundle():
         secret = ["--secret", f"id=ca,src={bundle.resolve()}"]
@@ -188,15 +189,13 @@ def _root(engine: Engine, source: str) -> str:
     return f"docker.io/library/debian:{pins()['debian']['suite']}-slim"
 
 
-def _traefik(engine: Engine, source: str) -> str:
-    """Return an image with Traefik at /usr/local/bin/traefik."""
-    version = pins()["go"]["traefik"]["version"]
+def _program(engine: Engine, tool: str, source: str) -> str:
+    """Return an image with a pinned program in /usr/local/bin."""
     if source == "registry":
-        return f"docker.io/library/traefik:{version}"
-    name = f"{nodeimage.LOCAL}/traefik:{toolchain.key('traefik')}"
+        return f"{pins()['program-images'][tool]}:{pins()['go'][tool]['version']}"
+    name = f"{nodeimage.LOCAL}/{tool}:{toolchain.key(tool)}"
     if not engine.has_image(name):
-        program = toolchain.folder("traefik") / "traefik"
-        nodeimage.static_image(engine, name, program)
+        nodeimage.static_image(engine, name, toolchain.folder(tool) / tool)
     return name
 
 

@@ -16,6 +16,7 @@ ALONE: dict[str, dict[str, Any]] = {
         "hub": {"config": {"JupyterHub": {"authenticator_class": "native"}}},
     },
     "dask-gateway": {"gateway": {"auth": {"type": "simple"}}},
+    "objectstore": {},
     "operator": {},
     "xcache": {
         "instances": [

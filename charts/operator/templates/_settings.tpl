@@ -17,4 +17,12 @@ labels:
 {{- end }}
 connections:
   {{- toYaml $connections | nindent 2 }}
+{{- with .Values.objectStore }}
+{{- if .endpoint }}
+objectStore:
+  endpoint: {{ tpl .endpoint $ | quote }}
+  adminEndpoint: {{ tpl .adminEndpoint $ | quote }}
+  region: {{ .region }}
+{{- end }}
+{{- end }}
 {{- end -}}

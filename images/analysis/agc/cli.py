@@ -231,6 +231,30 @@ def train(
 
 
 @main.command()
+@click.argument("file", metavar="FILE")
+@click.option(
+    "--models",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    required=True,
+    help="Folder of model_even.json and model_odd.json.",
+)
+@click.option("--output", type=OUTPUT, default=Path("scores.root"), show_default=True)
+def score(file: str, models: Path, output: Path) -> None:
+    """Write the best assignment's score of each event of a NanoAOD file.
+
+    OUTPUT has one entry for each event, in FILE's order, with run, luminosityBlock and
+    event, so that `agc.friends` can join it to the events; NaN outside of 4j2b.
+    """
+    from agc import inference, score
+
+    with _clear_errors():
+        scorer = inference.LocalModels.load(models)
+        for done, total in score.write(file, output, scorer):
+            click.echo(f"{done} of {total} events")
+        click.echo(output)
+
+
+@main.command()
 @click.argument("histograms_file", metavar="HISTOGRAMS", type=INPUT)
 @click.option(
     "--output",

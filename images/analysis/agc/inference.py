@@ -103,12 +103,28 @@ def _groups(batches: Sequence[Batch], parity: str) -> list[_Group]:
     return found
 
 
-def best(batches: Sequence[Batch], scorer: Scorer) -> list[Features]:
-    """Return, for each batch, (events, features) of each event's best candidate.
+@dataclass(frozen=True)
+class Best:
+    """The best candidate of each event of a batch."""
+
+    features: Features
+    """(events, features)."""
+    score: NDArray[np.float32]
+    """(events,)."""
+
+    @classmethod
+    def empty(cls, events: int) -> "Best":
+        """Return room for so many events."""
+        features = np.zeros((events, len(FEATURES)), dtype=np.float32)
+        return cls(features, np.zeros(events, dtype=np.float32))
+
+
+def best(batches: Sequence[Batch], scorer: Scorer) -> list[Best]:
+    """Return the best candidates of each batch.
 
     All batches share one call of the scorer for each of the two models.
     """
-    found = [np.zeros((len(b.event), len(FEATURES)), dtype=np.float32) for b in batches]
+    found = [Best.empty(len(batch.event)) for batch in batches]
     for parity in PARITIES:
         groups = _groups(batches, parity)
         if not groups:
@@ -120,5 +136,8 @@ def best(batches: Sequence[Batch], scorer: Scorer) -> list[Features]:
             events, number, _ = group.features.shape
             own = scores[start : start + events * number].reshape(events, number)
             start += events * number
-            found[group.batch][group.index] = group.features[np.arange(events), own.argmax(axis=1)]
+            chosen = own.argmax(axis=1)
+            every = np.arange(events)
+            found[group.batch].features[group.index] = group.features[every, chosen]
+            found[group.batch].score[group.index] = own[every, chosen]
     return found

@@ -53,9 +53,9 @@ class TtbarProcessor(processor.ProcessorABC):
                     batch_weights.append(weights)
         if self.scorer and batches:
             kept = inference.best(batches, self.scorer)
-            for values, weights in zip(kept, batch_weights, strict=True):
+            for one, weights in zip(kept, batch_weights, strict=True):
                 for column, feature in enumerate(FEATURES):
-                    _fill(features, feature.name, process, values[:, column], weights)
+                    _fill(features, feature.name, process, one.features[:, column], weights)
         done = {metadata["dataset"]: count}
         return {"histograms": found, "features": features, "events": done}
 

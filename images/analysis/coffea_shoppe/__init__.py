@@ -4,6 +4,7 @@
 
     shoppe.data_url("root://eospublic.cern.ch//eos/…/file.root")
     shoppe.status()           # who I am, and which services answer
+    shoppe.storage()          # my bucket, as a file system (fsspec)
     shoppe.token("servicex")  # my present token for a service
 
 Nothing here names a facility: addresses come from the environment that the
@@ -13,5 +14,6 @@ come from their origin.
 
 from coffea_shoppe.connections import FacilityError, Status, connections, status, token
 from coffea_shoppe.data import data_url
+from coffea_shoppe.storage import storage
 
-__all__ = ["FacilityError", "Status", "connections", "data_url", "status", "token"]
+__all__ = ["FacilityError", "Status", "connections", "data_url", "status", "storage", "token"]

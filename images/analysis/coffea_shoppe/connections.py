@@ -18,7 +18,8 @@ class FacilityError(RuntimeError):
     """Something of the facility cannot be used; the text names it and the remedy."""
 
 
-def _folder() -> Path:
+def folder() -> Path:
+    """Return the folder of the user's tokens and connections."""
     return Path(os.environ.get(identity.ENV_FOLDER, identity.FOLDER))
 
 
@@ -27,7 +28,7 @@ def connections() -> dict[str, str]:
 
     Raises `FacilityError` outside of a facility's pods.
     """
-    path = _folder() / identity.CONNECTIONS_FILE
+    path = folder() / identity.CONNECTIONS_FILE
     try:
         found: dict[str, str] = json.loads(path.read_text())
     except FileNotFoundError as error:
@@ -46,7 +47,7 @@ def token(service: str) -> str:
     if service not in identity.AUDIENCES:
         known = ", ".join(identity.AUDIENCES)
         raise FacilityError(f"there are no tokens for {service!r}; there are for: {known}")
-    path = _folder() / identity.token_file(service)
+    path = folder() / identity.token_file(service)
     try:
         return path.read_text().strip()
     except FileNotFoundError as error:

@@ -125,13 +125,15 @@ def test_the_best_candidate_is_kept_with_one_call_for_each_model() -> None:
         for position in range(len(one.event)):
             rows = plainly(one.lepton[position].to_list(), one.jets[position].to_list())
             largest = max(rows, key=lambda row: float(np.dot(row, scorer.weights)))
-            np.testing.assert_allclose(kept[position], largest, rtol=2e-5, atol=2e-5)
+            np.testing.assert_allclose(kept.features[position], largest, rtol=2e-5, atol=2e-5)
+            score = np.dot(largest, scorer.weights)
+            assert kept.score[position] == pytest.approx(score, rel=1e-4, abs=1e-3)
 
 
 def test_events_of_one_parity_ask_one_model() -> None:
     scorer = Recorder()
     only_even = inference.Batch(*events(4, 4), np.array([2, 8], dtype=np.uint64))
-    assert len(inference.best([only_even], scorer)[0]) == 2
+    assert len(inference.best([only_even], scorer)[0].score) == 2
     assert [model for model, _ in scorer.asked] == ["odd"]
 
 

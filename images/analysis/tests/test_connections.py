@@ -87,3 +87,8 @@ def test_outside_of_a_facility_the_remedy_is_told(
     monkeypatch.setenv(identity.ENV_FOLDER, str(tmp_path / "nowhere"))
     with pytest.raises(shoppe.FacilityError, match="no pod of a facility"):
         shoppe.connections()
+
+
+def test_a_facility_without_an_object_store_says_so(pod: Path) -> None:
+    with pytest.raises(shoppe.FacilityError, match="no object store"):
+        shoppe.storage()

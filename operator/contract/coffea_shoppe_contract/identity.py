@@ -36,6 +36,10 @@ ENV_FOLDER = "SHOPPE_IDENTITY"
 """Names another folder than `FOLDER`."""
 CONNECTIONS_FILE = "connections.json"
 """Service → address."""
+S3_CONFIG_FILE, S3_CREDENTIALS_FILE = "aws-config", "aws-credentials"
+"""What every client of S3 reads where AWS_CONFIG_FILE and AWS_SHARED_CREDENTIALS_FILE say so."""
+S3_BUCKET_FILE = "s3-bucket"
+"""Holds the name of the user's own bucket."""
 
 GROUP, VERSION = "coffea-shoppe.dev", "v1alpha1"
 USERS = "facilityusers"
@@ -80,6 +84,11 @@ def resource_name(user: str) -> str:
 def secret_name(user: str) -> str:
     """Return the name of the Secret with a user's tokens and connections."""
     return f"shoppe-user-{resource_name(user)}"
+
+
+def bucket_name(user: str) -> str:
+    """Return the name of the user's bucket, and of the account that owns it."""
+    return f"user-{resource_name(user)}"
 
 
 def claims(

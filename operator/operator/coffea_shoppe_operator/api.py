@@ -17,8 +17,9 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from coffea_shoppe_operator import services
+from coffea_shoppe_operator.errors import StorageError
 from coffea_shoppe_operator.models import FacilityUser, Settings
-from coffea_shoppe_operator.storage import Storage, StorageError
+from coffea_shoppe_operator.storage import Storage
 
 LOG = logging.getLogger(__name__)
 PROBE_S = 3

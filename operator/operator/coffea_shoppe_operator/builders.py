@@ -1,5 +1,6 @@
 """The objects that the operator makes: pure functions, no cluster."""
 
+import configparser
 import json
 from collections.abc import Mapping
 from typing import Any
@@ -7,7 +8,12 @@ from typing import Any
 from coffea_shoppe_contract import identity
 
 from coffea_shoppe_operator.keys import Key
-from coffea_shoppe_operator.models import Condition, FacilityUser, Settings
+from coffea_shoppe_operator.models import (
+    Condition,
+    FacilityUser,
+    ObjectStoreSettings,
+    Settings,
+)
 
 
 def user_files(user: FacilityUser, key: Key, settings: Settings, *, now: float) -> dict[str, bytes]:
@@ -29,6 +35,31 @@ def user_files(user: FacilityUser, key: Key, settings: Settings, *, now: float) 
     return {name: text.encode() for name, text in files.items()}
 
 
+def s3_files(user: FacilityUser, key: str, settings: ObjectStoreSettings) -> dict[str, bytes]:
+    """Return the files with which any client of S3 finds the store, as the user's account."""
+    bucket = identity.bucket_name(user.spec.username)
+    config = {"region": settings.region, "endpoint_url": settings.endpoint}
+    lines = [f"{name} = {value}" for name, value in config.items()]
+    credentials = {"aws_access_key_id": bucket, "aws_secret_access_key": key}
+    secrets = [f"{name} = {value}" for name, value in credentials.items()]
+    texts = {
+        identity.S3_CONFIG_FILE: ["[default]", *lines, "s3 =", "  addressing_style = path", ""],
+        identity.S3_CREDENTIALS_FILE: ["[default]", *secrets, ""],
+        identity.S3_BUCKET_FILE: [bucket],
+    }
+    return {name: "\n".join(text).encode() for name, text in texts.items()}
+
+
+def s3_key(files: Mapping[str, bytes]) -> str:
+    """Return the secret key that a user's files hold, or ''."""
+    parser = configparser.ConfigParser()
+    try:
+        parser.read_string(files.get(identity.S3_CREDENTIALS_FILE, b"").decode())
+    except (configparser.Error, UnicodeDecodeError):
+        return ""
+    return parser.get("default", "aws_secret_access_key", fallback="")
+
+
 def secret(
     name: str, namespace: str, data: Mapping[str, bytes], labels: Mapping[str, str]
 ) -> dict[str, Any]:
@@ -42,11 +73,14 @@ def secret(
     }
 
 
+def condition(kind: str, holds: bool, reason: str, message: str) -> Condition:
+    """Return a condition: `Ready` for tokens and connections, or one service's."""
+    return Condition(type=kind, status="True" if holds else "False", reason=reason, message=message)
+
+
 def ready(holds: bool, reason: str, message: str) -> Condition:
     """Return the condition `Ready`."""
-    return Condition(
-        type="Ready", status="True" if holds else "False", reason=reason, message=message
-    )
+    return condition("Ready", holds, reason, message)
 
 
 def revocations(before: Mapping[str, float], uid: str | None, *, now: float) -> dict[str, float]:

@@ -12,8 +12,10 @@ from coffea_shoppe_contract import identity
 from pydantic import ValidationError
 
 from coffea_shoppe_operator import services
+from coffea_shoppe_operator.errors import StorageError
 from coffea_shoppe_operator.models import FacilityUser, Settings
-from coffea_shoppe_operator.storage import Storage, StorageError
+from coffea_shoppe_operator.objectstore import ObjectStore
+from coffea_shoppe_operator.storage import Storage
 
 INTERVAL_S = 30
 """A user is looked at so often: what was changed by hand is mended, tokens are renewed."""
@@ -61,7 +63,7 @@ def register(registry: kopf.OperatorRegistry, facility: services.Facility) -> No
     @kopf.on.delete(*RESOURCE, registry=registry)
     def remove(body: kopf.Body, **_: Any) -> None:
         try:
-            facility.revoke(FacilityUser.parse(dict(body)), time.time())
+            facility.remove(FacilityUser.parse(dict(body)), time.time())
         except StorageError as error:
             raise kopf.TemporaryError(str(error), delay=RETRY_S) from error
 
@@ -75,7 +77,8 @@ def main() -> None:
     settings = Settings.load(options.settings)
     # The default one knows how to log in at the cluster.
     registry = kopf.get_default_registry()
-    register(registry, services.Facility(settings, Storage()))
+    objects = ObjectStore(settings.object_store) if settings.object_store else None
+    register(registry, services.Facility(settings, Storage(), objects))
     kopf.configure(verbose=False)
     logging.getLogger("aiohttp.access").setLevel(logging.WARNING)  # probes alone
     asyncio.run(

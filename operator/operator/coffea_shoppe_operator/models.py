@@ -29,6 +29,8 @@ class FacilityUserSpec(Model):
     """The user's groups; they are part of the tokens."""
     disabled: bool = False
     """True: whatever the user holds is void, and no server starts."""
+    data: Literal["keep", "remove"] = "keep"
+    """What becomes of the user's bucket when the resource is deleted."""
 
 
 class Condition(Model):
@@ -79,6 +81,18 @@ class FacilityUser(BaseModel):
         )
 
 
+class ObjectStoreSettings(Model):
+    """Where the users' buckets are."""
+
+    endpoint: str
+    """As users' pods reach it."""
+    admin_endpoint: str
+    """Where accounts and buckets are made."""
+    region: str
+    keys: Path = Path("/run/secrets/objectstore")
+    """Folder of the files root-access-key and root-secret-key."""
+
+
 class Settings(Model):
     """What the chart tells the operator and the API."""
 
@@ -95,6 +109,8 @@ class Settings(Model):
     """Of everything that the operator makes."""
     connections: dict[str, str]
     """Service → address, as users' pods reach it."""
+    object_store: ObjectStoreSettings | None = None
+    """None: users have no buckets."""
 
     @classmethod
     def load(cls, path: Path) -> "Settings":

@@ -1,6 +1,7 @@
 """What is done for keys and users; each call converges and then writes nothing."""
 
 import json
+import secrets
 import threading
 from collections.abc import Mapping
 from typing import Any, Protocol
@@ -9,11 +10,14 @@ import jwt
 from coffea_shoppe_contract import identity
 
 from coffea_shoppe_operator import builders
+from coffea_shoppe_operator.errors import StorageError
 from coffea_shoppe_operator.keys import KeyRing
-from coffea_shoppe_operator.models import FacilityUser, FacilityUserStatus, Settings
+from coffea_shoppe_operator.models import Condition, FacilityUser, FacilityUserStatus, Settings
 
 KEYS_DOCUMENT = "keys.json"
 REVOCATIONS_DOCUMENT = "revocations.json"
+KEYS_LOOK_S = 10
+S3_KEY_BYTES = 24
 USER_LABEL = f"{identity.GROUP}/user"
 WANTED_S = 300
 """Tokens are kept fresh for so long after somebody asked, pods or no pods."""
@@ -33,18 +37,36 @@ class Cluster(Protocol):
     def delete_pods(self, namespace: str, labels: Mapping[str, str]) -> None: ...  # noqa: D102
 
 
+class Objects(Protocol):
+    """What the services need of the object store; `objectstore.ObjectStore` is the real one."""
+
+    def holds(self, account: str, key: str, bucket: str) -> bool: ...  # noqa: D102
+    def ensure(self, account: str, key: str, bucket: str) -> None: ...  # noqa: D102
+    def remove_account(self, account: str) -> None: ...  # noqa: D102
+    def remove_bucket(self, bucket: str) -> None: ...  # noqa: D102
+
+
 class Facility:
     """Keys, revocations and users of one facility."""
 
-    def __init__(self, settings: Settings, cluster: Cluster) -> None:
-        self.settings, self.cluster = settings, cluster
+    def __init__(
+        self, settings: Settings, cluster: Cluster, objects: Objects | None = None
+    ) -> None:
+        self.settings, self.cluster, self.objects = settings, cluster, objects
         # Handlers run side by side; keys and revocations are one document each.
         self._publishing = threading.Lock()
+        self._ring: KeyRing | None = None
+        self._looked = 0.0
 
     def keys(self, now: float) -> KeyRing:
-        """Return the keys, renewed, stored and published where that was due."""
+        """Return the keys, renewed, stored and published where that was due.
+
+        They are looked at every few seconds, however many users there are.
+        """
         settings = self.settings
         with self._publishing:
+            if self._ring and 0 <= now - self._looked < KEYS_LOOK_S:
+                return self._ring
             stored = self.cluster.read_secret(settings.namespace, settings.keys_secret) or {}
             ring = KeyRing.load(stored)
             renewed = ring.renewed(now)
@@ -55,6 +77,7 @@ class Facility:
                     )
                 )
             self._publish(renewed, None, now)
+            self._ring, self._looked = renewed, now
         return renewed
 
     def _publish(self, ring: KeyRing, revoke: str | None, now: float) -> None:
@@ -71,7 +94,7 @@ class Facility:
             )
 
     def revoke(self, user: FacilityUser, now: float) -> None:
-        """Make void whatever the user holds; remove the user's Secrets, stop the pods."""
+        """Make void whatever the user holds; remove Secrets and account, stop the pods."""
         settings = self.settings
         with self._publishing:
             stored = self.cluster.read_secret(settings.namespace, settings.keys_secret) or {}
@@ -79,7 +102,7 @@ class Facility:
         self._remove(user)
 
     def _remove(self, user: FacilityUser) -> None:
-        """Remove the user's Secrets and stop the user's pods, where there are any."""
+        """Remove the user's Secrets and account, and stop the user's pods."""
         name = identity.secret_name(user.spec.username)
         label = {USER_LABEL: user.name}
         for namespace in self.settings.user_namespaces:
@@ -87,6 +110,14 @@ class Facility:
                 self.cluster.delete_secret(namespace, name)
             if self.cluster.has_pods(namespace, label):
                 self.cluster.delete_pods(namespace, label)
+        if self.objects:
+            self.objects.remove_account(identity.bucket_name(user.spec.username))
+
+    def remove(self, user: FacilityUser, now: float) -> None:
+        """Undo a user whose resource is deleted; the bucket goes where the resource says so."""
+        self.revoke(user, now)
+        if self.objects and user.spec.data == "remove":
+            self.objects.remove_bucket(identity.bucket_name(user.spec.username))
 
     def reconcile(self, user: FacilityUser, now: float) -> FacilityUserStatus:
         """Bring about what a user's resource asks for; return its status."""
@@ -112,8 +143,24 @@ class Facility:
             if present != files:
                 self.cluster.write_secret(builders.secret(name, namespace, files, labels))
         until = min(_expiry(files[identity.token_file(a)]) for a in identity.AUDIENCES)
-        condition = builders.ready(True, "Ready", "tokens and connections are in the Secret")
-        return FacilityUserStatus(secret_name=name, valid_until=until, conditions=[condition])
+        conditions = [builders.ready(True, "Ready", "tokens and connections are in the Secret")]
+        if self.objects:
+            conditions.append(self._account(self.objects, user, files))
+        return FacilityUserStatus(secret_name=name, valid_until=until, conditions=conditions)
+
+    @staticmethod
+    def _account(objects: Objects, user: FacilityUser, files: Mapping[str, bytes]) -> Condition:
+        """Give the user an account and a bucket; return how that went.
+
+        A store that is down is no reason to withhold the tokens.
+        """
+        bucket, key = identity.bucket_name(user.spec.username), builders.s3_key(files)
+        try:
+            if not objects.holds(bucket, key, bucket):
+                objects.ensure(bucket, key, bucket)
+        except StorageError as error:
+            return builders.condition("ObjectStore", False, "Unavailable", str(error))
+        return builders.condition("ObjectStore", True, "Ready", f"the bucket is {bucket}")
 
     def _files(
         self, user: FacilityUser, held: dict[str, bytes] | None, now: float
@@ -121,6 +168,9 @@ class Facility:
         """Return what the user's Secret should hold: what it holds, or fresh tokens."""
         ring = self.keys(now)
         fresh = builders.user_files(user, ring.signing(now), self.settings, now=now)
+        if self.settings.object_store:
+            key = builders.s3_key(held or {}) or secrets.token_hex(S3_KEY_BYTES)
+            fresh |= builders.s3_files(user, key, self.settings.object_store)
         if held is None or set(held) != set(fresh):
             return fresh
         known = {key.kid: key.private.public_key() for key in ring.keys}
@@ -128,7 +178,8 @@ class Facility:
             left = self._left(user, held[identity.token_file(audience)], audience, known, now)
             if left is None or (left < identity.LIFETIME_S / 2 and self._active(user, now)):
                 return fresh
-        return {**held, identity.CONNECTIONS_FILE: fresh[identity.CONNECTIONS_FILE]}
+        tokens = {identity.token_file(audience) for audience in identity.AUDIENCES}
+        return fresh | {name: held[name] for name in tokens}
 
     def _left(
         self,

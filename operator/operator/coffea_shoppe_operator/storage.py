@@ -10,13 +10,11 @@ from coffea_shoppe_contract import identity
 from kubernetes import client, config
 from kubernetes.client.exceptions import ApiException
 
+from coffea_shoppe_operator.errors import StorageError
+
 P = ParamSpec("P")
 R = TypeVar("R")
 TIMEOUT_S = 20
-
-
-class StorageError(Exception):
-    """The cluster did not do as asked; asking again may help."""
 
 
 def _telling(call: Callable[P, R]) -> Callable[P, R]:

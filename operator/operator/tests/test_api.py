@@ -8,8 +8,8 @@ import pytest
 from coffea_shoppe_contract import identity
 from coffea_shoppe_identity import News
 from coffea_shoppe_operator import api, services
+from coffea_shoppe_operator.errors import StorageError
 from coffea_shoppe_operator.models import FacilityUser, FacilityUserSpec
-from coffea_shoppe_operator.storage import StorageError
 from starlette.testclient import TestClient
 from test_services import HELD, SETTINGS, Memory
 

@@ -9,7 +9,14 @@ import pytest
 from coffea_shoppe_contract import identity
 from coffea_shoppe_identity import News, RefusedError, Verifier
 from coffea_shoppe_operator import services
-from coffea_shoppe_operator.models import FacilityUser, FacilityUserSpec, Settings
+from coffea_shoppe_operator.builders import s3_key
+from coffea_shoppe_operator.errors import StorageError
+from coffea_shoppe_operator.models import (
+    FacilityUser,
+    FacilityUserSpec,
+    ObjectStoreSettings,
+    Settings,
+)
 
 NOW = 3_000_000.0
 SETTINGS = Settings(
@@ -59,6 +66,52 @@ class Memory:
     def delete_pods(self, namespace: str, labels: Mapping[str, str]) -> None:
         self.writes += 1
         self.pods.remove((namespace, labels[services.USER_LABEL]))
+
+
+class Store:
+    """An object store in memory."""
+
+    def __init__(self) -> None:
+        self.accounts: dict[str, str] = {}
+        self.buckets: dict[str, str] = {}
+        self.down = False
+        self.writes = 0
+
+    def _look(self) -> None:
+        if self.down:
+            raise StorageError("the object store: connection refused")
+
+    def holds(self, account: str, key: str, bucket: str) -> bool:
+        self._look()
+        return self.accounts.get(account) == key and self.buckets.get(bucket) == account
+
+    def ensure(self, account: str, key: str, bucket: str) -> None:
+        self._look()
+        self.writes += 1
+        self.accounts[account] = key
+        self.buckets.setdefault(bucket, account)
+
+    def remove_account(self, account: str) -> None:
+        self._look()
+        self.accounts.pop(account, None)
+
+    def remove_bucket(self, bucket: str) -> None:
+        self._look()
+        self.buckets.pop(bucket, None)
+
+
+@pytest.fixture
+def store() -> Store:
+    return Store()
+
+
+@pytest.fixture
+def storing(cluster: Memory, store: Store) -> services.Facility:
+    """A facility with an object store."""
+    where = ObjectStoreSettings(
+        endpoint="http://store:7070", admin_endpoint="http://store:7080", region="here"
+    )
+    return services.Facility(SETTINGS.model_copy(update={"object_store": where}), cluster, store)
 
 
 @pytest.fixture
@@ -232,3 +285,97 @@ def test_secret_keys_never_leave_their_secret(facility: services.Facility, clust
     assert all(b"PRIVATE" not in text for text in cluster.secrets[HELD].values())
     said = jwt.decode(cluster.secrets[HELD]["token-api"], options={"verify_signature": False})
     assert set(said) == {"iss", "aud", "sub", "uid", "groups", "iat", "exp"}
+
+
+BUCKET = "user-ann"
+
+
+def test_a_user_gets_a_bucket_and_the_files_that_lead_there(
+    storing: services.Facility, cluster: Memory, store: Store
+) -> None:
+    status = storing.reconcile(ann(), NOW)
+    kinds = [(c.type, c.status, c.reason) for c in status.conditions]
+    assert kinds == [("Ready", "True", "Ready"), ("ObjectStore", "True", "Ready")]
+    files = cluster.secrets[HELD]
+    assert store.buckets == {BUCKET: BUCKET}
+    assert store.accounts == {BUCKET: s3_key(files)}
+    assert len(s3_key(files)) >= 40
+    assert files[identity.S3_BUCKET_FILE] == BUCKET.encode()
+    assert b"endpoint_url = http://store:7070" in files[identity.S3_CONFIG_FILE]
+    writes = (cluster.writes, store.writes)
+    assert storing.reconcile(ann(status=status), NOW + 30) == status
+    assert (cluster.writes, store.writes) == writes, "a second look writes nothing"
+
+
+def test_the_bucket_s_key_outlives_the_tokens(
+    storing: services.Facility, cluster: Memory, store: Store
+) -> None:
+    storing.reconcile(ann(wanted=NOW), NOW)
+    before = cluster.secrets[HELD]
+    later = NOW + identity.LIFETIME_S
+    storing.reconcile(ann(wanted=later), later)
+    after = cluster.secrets[HELD]
+    assert after["token-s3"] != before["token-s3"]
+    assert s3_key(after) == s3_key(before) == store.accounts[BUCKET]
+
+
+@pytest.mark.parametrize("harm", ["account", "bucket", "secret", "credentials"])
+def test_whatever_is_lost_comes_back(
+    storing: services.Facility, cluster: Memory, store: Store, harm: str
+) -> None:
+    storing.reconcile(ann(), NOW)
+    if harm == "account":
+        store.accounts.clear()
+    elif harm == "bucket":
+        store.buckets.clear()
+    elif harm == "secret":
+        del cluster.secrets[HELD]
+    else:
+        cluster.secrets[HELD][identity.S3_CREDENTIALS_FILE] = b"no credentials"
+    storing.reconcile(ann(), NOW + 30)
+    assert store.accounts == {BUCKET: s3_key(cluster.secrets[HELD])}
+    assert store.buckets == {BUCKET: BUCKET}
+
+
+def test_a_store_that_is_down_keeps_nobody_out_and_is_reported(
+    storing: services.Facility, cluster: Memory, store: Store
+) -> None:
+    store.down = True
+    status = storing.reconcile(ann(), NOW)
+    assert [(c.type, c.status) for c in status.conditions] == [
+        ("Ready", "True"),
+        ("ObjectStore", "False"),
+    ]
+    assert "connection refused" in status.conditions[1].message
+    store.down = False
+    again = storing.reconcile(ann(status=status), NOW + 3600)
+    assert [c.status for c in again.conditions] == ["True", "True"]
+    assert store.accounts == {BUCKET: s3_key(cluster.secrets[HELD])}
+
+
+@pytest.mark.parametrize(("data", "left"), [("keep", {BUCKET: BUCKET}), ("remove", {})])
+def test_a_deleted_user_s_data_stay_or_go_as_the_resource_says(
+    storing: services.Facility, store: Store, data: str, left: dict[str, str]
+) -> None:
+    user = ann(spec=FacilityUserSpec.model_validate({"username": "ann", "data": data}))
+    storing.reconcile(user, NOW)
+    store.down = True
+    with pytest.raises(StorageError):
+        storing.remove(user, NOW + 1)
+    store.down = False
+    storing.remove(user, NOW + 6)
+    assert store.accounts == {}
+    assert store.buckets == left
+
+
+def test_a_disabled_user_has_no_account_and_gets_another_key_when_enabled(
+    storing: services.Facility, cluster: Memory, store: Store
+) -> None:
+    storing.reconcile(ann(), NOW)
+    before = store.accounts[BUCKET]
+    disabled = FacilityUserSpec(username="ann", disabled=True)
+    storing.reconcile(ann(spec=disabled), NOW + 1)
+    assert store.accounts == {}
+    assert store.buckets == {BUCKET: BUCKET}
+    storing.reconcile(ann(), NOW + 2)
+    assert store.accounts[BUCKET] != before

@@ -1,0 +1,177 @@
+"""Each user has a bucket, finds it without an address, and nobody else gets in."""
+
+import json
+from collections.abc import Iterator
+
+import pytest
+from coffea_shoppe_contract import identity
+from lib.fixtures import new_user, run_code
+from shoppe_ci.cluster import Cluster
+from shoppe_ci.facility import User
+from shoppe_ci.wait import eventually
+
+WRITE = (
+    "import coffea_shoppe as shoppe\n"
+    "mine = shoppe.storage()\n"
+    "with mine.open('folder/numbers.txt', 'wb') as file: file.write(b'1 2 3')\n"
+    "print(mine.find(''), mine.cat('folder/numbers.txt'))\n"
+)
+# What any client of S3 does with the files that its environment names.
+LOOK = (
+    "import pyarrow.fs as fs, coffea_shoppe as shoppe\n"
+    "REFUSED = 'ACCESS_DENIED', 'INVALID_ACCESS_KEY_ID', 'SIGNATURE_DOES_NOT_MATCH'\n"
+    "def refused(error):\n"
+    "    return any(code in str(error) for code in REFUSED)\n"
+    "def store(**keys):\n"
+    "    there = shoppe.connections()['s3'].partition('://')[2]\n"
+    "    keys |= {'endpoint_override': there, 'scheme': 'http', 'region': 'us-east-1'}\n"
+    "    return fs.S3FileSystem(**keys)\n"
+    "def look(bucket, **keys):\n"
+    "    try:\n"
+    "        found = store(**keys).get_file_info(fs.FileSelector(bucket, recursive=True))\n"
+    "        print(sorted(one.path for one in found if one.is_file))\n"
+    "    except OSError as error:\n"
+    "        print('refused' if refused(error) else error)\n"
+)
+
+
+@pytest.fixture
+def ann(facility: Cluster) -> Iterator[User]:
+    yield from _user(facility, "ann.stores")
+
+
+@pytest.fixture
+def bob(facility: Cluster) -> Iterator[User]:
+    yield from _user(facility, "bob.stores")
+
+
+def _user(facility: Cluster, name: str) -> Iterator[User]:
+    """A user who leaves nothing behind."""
+    someone = new_user(facility, name)
+    yield someone
+    someone.stop()
+    _delete(facility, name, data="remove")
+
+
+def _delete(facility: Cluster, name: str, *, data: str) -> None:
+    resource = identity.resource_name(name)
+    words = ("-n", "shoppe", "patch", identity.USERS, resource, "--type=merge", "-p")
+    if facility.get(identity.USERS, "-n", "shoppe", "--ignore-not-found", resource):
+        facility.kubectl(*words, json.dumps({"spec": {"data": data}}))
+        facility.kubectl("-n", "shoppe", "delete", identity.USERS, resource)
+
+
+def _in_store(facility: Cluster, *words: str) -> str:
+    """Run a command in the store's pod."""
+    pod = ("exec", "shoppe-objectstore-0", "-c", "objectstore", "--")
+    return facility.kubectl("-n", "shoppe", *pod, *words)
+
+
+def _folders(facility: Cluster) -> list[str]:
+    """Return the buckets' folders: objects are plain files."""
+    return _in_store(facility, "ls", "/data/objects").split()
+
+
+def test_a_notebook_and_a_worker_use_the_same_bucket(ann: User, facility: Cluster) -> None:
+    printed = run_code(
+        ann,
+        f"{WRITE}"
+        "from dask_gateway import Gateway\n"
+        "cluster = Gateway().new_cluster(); cluster.scale(1); client = cluster.get_client()\n"
+        "client.wait_for_workers(1, timeout=180)\n"
+        "print(client.submit(lambda: shoppe.storage().cat('folder/numbers.txt')).result())\n"
+        "cluster.shutdown()\n",
+    )
+    assert printed.splitlines() == ["['folder/numbers.txt'] b'1 2 3'", "b'1 2 3'"]
+    path = f"/data/objects/{identity.bucket_name(ann.name)}/folder/numbers.txt"
+    assert _in_store(facility, "cat", path) == "1 2 3"
+
+
+def test_many_uploads_in_a_row_all_arrive(ann: User) -> None:
+    code = (
+        "import coffea_shoppe as shoppe\n"
+        "mine = shoppe.storage()\n"
+        "for number in range(200):\n"
+        "    with mine.open(f'many/{number}', 'wb') as file: file.write(b'x' * number)\n"
+        "sizes = [mine.info(f'many/{number}')['size'] for number in range(200)]\n"
+        "print(sizes == list(range(200)))"
+    )
+    assert run_code(ann, code).strip() == "True"
+
+
+def test_a_standard_client_finds_the_keys_in_its_environment(ann: User) -> None:
+    run_code(ann, WRITE)
+    bucket = identity.bucket_name(ann.name)
+    assert run_code(ann, f"{LOOK}look('{bucket}')").split() == [f"['{bucket}/folder/numbers.txt']"]
+
+
+def test_another_user_s_bucket_is_refused(ann: User, bob: User) -> None:
+    run_code(ann, WRITE)
+    theirs, own = identity.bucket_name(ann.name), identity.bucket_name(bob.name)
+    tried = (
+        f"{LOOK}look('{theirs}')\n"
+        f"try:\n    store().open_output_stream('{theirs}/x').close(); print('wrote')\n"
+        "except OSError as error: print('refused' if refused(error) else error)\n"
+        f"look('{theirs}', anonymous=True)\n"
+        f"look('{own}')\n"
+    )
+    assert run_code(bob, tried).splitlines() == ["refused", "refused", "refused", "[]"]
+
+
+def test_keys_of_a_deleted_user_are_refused_and_the_data_kept_or_removed(
+    ann: User, bob: User, facility: Cluster
+) -> None:
+    run_code(ann, WRITE)
+    bucket = identity.bucket_name(ann.name)
+    files = run_code(ann, "print(open('/run/coffea-shoppe/aws-credentials').read())")
+    access, key = (line.partition(" = ")[2] for line in files.split("\n")[1:3])
+    held = f"access_key={access!r}, secret_key={key!r}"
+    look = f"{LOOK}look('{bucket}', {held})"
+    assert "numbers.txt" in run_code(bob, look), "the keys work wherever they are"
+    _delete(facility, ann.name, data="keep")
+    eventually(
+        lambda: run_code(bob, look).strip() == "refused",
+        "the keys of a deleted user are refused",
+        timeout=60,
+        every=2,
+    )
+    assert bucket in _folders(facility)
+    # The same person comes back to the same data, with other keys.
+    again = new_user(facility, ann.name)
+    assert "numbers.txt" in run_code(again, f"{LOOK}look('{bucket}')")
+    assert run_code(bob, look).strip() == "refused"
+    _delete(facility, ann.name, data="remove")
+    eventually(
+        lambda: bucket not in _folders(facility),
+        "the bucket of a removed user is gone",
+        timeout=60,
+        every=2,
+    )
+    assert identity.bucket_name(bob.name) in _folders(facility)
+
+
+def test_a_store_that_was_away_is_reported_and_mended(ann: User, facility: Cluster) -> None:
+    resource = identity.resource_name(ann.name)
+
+    def told() -> dict[str, str]:
+        found = facility.get(identity.USERS, "-n", "shoppe", resource)["status"]["conditions"]
+        return {one["type"]: one["status"] for one in found}
+
+    scale = ("-n", "shoppe", "scale", "statefulset", "shoppe-objectstore")
+    facility.kubectl(*scale, "--replicas=0")
+    try:
+        eventually(
+            lambda: told() == {"Ready": "True", "ObjectStore": "False"},
+            "the user's resource tells that the store is away",
+            timeout=120,
+            every=2,
+        )
+    finally:
+        facility.kubectl(*scale, "--replicas=1")
+    eventually(
+        lambda: told() == {"Ready": "True", "ObjectStore": "True"},
+        "the user's resource tells that the store is back",
+        timeout=120,
+        every=2,
+    )
+    assert "b'1 2 3'" in run_code(ann, WRITE)

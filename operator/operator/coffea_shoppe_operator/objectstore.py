@@ -1,0 +1,132 @@
+"""Accounts and buckets of the object store (versitygw's admin API, and S3)."""
+
+import functools
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
+from xml.sax.saxutils import escape
+
+import botocore.session
+import requests
+from botocore.auth import S3SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.client import BaseClient
+from botocore.config import Config
+from botocore.credentials import Credentials
+from botocore.exceptions import BotoCoreError, ClientError
+
+from coffea_shoppe_operator.errors import StorageError
+from coffea_shoppe_operator.models import ObjectStoreSettings
+
+P = ParamSpec("P")
+R = TypeVar("R")
+TIMEOUT_S = 10
+PAGE = 1000
+
+
+def _telling(call: Callable[P, R]) -> Callable[P, R]:
+    @functools.wraps(call)
+    def told(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return call(*args, **kwargs)
+        except (requests.RequestException, BotoCoreError, ClientError, OSError) as error:
+            raise StorageError(f"the object store: {call.__name__}: {error}") from error
+
+    return told
+
+
+class ObjectStore:
+    """The facility's object store, by its administrator's keys."""
+
+    def __init__(self, settings: ObjectStoreSettings) -> None:
+        self.settings = settings
+
+    def _root(self) -> Credentials:
+        """Return the administrator's keys, read anew: they may have been changed."""
+        folder = self.settings.keys
+        parts = [(folder / f"root-{kind}-key").read_text().strip() for kind in ("access", "secret")]
+        return Credentials(*parts)
+
+    def _send(
+        self, method: str, url: str, keys: Credentials, *, body: str = "", owner: str = ""
+    ) -> requests.Response:
+        """Send a signed request."""
+        headers = {"x-vgw-owner": owner} if owner else {}
+        request = AWSRequest(method=method, url=url, data=body.encode(), headers=headers)
+        S3SigV4Auth(keys, "s3", self.settings.region).add_auth(request)
+        return requests.request(
+            method, url, data=body.encode(), headers=dict(request.headers), timeout=TIMEOUT_S
+        )
+
+    def _admin(self, path: str, *, body: str = "", owner: str = "") -> tuple[bool, str]:
+        """Ask the admin API; return whether it did so, and its error code if not."""
+        url = f"{self.settings.admin_endpoint.rstrip('/')}{path}"
+        answer = self._send("PATCH", url, self._root(), body=body, owner=owner)
+        if answer.ok:
+            return True, ""
+        code = answer.text.partition("<Code>")[2].partition("</Code>")[0]
+        if not code:
+            answer.raise_for_status()
+        return False, code
+
+    @_telling
+    def holds(self, account: str, key: str, bucket: str) -> bool:
+        """Return whether an account with this key has this bucket."""
+        url = f"{self.settings.endpoint.rstrip('/')}/{bucket}"
+        answer = self._send("HEAD", url, Credentials(account, key))
+        if answer.status_code >= 500:
+            answer.raise_for_status()
+        return answer.ok
+
+    @_telling
+    def ensure(self, account: str, key: str, bucket: str) -> None:
+        """Make the account and its bucket, or give the account this key."""
+        told = f"<Access>{escape(account)}</Access><Secret>{escape(key)}</Secret>"
+        body = f"<Account>{told}<Role>user</Role></Account>"
+        done, code = self._admin("/create-user", body=body)
+        if code == "XAdminUserExists":
+            change = f"<MutableProps><Secret>{escape(key)}</Secret></MutableProps>"
+            done, code = self._admin(f"/update-user?access={account}", body=change)
+        if not done:
+            raise StorageError(f"the object store refused the account {account!r}: {code}")
+        done, code = self._admin(f"/{bucket}/create", owner=account)
+        if not done and code not in ("BucketAlreadyExists", "BucketAlreadyOwnedByYou"):
+            raise StorageError(f"the object store refused the bucket {bucket!r}: {code}")
+
+    @_telling
+    def remove_account(self, account: str) -> None:
+        """Remove an account; one that is gone already is no error.  Its buckets stay."""
+        done, code = self._admin(f"/delete-user?access={account}")
+        if not done and code != "XAdminUserNotFound":
+            raise StorageError(f"the object store kept the account {account!r}: {code}")
+
+    @_telling
+    def remove_bucket(self, bucket: str) -> None:
+        """Remove a bucket and all that is in it; one that is gone already is no error."""
+        client = self._client()
+        try:
+            while True:
+                page = client.list_objects_v2(Bucket=bucket, MaxKeys=PAGE)
+                keys = [{"Key": entry["Key"]} for entry in page.get("Contents", ())]
+                if not keys:
+                    break
+                client.delete_objects(Bucket=bucket, Delete={"Objects": keys, "Quiet": True})
+            client.delete_bucket(Bucket=bucket)
+        except ClientError as error:
+            if error.response["Error"]["Code"] != "NoSuchBucket":
+                raise
+
+    def _client(self) -> BaseClient:
+        root = self._root()
+        return botocore.session.get_session().create_client(
+            "s3",
+            endpoint_url=self.settings.endpoint,
+            region_name=self.settings.region,
+            aws_access_key_id=root.access_key,
+            aws_secret_access_key=root.secret_key,
+            config=Config(
+                s3={"addressing_style": "path"},
+                connect_timeout=TIMEOUT_S,
+                read_timeout=TIMEOUT_S,
+                retries={"total_max_attempts": 1},
+            ),
+        )
