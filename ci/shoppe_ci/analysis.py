@@ -167,8 +167,8 @@ class Outcome:
         report = self.report
         lines = [
             f"hub user            {self.user} (server ready after {self.spawn_seconds:.1f} s)",
-            f"Dask workers        {report['workers']}: {', '.join(report['worker_names'])}",
-            f"events              {sum(report['events'].values())} in {report['seconds']:.1f} s, "
+            f"Dask workers        {report['num_workers']}: {', '.join(report['worker_names'])}",
+            f"events              {sum(report['events'].values())} in {report['walltime']:.1f} s, "
             f"{report['rate']:.0f} events/s",
             f"XCache              {self.sent / 1e6:.2f} MB sent to readers, "
             f"{self.from_origin / 1e6:.2f} MB fetched from the origin in whole blocks",
@@ -226,7 +226,7 @@ def run_agc(
     before = cache_use(cluster)
     run_notebook(user, NOTEBOOK, results / NOTEBOOK.name, folder=FOLDER)
     with step(f"bringing the results to {results}"):
-        for file in ("histograms.root", "report.json", "plots"):
+        for file in ("histograms.root", "report.json", "report.html", "plots"):
             user.download(f"{FOLDER}/{file}", results / file)
     try:
         used = settled_cache_use(cluster, before)

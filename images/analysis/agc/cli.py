@@ -1,6 +1,5 @@
 """The command `agc`."""
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -44,7 +43,9 @@ def main() -> None:
 )
 @click.option("--max-files", type=click.IntRange(1), help="At most so many files of each sample.")
 @click.option("--output", type=OUTPUT, default=Path("histograms.root"), show_default=True)
-@click.option("--report", type=OUTPUT, help="Also write events, rate and yields as JSON.")
+@click.option(
+    "--report", type=OUTPUT, help="Also write what the run cost: JSON, and a page beside it."
+)
 @click.option(
     "--executor", type=click.Choice(["local", "dask"]), default="local", show_default=True
 )
@@ -86,6 +87,7 @@ def run(
     from coffea_shoppe import data_url
 
     from agc import histograms, inference, samples
+    from agc import report as run_report
     from agc.run import run as analyse
 
     with _clear_errors():
@@ -111,9 +113,8 @@ def run(
             f"{done.rate:.0f} events/s; histograms in {output}"
         )
         if report:
-            content = {"events": done.events, "seconds": done.seconds, "workers": done.workers}
-            content |= {"rate": done.rate, "yields": histograms.counts(done.histograms)}
-            report.write_text(json.dumps(content, indent=2) + "\n")
+            for path in run_report.save(done, report):
+                click.echo(path)
 
 
 @contextmanager

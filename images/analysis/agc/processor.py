@@ -1,5 +1,6 @@
 """The analysis as a coffea processor: a chunk of events in, histograms out."""
 
+import time
 from typing import Any
 
 import awkward as ak
@@ -26,7 +27,8 @@ class TtbarProcessor(processor.ProcessorABC):
         self.scorer = scorer
 
     def process(self, events: ak.Array) -> dict[str, Any]:
-        """Return a chunk's histograms, and how many events it had."""
+        """Return a chunk's histograms, how many events it had, and what it cost."""
+        began, spent = time.time(), time.thread_time()
         metadata = events.metadata
         process, variation = metadata["process"], metadata["variation"]
         count = len(events)
@@ -56,12 +58,29 @@ class TtbarProcessor(processor.ProcessorABC):
             for one, weights in zip(kept, batch_weights, strict=True):
                 for column, feature in enumerate(FEATURES):
                     _fill(features, feature.name, process, one.features[:, column], weights)
-        done = {metadata["dataset"]: count}
-        return {"histograms": found, "features": features, "events": done}
+        dataset = metadata["dataset"]
+        cost = {"start": began, "stop": time.time(), "cpu": time.thread_time() - spent}
+        chunk = {"dataset": dataset, "worker": _worker(), "events": count, **cost}
+        return {
+            "histograms": found,
+            "features": features,
+            "events": {dataset: count},
+            "chunks": [chunk],
+        }
 
     def postprocess(self, accumulator: dict[str, Any]) -> dict[str, Any]:
         """Return the sum of all chunks as it is."""
         return accumulator
+
+
+def _worker() -> str:
+    """Return the name of the Dask worker that this runs on, or "local"."""
+    from distributed import get_worker
+
+    try:
+        return str(get_worker().name)
+    except ValueError:
+        return "local"
 
 
 def _weights(process: str, name: str, weight: float, chosen: selection.Region) -> Weights:

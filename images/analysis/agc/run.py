@@ -27,6 +27,21 @@ WEIGHTS = ("xsec", "unit")
 
 
 @dataclass(frozen=True)
+class Chunk:
+    """The processing of one chunk of a file."""
+
+    dataset: str
+    worker: str
+    """Of Dask, or "local"."""
+    events: int
+    start: float
+    """Unix time."""
+    stop: float
+    cpu: float
+    """Seconds of the processing thread."""
+
+
+@dataclass(frozen=True)
 class Report:
     """What a run did."""
 
@@ -40,6 +55,11 @@ class Report:
     """Wall time of the processing, without looking into the files beforehand."""
     workers: int = 1
     files: list[str] = field(default_factory=list)
+    chunks: list[Chunk] = field(default_factory=list)
+    """In the order in which they began."""
+    bytes_read: int = 0
+    """Compressed, as read from the files."""
+    chunk_size: int = CHUNK_SIZE
 
     @property
     def rate(self) -> float:
@@ -159,14 +179,23 @@ def run(
         schema=NanoAODSchema,
         chunksize=chunk_size,
         xrootdtimeout=OPEN_TIMEOUT_S,
-        savemetrics=False,
+        savemetrics=True,
         # The shared cache would also keep the weights of an earlier run.
         metadata_cache={},
     )
     start = time.perf_counter()
-    result = runner(chosen, processor_instance=TtbarProcessor(scorer), treename=TREE)
+    result, metrics = runner(chosen, processor_instance=TtbarProcessor(scorer), treename=TREE)
     seconds = time.perf_counter() - start
     paths = [path for entry in chosen.values() for path in entry["files"]]
+    chunks = sorted((Chunk(**chunk) for chunk in result["chunks"]), key=lambda one: one.start)
     return Report(
-        result["histograms"], result["features"], result["events"], seconds, workers, paths
+        result["histograms"],
+        result["features"],
+        result["events"],
+        seconds,
+        workers,
+        paths,
+        chunks,
+        int(metrics["bytesread"]),
+        chunk_size,
     )

@@ -80,7 +80,9 @@ def main() -> None:
     objects = ObjectStore(settings.object_store) if settings.object_store else None
     register(registry, services.Facility(settings, Storage(), objects))
     kopf.configure(verbose=False)
-    logging.getLogger("aiohttp.access").setLevel(logging.WARNING)  # probes alone
+    # Probes, and a line for each user every half minute; what goes wrong is logged.
+    for name in ("aiohttp.access", "kopf.objects"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     asyncio.run(
         kopf.operator(
             registry=registry,

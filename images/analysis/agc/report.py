@@ -1,0 +1,182 @@
+"""What a run cost, and where its time went: as JSON, and as a page to look at.
+
+The JSON has the AGC's own names where it has one for a figure (`walltime`,
+`num_workers`, `entries`, `bytesread`, `processtime`, `chunksize`).
+"""
+
+import io
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from agc import histograms
+from agc.run import Report
+
+Rows = Sequence[tuple[str, ...]]
+
+
+@dataclass(frozen=True)
+class Share:
+    """What the chunks of one sample, or on one worker, have in common."""
+
+    name: str
+    chunks: int
+    events: int
+    wall: float
+    """Seconds, summed over the chunks."""
+    cpu: float
+
+    @property
+    def rate(self) -> float:
+        """Return the events of a second of processing."""
+        return self.events / self.wall if self.wall else 0.0
+
+
+def shares(report: Report, key: Callable[[Any], str]) -> list[Share]:
+    """Return the sums over the chunks that have a key in common, by name."""
+    found = []
+    for name in sorted({key(chunk) for chunk in report.chunks}):
+        mine = [chunk for chunk in report.chunks if key(chunk) == name]
+        events = sum(chunk.events for chunk in mine)
+        wall = sum(chunk.stop - chunk.start for chunk in mine)
+        found.append(Share(name, len(mine), events, wall, sum(chunk.cpu for chunk in mine)))
+    return found
+
+
+def busy(report: Report) -> float:
+    """Return the share of all workers' time in which they processed chunks."""
+    total = sum(chunk.stop - chunk.start for chunk in report.chunks)
+    return total / (report.seconds * report.workers) if report.seconds else 0.0
+
+
+def as_json(report: Report) -> dict[str, Any]:
+    """Return the figures of a run."""
+    return {
+        "walltime": report.seconds,
+        "processtime": sum(chunk.stop - chunk.start for chunk in report.chunks),
+        "cputime": sum(chunk.cpu for chunk in report.chunks),
+        "num_workers": report.workers,
+        "worker_names": sorted({chunk.worker for chunk in report.chunks}),
+        "busy": busy(report),
+        "entries": sum(report.events.values()),
+        "rate": report.rate,
+        "bytesread": report.bytes_read,
+        "chunksize": report.chunk_size,
+        "events": report.events,
+        "yields": histograms.counts(report.histograms),
+        "chunks": [asdict(chunk) for chunk in report.chunks],
+    }
+
+
+def _timeline(report: Report) -> str:
+    """Return a figure of what each worker did when, as SVG."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    import matplotlib.pyplot as plt
+
+    with plt.style.context("default"):
+        workers = sorted({chunk.worker for chunk in report.chunks})
+        samples = sorted({chunk.dataset for chunk in report.chunks})
+        first = min(chunk.start for chunk in report.chunks)
+        figure, axes = plt.subplots(figsize=(9, 1.6 + 0.4 * len(workers)))
+        for number, sample in enumerate(samples):
+            mine = [chunk for chunk in report.chunks if chunk.dataset == sample]
+            axes.barh(
+                [workers.index(chunk.worker) for chunk in mine],
+                [chunk.stop - chunk.start for chunk in mine],
+                left=[chunk.start - first for chunk in mine],
+                color=f"C{number}",
+                edgecolor="white",
+                linewidth=0.5,
+                label=sample,
+            )
+        axes.set_yticks(range(len(workers)), workers)
+        axes.invert_yaxis()
+        axes.set_xlabel("time since the first chunk began [s]")
+        figure.legend(loc="outside upper center", ncols=3, fontsize=8, frameon=False)
+        figure.set_layout_engine("constrained")
+        buffer = io.StringIO()
+        figure.savefig(buffer, format="svg")
+        plt.close(figure)
+    text = buffer.getvalue()
+    return text[text.index("<svg") :]
+
+
+def _table(head: Sequence[str], rows: Rows) -> str:
+    def line(cells: Sequence[str], kind: str) -> str:
+        return "<tr>" + "".join(f"<{kind}>{escape(cell)}</{kind}>" for cell in cells) + "</tr>"
+
+    return f"<table>{line(head, 'th')}{''.join(line(row, 'td') for row in rows)}</table>"
+
+
+STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 60rem; }
+table { border-collapse: collapse; margin: 1rem 0; }
+th, td { border-bottom: 1px solid #ddd; padding: .2rem .8rem; text-align: right; }
+th:first-child, td:first-child { text-align: left; }
+svg { max-width: 100%; height: auto; }
+"""
+
+
+def as_html(report: Report) -> str:
+    """Return a page that needs nothing else: figures, timeline, samples, workers."""
+    megabytes = report.bytes_read / 1e6
+    wall = f"{report.seconds:.2f} s"
+    cpu = sum(chunk.cpu for chunk in report.chunks)
+    totals = [
+        ("events", f"{sum(report.events.values()):,}"),
+        ("wall time", wall),
+        ("CPU time in chunks", f"{cpu:.2f} s"),
+        ("workers", str(report.workers)),
+        ("workers were busy", f"{busy(report):.0%}"),
+        ("rate", f"{report.rate:,.0f} events/s"),
+        ("read", f"{megabytes:,.1f} MB, {megabytes / report.seconds:,.1f} MB/s"),
+        ("chunks", f"{len(report.chunks)} of at most {report.chunk_size:,} events"),
+    ]
+
+    def rows(some: Sequence[Share]) -> Rows:
+        return [
+            (
+                one.name,
+                str(one.chunks),
+                f"{one.events:,}",
+                f"{one.wall:.2f}",
+                f"{one.cpu:.2f}",
+                f"{one.rate:,.0f}",
+            )
+            for one in some
+        ]
+
+    head = ("chunks", "events", "wall [s]", "CPU [s]", "events/s")
+    samples = shares(report, lambda chunk: str(chunk.dataset))
+    workers = shares(report, lambda chunk: str(chunk.worker))
+    yields = [
+        (name, f"{value:,.1f}") for name, value in histograms.counts(report.histograms).items()
+    ]
+    parts = [
+        "<h1>The AGC ttbar analysis: what the run cost</h1>",
+        _table(("", ""), totals),
+        "<h2>What each worker did</h2>",
+        _timeline(report) if report.chunks else "<p>No chunk was processed.</p>",
+        "<h2>Samples</h2>",
+        _table(("sample", *head), rows(samples)),
+        "<h2>Workers</h2>",
+        _table(("worker", *head), rows(workers)),
+        "<h2>Yields</h2>",
+        _table(("histogram", "sum"), yields),
+    ]
+    page = f"<title>AGC run</title><style>{STYLE}</style>"
+    return f'<!doctype html><html lang="en"><meta charset="utf-8">{page}{"".join(parts)}</html>\n'
+
+
+def save(report: Report, path: Path) -> list[Path]:
+    """Write the figures to a JSON file, and the page beside it; return both paths."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(as_json(report), indent=2) + "\n")
+    page = path.with_suffix(".html")
+    page.write_text(as_html(report))
+    return [path, page]
