@@ -281,6 +281,11 @@ def plot(histograms_file: Path, output: Path, weights: str) -> None:
     type=click.Path(file_okay=False, path_type=Path),
     help="Folder for workspace, result and figures.",
 )
+@click.option(
+    "--features",
+    type=INPUT,
+    help="Histograms of `agc run --models`: draw them as the fit predicts them.",
+)
 @click.option("--ranking", is_flag=True, help="Also rank the parameters by their impact.")
 @click.option("--asimov", is_flag=True, help="Fit the model's own expectation, not pseudodata.")
 @click.option(
@@ -291,7 +296,12 @@ def plot(histograms_file: Path, output: Path, weights: str) -> None:
     help="With --asimov: the normalisation of ttbar to expect.",
 )
 def fit(
-    histograms_file: Path, output: Path | None, ranking: bool, asimov: bool, inject: float
+    histograms_file: Path,
+    output: Path | None,
+    features: Path | None,
+    ranking: bool,
+    asimov: bool,
+    inject: float,
 ) -> None:
     """Fit the normalisation of ttbar.
 
@@ -305,6 +315,8 @@ def fit(
 
     if inject != 1.0 and not asimov:
         raise click.UsageError("--inject is for --asimov")
+    if features and not output:
+        raise click.UsageError("--features needs an --output for its figures")
     # cabinetry tells of every empty bin of a template, pyhf of every try that failed.
     logging.getLogger("cabinetry").setLevel(logging.ERROR)
     logging.getLogger("pyhf").setLevel(logging.CRITICAL)
@@ -326,7 +338,11 @@ def fit(
                 label, impact = ranked.labels[index], ranked.postfit_up[index]
                 click.echo(f"  {label:32s} {impact:+.4f}")
         if output:
-            for path in statistics.save(fitted, workspace, output, ranked=ranked):
+            written = statistics.save(fitted, workspace, output, ranked=ranked)
+            if features:
+                held = histograms.load(features)
+                written += statistics.validate_features(fitted, held, output / "features")
+            for path in written:
                 click.echo(path)
 
 

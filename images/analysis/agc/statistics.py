@@ -7,7 +7,7 @@ one constrained parameter for each systematic uncertainty and each bin's statist
 
 import json
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +19,7 @@ import numpy as np
 import pyhf
 from numpy.typing import NDArray
 
+from agc.assignment import FEATURES
 from agc.histograms import AXES, BINS, Histograms, channel_of, empty, name, with_pseudodata
 from agc.samples import CROSS_SECTIONS, InputError
 from agc.selection import REGIONS
@@ -31,7 +32,11 @@ LUMINOSITY_ERROR = 0.03
 STRATEGIES: tuple[Literal[2] | None, ...] = (None, 2)
 """Of Minuit: the default first, the slower and more careful one where that fails."""
 
-CHANNELS = {"4j1b": "4j1b CR", "4j2b": "4j2b SR"}
+VALIDATED = tuple(FEATURES[number].name for number in (0, 1, 2, 4, 5, 6, 7))
+"""The features that the fit's result is held against: those that the AGC looks at."""
+OFFSET = 1e-6
+"""Added to each bin of a feature, so that no bin is empty."""
+CHANNELS = {"4j1b": "4j1b CR", "4j2b": "4j2b SR", **{feature: feature for feature in VALIDATED}}
 TITLES = {
     "ttbar": "ttbar",
     "wjets": "W+jets",
@@ -128,15 +133,24 @@ def _rebinned(histogram: hist.Hist) -> Any:
     return histogram[complex(0, FIRST_EDGE) :: hist.rebin(REBIN)]
 
 
-def _configuration(histograms: Histograms, folder: str) -> dict[str, Any]:
+def _template(channel: str, histogram: hist.Hist) -> Any:
+    """Return a channel's histogram as the model has it (a `hist.Hist`)."""
+    if channel in REGIONS:
+        return _rebinned(histogram)
+    template = histogram.copy()
+    template.view()["value"] += OFFSET
+    return template
+
+
+def _configuration(histograms: Histograms, channels: Sequence[str], folder: str) -> dict[str, Any]:
     """Return cabinetry's configuration for what is there; raises `InputError` for gaps."""
     problems = []
     samples = []
     for process, title in TITLES.items():
         regions = []
-        for region in REGIONS:
+        for region in channels:
             nominal = histograms.get(name(region, process, "nominal"))
-            if nominal is None or not np.any(_rebinned(nominal).values()):
+            if nominal is None or not np.any(_template(region, nominal).values() > OFFSET):
                 continue
             regions.append(CHANNELS[region])
             for systematic in SYSTEMATICS:
@@ -154,7 +168,7 @@ def _configuration(histograms: Histograms, folder: str) -> dict[str, Any]:
         )
     if TITLES["ttbar"] not in {sample["Name"] for sample in samples}:
         raise InputError("the fit needs nominal ttbar, and there is none")
-    missing = [f"{r}_pseudodata" for r in REGIONS if f"{r}_pseudodata" not in histograms]
+    missing = [f"{c}_pseudodata" for c in channels if f"{c}_pseudodata" not in histograms]
     if missing:
         raise InputError(
             f"there is no {missing[0]} to fit: run ttbar:ME_var, ttbar:PS_var and wjets, too"
@@ -178,14 +192,14 @@ def _configuration(histograms: Histograms, folder: str) -> dict[str, Any]:
             "InputPath": "unused",
             "VariationPath": "nominal",
         },
-        "Regions": [{"Name": CHANNELS[r], "RegionPath": r} for r in REGIONS],
+        "Regions": [{"Name": CHANNELS[c], "RegionPath": c} for c in channels],
         "Samples": [data, *samples],
         "Systematics": [*(s.configuration() for s in chosen), luminosity],
         "NormFactors": [free],
     }
 
 
-def workspace(histograms: Histograms) -> dict[str, Any]:
+def workspace(histograms: Histograms, channels: Sequence[str] = tuple(REGIONS)) -> dict[str, Any]:
     """Return the model and the pseudodata as a HistFactory workspace (pyhf's JSON).
 
     Raises `InputError` where histograms are missing.
@@ -200,14 +214,13 @@ def workspace(histograms: Histograms) -> dict[str, Any]:
         systematic: dict[str, Any],
         template: str | None,
     ) -> Any:
-        path = sample["SamplePath"]
-        if path == "pseudodata":
-            return _rebinned(histograms[f"{region['RegionPath']}_pseudodata"])
+        channel, path = region["RegionPath"], sample["SamplePath"]
         variation = systematic[template]["VariationPath"] if template else "nominal"
-        return _rebinned(histograms[name(region["RegionPath"], path, variation)])
+        key = f"{channel}_pseudodata" if path == "pseudodata" else name(channel, path, variation)
+        return _template(channel, histograms[key])
 
     with tempfile.TemporaryDirectory() as folder:
-        configuration = _configuration(histograms, folder)
+        configuration = _configuration(histograms, channels, folder)
         cabinetry.templates.build(configuration, router=router)
         cabinetry.templates.postprocess(configuration)
         found: dict[str, Any] = cabinetry.workspace.build(configuration)
@@ -316,14 +329,50 @@ def _own_style() -> Iterator[None]:
         yield
 
 
-def _axes() -> dict[str, Any]:
-    """Return what the regions' figures are drawn over, in cabinetry's words."""
-    regions = []
-    for region in REGIONS:
-        edges = _rebinned(empty(region)).axes[0].edges.tolist()
-        label = AXES[region].label
-        regions.append({"Name": CHANNELS[region], "Variable": label, "Binning": edges})
-    return {"Regions": regions}
+def _axes(channels: Sequence[str]) -> dict[str, Any]:
+    """Return what the channels' figures are drawn over, in cabinetry's words."""
+    found = []
+    for channel in channels:
+        edges = _template(channel, empty(channel)).axes[0].edges.tolist()
+        label = AXES[channel].label
+        found.append({"Name": CHANNELS[channel], "Variable": label, "Binning": edges})
+    return {"Regions": found}
+
+
+def _save_predictions(
+    model: pyhf.Model,
+    data: list[float],
+    results: Any,
+    channels: Sequence[str],
+    folder: Path,
+) -> list[Path]:
+    """Draw all channels of a model before and after the fit; return the paths."""
+    import matplotlib.pyplot as plt
+
+    written = []
+    quiet: dict[str, Any] = {"save_figure": False, "close_figure": False}
+    for label, fitted in (("prefit", None), ("postfit", results)):
+        predicted = cabinetry.model_utils.prediction(model, fit_results=fitted)
+        drawn = cabinetry.visualize.data_mc(predicted, data, config=_axes(channels), **quiet)
+        for one, channel in zip(drawn, channels, strict=True):
+            path = folder / f"{channel}-{label}.png"
+            one["figure"].savefig(path, dpi=110, bbox_inches="tight")
+            plt.close(one["figure"])
+            written.append(path)
+    return written
+
+
+def validate_features(fitted: Fit, features: Histograms, folder: Path) -> list[Path]:
+    """Draw the features of the best assignment as the fit of the regions predicts them.
+
+    The features are not fitted: parameters that both models have take the fit's result.
+    Returns the paths of the figures.  Raises `InputError` where histograms are missing.
+    """
+    model, data = cabinetry.model_utils.model_and_data(workspace(features, VALIDATED))
+    matched = cabinetry.model_utils.match_fit_results(model, fitted.results)
+    folder.mkdir(parents=True, exist_ok=True)
+    with _own_style():
+        return _save_predictions(model, data, matched, VALIDATED, folder)
 
 
 def save(fitted: Fit, whole: dict[str, Any], folder: Path, *, ranked: Any = None) -> list[Path]:
@@ -336,15 +385,13 @@ def save(fitted: Fit, whole: dict[str, Any], folder: Path, *, ranked: Any = None
     (folder / "fit.json").write_text(json.dumps(fitted.as_json(), indent=2) + "\n")
     written = [folder / "workspace.json", folder / "fit.json"]
 
-    def keep(figures: Any, *names: str) -> None:
+    def keep(figure: Any, label: str) -> None:
         import matplotlib.pyplot as plt
 
-        found = [f["figure"] for f in figures] if isinstance(figures, list) else [figures]
-        for figure, label in zip(found, names, strict=True):
-            path = folder / f"{label}.png"
-            figure.savefig(path, dpi=110, bbox_inches="tight")
-            plt.close(figure)
-            written.append(path)
+        path = folder / f"{label}.png"
+        figure.savefig(path, dpi=110, bbox_inches="tight")
+        plt.close(figure)
+        written.append(path)
 
     draw = cabinetry.visualize
     quiet: dict[str, Any] = {"save_figure": False, "close_figure": False}
@@ -353,10 +400,8 @@ def save(fitted: Fit, whole: dict[str, Any], folder: Path, *, ranked: Any = None
         keep(
             draw.correlation_matrix(fitted.results, pruning_threshold=0.1, **quiet), "correlations"
         )
-        for label, results in (("prefit", None), ("postfit", fitted.results)):
-            predicted = cabinetry.model_utils.prediction(fitted.model, fit_results=results)
-            figures = draw.data_mc(predicted, fitted.data, config=_axes(), **quiet)
-            keep(figures, *(f"{region}-{label}" for region in REGIONS))
+        regions = tuple(REGIONS)
+        written += _save_predictions(fitted.model, fitted.data, fitted.results, regions, folder)
         if ranked is not None:
             keep(draw.ranking(ranked, max_pars=15, **quiet), "ranking")
     return written

@@ -1,5 +1,8 @@
 """The statistical model: what it is made of, and that it finds what was put in."""
 
+from pathlib import Path
+
+import cabinetry
 import numpy as np
 import pytest
 from agc import histograms, statistics
@@ -15,18 +18,24 @@ SHAPES = {
 }
 
 
-def filled(mean: float, width: float, count: int, weight: float = 1.0) -> histograms.hist.Hist:
-    histogram = histograms.empty("4j1b")
-    return histogram.fill(RNG.gamma((mean / width) ** 2, width**2 / mean, count), weight=weight)
+def filled(channel: str, mean: float, width: float, count: int) -> histograms.hist.Hist:
+    """Return a channel's histogram of a gamma distribution, its axis taken for 50 to 550."""
+    axis = histograms.AXES[channel]
+    drawn = RNG.gamma((mean / width) ** 2, width**2 / mean, count)
+    return histograms.empty(channel).fill(axis.low + (drawn - 50) / 500 * (axis.high - axis.low))
 
 
 @pytest.fixture(scope="module")
 def toy() -> Histograms:
     """Histograms of three processes with all variations, known in closed form."""
+    return toys("4j1b", "4j2b")
+
+
+def toys(*channels: str) -> Histograms:
     found: Histograms = {}
-    for region in ("4j1b", "4j2b"):
+    for region in channels:
         for process, (mean, width, count) in SHAPES.items():
-            nominal = filled(mean, width, count)
+            nominal = filled(region, mean, width, count)
             found[histograms.name(region, process, "nominal")] = nominal
             # Each variation has a shape of its own, so that the fit can tell them apart.
             x = np.linspace(-1, 1, len(nominal.values(flow=True)))
@@ -126,3 +135,33 @@ def test_a_sample_of_too_few_events_is_named(toy: Histograms) -> None:
     sparse["4j2b_wjets_pt_scale_up"] = doubled
     with pytest.raises(InputError, match=r"Jet energy scale doubles W\+jets in 4j2b SR"):
         statistics.workspace(sparse)
+
+
+def test_features_are_predicted_with_the_fit_s_result(
+    model: dict[str, object], tmp_path: Path
+) -> None:
+    features = toys(*statistics.VALIDATED)
+    fitted = statistics.fit(model, asimov=True, inject=1.3)
+    written = statistics.validate_features(fitted, features, tmp_path)
+    names = {f"{c}-{when}.png" for c in statistics.VALIDATED for when in ("prefit", "postfit")}
+    assert {path.name for path in written} == names
+    assert all(path.stat().st_size > 5_000 for path in written)
+    # The signal scales with the fitted normalisation, and nothing else does.
+    own, _ = cabinetry.model_utils.model_and_data(
+        statistics.workspace(features, statistics.VALIDATED)
+    )
+    matched = cabinetry.model_utils.match_fit_results(own, fitted.results)
+    before, after = (
+        np.asarray(cabinetry.model_utils.prediction(own, fit_results=results).model_yields)
+        for results in (None, matched)
+    )
+    ttbar = own.config.samples.index("ttbar")
+    np.testing.assert_allclose(after[:, ttbar], 1.3 * before[:, ttbar], rtol=1e-3)
+    others = [number for number in range(len(own.config.samples)) if number != ttbar]
+    np.testing.assert_allclose(after[:, others], before[:, others], rtol=1e-3)
+
+
+def test_features_that_are_missing_are_named(model: dict[str, object], tmp_path: Path) -> None:
+    fitted = statistics.fit(model, asimov=True)
+    with pytest.raises(InputError, match="nominal ttbar, and there is none"):
+        statistics.validate_features(fitted, {}, tmp_path)
