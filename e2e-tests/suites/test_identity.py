@@ -61,7 +61,8 @@ def test_a_notebook_and_its_workers_hold_tokens_that_services_accept(
     )
     *told, on_worker, on_scheduler, mine, for_mlflow = printed.splitlines()
     assert told[0].startswith("ann.identity@example.org, tokens good until")
-    assert sum(" healthy " in line for line in told) == 3, told
+    healthy = {line.split()[0] for line in told[1:] if " healthy " in line}
+    assert healthy == {"api", "dask-gateway", "s3", "xcache"}, told
     service = verifier(facility, "servicex")
     for token in (mine, on_worker, on_scheduler):
         assert service.verify(token).user == ann.name
@@ -79,6 +80,21 @@ def test_no_token_is_in_the_environment_or_readable_by_another_user(
     from lib.fixtures import run_code as as_user
 
     assert run_code(mine) != as_user(ann, mine)
+
+
+def test_users_are_counted_for_prometheus(ann: User, facility: Cluster) -> None:
+    pods = ("pods", "-n", "shoppe", "-l", "app.kubernetes.io/component=operator")
+    (pod,) = facility.get(*pods)["items"]
+    path = f"/api/v1/namespaces/shoppe/pods/{pod['metadata']['name']}:9090/proxy/metrics"
+
+    def counted() -> float:
+        text = facility.kubectl("get", "--raw", path)
+        line = next(line for line in text.splitlines() if 'condition="Ready",status="True"' in line)
+        return float(line.split()[-1])
+
+    users = facility.get(identity.USERS, "-n", "shoppe")["items"]
+    assert identity.resource_name(ann.name) in [user["metadata"]["name"] for user in users]
+    eventually(lambda: counted() == len(users), "all users are counted", timeout=60, every=2)
 
 
 @pytest.mark.parametrize("namespace", ["shoppe", "shoppe-dask"])

@@ -9,10 +9,12 @@ from typing import Any
 
 import kopf
 from coffea_shoppe_contract import identity
+from prometheus_client import start_http_server
 from pydantic import ValidationError
 
 from coffea_shoppe_operator import services
 from coffea_shoppe_operator.errors import StorageError
+from coffea_shoppe_operator.metrics import Metrics
 from coffea_shoppe_operator.models import FacilityUser, Settings
 from coffea_shoppe_operator.objectstore import ObjectStore
 from coffea_shoppe_operator.storage import Storage
@@ -23,7 +25,9 @@ RETRY_S = 5
 RESOURCE = (identity.GROUP, identity.VERSION, identity.USERS)
 
 
-def register(registry: kopf.OperatorRegistry, facility: services.Facility) -> None:
+def register(
+    registry: kopf.OperatorRegistry, facility: services.Facility, metrics: Metrics
+) -> None:
     """Add the handlers of one facility to a registry."""
 
     @kopf.on.startup(registry=registry)
@@ -54,9 +58,12 @@ def register(registry: kopf.OperatorRegistry, facility: services.Facility) -> No
         except ValidationError as error:
             raise kopf.PermanentError(f"this is no FacilityUser: {error}") from error
         try:
-            status = facility.reconcile(user, time.time())
+            with metrics.seconds.time():
+                status = facility.reconcile(user, time.time())
         except StorageError as error:
+            metrics.failures.labels("reconcile").inc()
             raise kopf.TemporaryError(str(error), delay=RETRY_S) from error
+        metrics.seen(user.name, status.conditions)
         if status != user.status:
             patch.status.update(services.as_patch(status))
 
@@ -65,7 +72,9 @@ def register(registry: kopf.OperatorRegistry, facility: services.Facility) -> No
         try:
             facility.remove(FacilityUser.parse(dict(body)), time.time())
         except StorageError as error:
+            metrics.failures.labels("remove").inc()
             raise kopf.TemporaryError(str(error), delay=RETRY_S) from error
+        metrics.gone(body.metadata["name"])
 
 
 def main() -> None:
@@ -73,12 +82,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="The operator of a Coffea Shoppe facility.")
     parser.add_argument("--settings", type=Path, default=Path("/etc/coffea-shoppe/operator.yaml"))
     parser.add_argument("--port", type=int, default=8080, help="of the liveness probe")
+    parser.add_argument("--metrics-port", type=int, default=9090, help="for Prometheus")
     options = parser.parse_args()
     settings = Settings.load(options.settings)
     # The default one knows how to log in at the cluster.
     registry = kopf.get_default_registry()
     objects = ObjectStore(settings.object_store) if settings.object_store else None
-    register(registry, services.Facility(settings, Storage(), objects))
+    register(registry, services.Facility(settings, Storage(), objects), Metrics())
+    start_http_server(options.metrics_port)
     kopf.configure(verbose=False)
     # Probes, and a line for each user every half minute; what goes wrong is logged.
     for name in ("aiohttp.access", "kopf.objects"):
