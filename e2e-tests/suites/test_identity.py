@@ -32,10 +32,19 @@ def verifier(facility: Cluster, audience: str) -> Verifier:
     return found
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def ann(facility: Cluster) -> Iterator[User]:
+    yield from _user(facility, "ann.identity@example.org")
+
+
+@pytest.fixture
+def leaver(facility: Cluster) -> Iterator[User]:
+    yield from _user(facility, "leaver.identity@example.org")
+
+
+def _user(facility: Cluster, name: str) -> Iterator[User]:
     """A user whose resource is removed at the end."""
-    someone = new_user(facility, "ann.identity@example.org")
+    someone = new_user(facility, name)
     yield someone
     someone.stop()
     facility.kubectl(
@@ -97,16 +106,22 @@ def test_users_are_counted_for_prometheus(ann: User, facility: Cluster) -> None:
     eventually(lambda: counted() == len(users), "all users are counted", timeout=60, every=2)
 
 
-@pytest.mark.parametrize("namespace", ["shoppe", "shoppe-dask"])
-def test_a_secret_that_was_deleted_comes_back(ann: User, facility: Cluster, namespace: str) -> None:
+def test_secrets_that_were_deleted_come_back(ann: User, facility: Cluster) -> None:
     name = identity.secret_name(ann.name)
-    facility.kubectl("-n", namespace, "delete", "secret", name)
+    namespaces = ("shoppe", "shoppe-dask")
+    for namespace in namespaces:
+        facility.kubectl("-n", namespace, "delete", "secret", name)
 
-    def back() -> bool:
+    def back(namespace: str) -> bool:
         found = facility.get("secret", name, "-n", namespace, "--ignore-not-found")
         return bool(found.get("data"))
 
-    eventually(back, f"the Secret {name} is back", timeout=90, every=2)
+    eventually(
+        lambda: all(back(namespace) for namespace in namespaces),
+        f"the Secret {name} is back in both namespaces",
+        timeout=90,
+        every=2,
+    )
 
 
 def test_a_killed_operator_loses_nothing(ann: User, facility: Cluster) -> None:
@@ -121,12 +136,12 @@ def test_a_killed_operator_loses_nothing(ann: User, facility: Cluster) -> None:
 
 
 def test_a_disabled_user_is_refused_everywhere_within_a_minute(
-    ann: User, facility: Cluster
+    leaver: User, facility: Cluster
 ) -> None:
-    held = run_code(ann, "import coffea_shoppe as s; print(s.token('s3'))").strip()
+    held = run_code(leaver, "import coffea_shoppe as s; print(s.token('s3'))").strip()
     service = verifier(facility, "s3")
     assert service.verify(held)
-    resource = identity.resource_name(ann.name)
+    resource = identity.resource_name(leaver.name)
 
     def disable(value: bool) -> None:
         patch = json.dumps({"spec": {"disabled": value}})
@@ -152,26 +167,26 @@ def test_a_disabled_user_is_refused_everywhere_within_a_minute(
 
     eventually(stopped, "the user's pods are gone", timeout=REVOKED_S, every=2)
     # Nothing new starts, and the user is told why.
-    ann.stop()
+    leaver.stop()
     with pytest.raises(ShoppeError, match="is disabled in this facility"):
-        ann.spawn(timeout=60)
+        leaver.spawn(timeout=60)
     disable(False)
-    ann.spawn()
-    again = run_code(ann, "import coffea_shoppe as s; print(s.token('s3'))").strip()
+    leaver.spawn()
+    again = run_code(leaver, "import coffea_shoppe as s; print(s.token('s3'))").strip()
     assert service.refresh()
-    assert service.verify(again).user == ann.name
+    assert service.verify(again).user == leaver.name
     with pytest.raises(RefusedError, match="revoked"):
         service.verify(held)
 
 
 def test_a_user_whom_the_hub_deletes_is_void_and_comes_back_as_another_one(
-    ann: User, facility: Cluster
+    leaver: User, facility: Cluster
 ) -> None:
-    held = run_code(ann, "import coffea_shoppe as s; print(s.token('s3'))").strip()
-    resource = identity.resource_name(ann.name)
+    held = run_code(leaver, "import coffea_shoppe as s; print(s.token('s3'))").strip()
+    resource = identity.resource_name(leaver.name)
     service = verifier(facility, "s3")
     assert service.verify(held)
-    deleted = administrator(facility).hub("DELETE", f"/users/{quote(ann.name)}")
+    deleted = administrator(facility).hub("DELETE", f"/users/{quote(leaver.name)}")
     assert deleted.status_code == 204, deleted.text
 
     def void() -> bool:
@@ -184,10 +199,10 @@ def test_a_user_whom_the_hub_deletes_is_void_and_comes_back_as_another_one(
         return False
 
     eventually(void, "the user is gone and the token refused", timeout=REVOKED_S, every=1)
-    again = new_user(facility, ann.name)
+    again = new_user(facility, leaver.name)
     fresh = run_code(again, "import coffea_shoppe as s; print(s.token('s3'))").strip()
     assert service.refresh()
-    assert service.verify(fresh).user == ann.name
+    assert service.verify(fresh).user == leaver.name
     with pytest.raises(RefusedError, match="revoked"):
         service.verify(held)
-    ann.session = again.session
+    leaver.session = again.session
