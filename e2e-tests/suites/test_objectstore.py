@@ -118,6 +118,7 @@ def test_another_user_s_bucket_is_refused(ann: User, bob: User) -> None:
     assert run_code(bob, tried).splitlines() == ["refused", "refused", "refused", "[]"]
 
 
+@pytest.mark.long
 def test_a_store_that_was_away_is_reported_and_mended(ann: User, facility: Cluster) -> None:
     resource = identity.resource_name(ann.name)
 
