@@ -14,7 +14,7 @@ from shoppe_ci import images, machine, nodeimage, shell, toolchain
 from shoppe_ci.engine import Engine
 from shoppe_ci.errors import ShoppeError
 from shoppe_ci.paths import cache
-from shoppe_ci.progress import step
+from shoppe_ci.progress import say, step
 from shoppe_ci.wait import eventually
 
 REGISTRY = "coffea-shoppe-registry"
@@ -205,26 +205,55 @@ def delete(engine: Engine, name: str) -> bool:
 
 
 def ensure_registry(engine: Engine) -> int:
-    """Run the registry that all our clusters share and return its port on this machine."""
-    if engine.succeeds("container", "inspect", REGISTRY):
-        labels = engine.run(
-            "container", "inspect", "-f", "{{index .Config.Labels `coffea-shoppe`}}", REGISTRY
+    """Run the registry that all our clusters share and return its port on this machine.
+
+    It is in kind's network only, which is there once a first cluster is.  A registry
+    that does not answer is made anew, its images are in a volume and stay: an engine
+    that was killed may restart it with an address that something else has taken.
+    """
+    if not engine.succeeds("container", "inspect", REGISTRY):
+        _create_registry(engine)
+    labels = engine.run(
+        "container", "inspect", "-f", "{{index .Config.Labels `coffea-shoppe`}}", REGISTRY
+    )
+    if labels.strip() != "registry":
+        raise ShoppeError(
+            f"a container {REGISTRY!r} exists that this command did not make",
+            f"remove or rename it: {engine.name} rename {REGISTRY} other",
         )
-        if labels.strip() != "registry":
-            raise ShoppeError(
-                f"a container {REGISTRY!r} exists that this command did not make",
-                f"remove or rename it: {engine.name} rename {REGISTRY} other",
-            )
-        if not engine.running(REGISTRY):
-            engine.run("start", REGISTRY)
-    else:
-        image = images.registry_image(engine)
-        with step("starting the registry beside the cluster"):
-            engine.run(
-                *["run", "-d", "--restart=unless-stopped", "--name", REGISTRY],
-                *["--label", REGISTRY_LABEL, "-p", f"127.0.0.1:{_free_port()}:5000"],
-                *["-v", f"{REGISTRY}:/var/lib/registry", image],
-            )
+    for _ in range(2):
+        try:
+            return _reach_registry(engine)
+        except ShoppeError as error:
+            say(f"  {error.problem.splitlines()[0]}: it is made anew")
+            _replace_registry(engine)
+    return _reach_registry(engine)
+
+
+def _replace_registry(engine: Engine) -> None:
+    """Make the registry anew, the new one first: it must not get the address of the old one."""
+    old = f"{REGISTRY}-old"
+    if engine.succeeds("container", "inspect", old):
+        engine.run("rm", "--force", old)
+    engine.run("rename", REGISTRY, old)
+    _create_registry(engine)
+    engine.run("rm", "--force", old)
+
+
+def _create_registry(engine: Engine) -> None:
+    image = images.registry_image(engine)
+    with step("starting the registry beside the cluster"):
+        engine.run(
+            *["run", "-d", "--restart=unless-stopped", "--name", REGISTRY, "--network", "kind"],
+            *["--label", REGISTRY_LABEL, "-p", f"127.0.0.1:{_free_port()}:5000"],
+            *["-v", f"{REGISTRY}:/var/lib/registry", image],
+        )
+
+
+def _reach_registry(engine: Engine) -> int:
+    """Start the registry if it is stopped; return the port at which it answers here."""
+    if not engine.running(REGISTRY):
+        engine.run("start", REGISTRY)
     port = int(engine.run("port", REGISTRY, "5000/tcp").split(":")[-1])
     eventually(
         lambda: requests.get(f"http://127.0.0.1:{port}/v2/", timeout=5).ok,
@@ -236,11 +265,6 @@ def ensure_registry(engine: Engine) -> int:
 
 def connect_registry(engine: Engine, cluster: Cluster) -> None:
     """Let the node pull our images from the registry beside it."""
-    networks = engine.run(
-        "container", "inspect", "-f", "{{json .NetworkSettings.Networks}}", REGISTRY
-    )
-    if "kind" not in json.loads(networks):
-        engine.run("network", "connect", "kind", REGISTRY)
     host = images.registry_name().split("/")[0]
     hosts = f'server = "https://{host}"\n[host."http://{REGISTRY}:5000"]\n'
     hosts += '  capabilities = ["pull", "resolve"]\n'

@@ -1,11 +1,14 @@
 """The container engine: the running Docker or Podman, or one we start ourselves."""
 
 import os
+import re
 import shutil
+import signal
 import subprocess
 import tomllib
 from dataclasses import dataclass
 from functools import cache as memoised
+from pathlib import Path
 from typing import Any
 
 from shoppe_ci import machine, shell
@@ -15,6 +18,7 @@ from shoppe_ci.progress import say, step
 from shoppe_ci.wait import eventually
 
 SOCKET_REFUSED = "permission denied"
+CONTAINER = re.compile(r"/docker/[0-9a-f]{64}(/.*)?")
 
 
 @memoised
@@ -144,6 +148,36 @@ def install_packages(packages: list[str]) -> None:
         )
 
 
+def in_container_below(cgroups: str, own: str) -> bool:
+    """Return whether a process is in a Docker container that was started beside us.
+
+    Both are texts of `/proc/PID/cgroup`, `own` that of this process.  Containers that
+    this process cannot have started, such as the one it may itself be in, are not below.
+    """
+    paths = dict(line.split(":", 2)[1:] for line in own.splitlines())
+    for line in cgroups.splitlines():
+        _, controllers, path = line.split(":", 2)
+        base = paths.get(controllers, "").rstrip("/")
+        if path.startswith(base) and CONTAINER.fullmatch(path.removeprefix(base)):
+            return True
+    return False
+
+
+def _end_leftovers() -> None:
+    """End the containers' processes that outlived a daemon of ours.
+
+    The next daemon knows nothing of them and gives their network addresses away a
+    second time.
+    """
+    own = Path("/proc/self/cgroup").read_text()
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if in_container_below((process / "cgroup").read_text(), own):
+                os.kill(int(process.name), signal.SIGKILL)
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+
+
 def _start_dockerd() -> None:
     """Start a Docker daemon of our own, detached from this process."""
     command = ["dockerd", "--host", "unix:///var/run/docker.sock"]
@@ -156,6 +190,8 @@ def _start_dockerd() -> None:
         command += ["--add-runtime", f"bounded={runtime}"]
         command += ["--default-runtime", "bounded"]
     log = cache("logs", "dockerd.log")
+    if log.exists():
+        _end_leftovers()
     with step("starting a Docker daemon"), log.open("ab") as file:
         subprocess.Popen(
             command,

@@ -72,3 +72,63 @@ def test_rights_that_the_machine_lacks_are_done_without(
     kubelet = yaml.safe_load(found["nodes"][0]["kubeadmConfigPatches"][0])
     assert kubelet.get("failCgroupV1", True) is not lacks
     assert found["nodes"][0]["extraPortMappings"][0]["listenAddress"] == "127.0.0.1"
+
+
+class Containers:
+    """An engine with one registry, which answers from its `good`th life on."""
+
+    name = "docker"
+
+    def __init__(self, *, good: int, label: str = "registry") -> None:
+        self.lives = {cluster.REGISTRY: 1}
+        self.good = good
+        self.label = label
+
+    def succeeds(self, *words: str) -> bool:
+        return words[-1] in self.lives
+
+    def running(self, _: str) -> bool:
+        return True
+
+    def run(self, *words: str) -> str:
+        verb, name = words[0], words[-1]
+        if verb == "rename":
+            self.lives[name] = self.lives.pop(words[1])
+        elif verb == "rm":
+            del self.lives[name]
+        elif verb == "run":
+            self.lives[cluster.REGISTRY] = max(self.lives.values()) + 1
+        elif verb == "port":
+            if self.lives[cluster.REGISTRY] < self.good:
+                raise ShoppeError("No public port '5000/tcp' published")
+            return "127.0.0.1:4321"
+        return self.label if words[:2] == ("container", "inspect") else ""
+
+
+@pytest.fixture
+def answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cluster.images, "registry_image", lambda _: "registry")
+    monkeypatch.setattr(cluster, "eventually", lambda *_, **__: True)
+
+
+@pytest.mark.usefixtures("answers")
+@pytest.mark.parametrize("good", [1, 2, 3])
+def test_a_registry_that_does_not_answer_is_made_anew(good: int) -> None:
+    engine = Containers(good=good)
+    assert cluster.ensure_registry(engine) == 4321  # type: ignore[arg-type]
+    assert engine.lives == {cluster.REGISTRY: good}
+
+
+@pytest.mark.usefixtures("answers")
+def test_a_registry_that_never_answers_is_given_up() -> None:
+    engine = Containers(good=9)
+    with pytest.raises(ShoppeError, match="No public port"):
+        cluster.ensure_registry(engine)  # type: ignore[arg-type]
+
+
+@pytest.mark.usefixtures("answers")
+def test_somebody_elses_registry_is_left_alone() -> None:
+    engine = Containers(good=9, label="")
+    with pytest.raises(ShoppeError, match="did not make"):
+        cluster.ensure_registry(engine)  # type: ignore[arg-type]
+    assert engine.lives == {cluster.REGISTRY: 1}

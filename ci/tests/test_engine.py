@@ -36,3 +36,28 @@ def test_an_engine_that_does_not_run_is_to_be_started(monkeypatch: pytest.Monkey
 def test_root_on_debian_needs_none(monkeypatch: pytest.MonkeyPatch) -> None:
     answering(monkeypatch, "Cannot connect to the Docker daemon", root=True)
     assert engine.check().state == "ok"
+
+
+OURS = f"9:name=systemd:/\n0::/docker/{'a' * 64}/init.scope\n"
+
+
+@pytest.mark.parametrize(
+    ("cgroups", "own", "left"),
+    [
+        pytest.param(OURS, "9:name=systemd:/\n0::/\n", True, id="a container of the machine"),
+        pytest.param(
+            f"4:memory:/docker/{'b' * 64}/docker/{'a' * 64}\n",
+            f"4:memory:/docker/{'b' * 64}\n",
+            True,
+            id="a container within ours",
+        ),
+        pytest.param(OURS, OURS, False, id="the container we are in"),
+        pytest.param(OURS, f"0::/docker/{'b' * 64}\n", False, id="a container beside ours"),
+        pytest.param("0::/\n", "0::/\n", False, id="no container"),
+        pytest.param("0::/docker/buildkit\n", "0::/\n", False, id="a folder of Docker's"),
+    ],
+)
+def test_only_processes_of_containers_that_we_started_are_left_over(
+    cgroups: str, own: str, left: bool
+) -> None:
+    assert engine.in_container_below(cgroups, own) is left
