@@ -1,6 +1,10 @@
 """Users and their code, as a browser would bring them."""
 
+import json
+from collections.abc import Iterator
+
 import nbformat
+from coffea_shoppe_contract import identity
 from shoppe_ci import facility, release
 from shoppe_ci.cluster import Cluster
 from shoppe_ci.facility import User
@@ -27,6 +31,23 @@ def new_user(cluster: Cluster, name: str) -> User:
     user.login(facility.password(cluster))
     user.spawn()
     return user
+
+
+def remove_user(cluster: Cluster, name: str, *, data: str) -> None:
+    """Delete a user's resource, should there be one; the bucket is kept or removed."""
+    resource = identity.resource_name(name)
+    words = ("-n", "shoppe", "patch", identity.USERS, resource, "--type=merge", "-p")
+    if cluster.get(identity.USERS, "-n", "shoppe", "--ignore-not-found", resource):
+        cluster.kubectl(*words, json.dumps({"spec": {"data": data}}))
+        cluster.kubectl("-n", "shoppe", "delete", identity.USERS, resource)
+
+
+def passing_user(cluster: Cluster, name: str) -> Iterator[User]:
+    """Yield a user who leaves nothing behind."""
+    someone = new_user(cluster, name)
+    yield someone
+    someone.stop()
+    remove_user(cluster, name, data="remove")
 
 
 def run_code(user: User, code: str) -> str:

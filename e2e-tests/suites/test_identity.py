@@ -7,7 +7,7 @@ from urllib.parse import quote
 import pytest
 from coffea_shoppe_contract import identity
 from coffea_shoppe_identity import News, RefusedError, Verifier
-from lib.fixtures import administrator, new_user, run_code
+from lib.fixtures import administrator, new_user, passing_user, run_code
 from shoppe_ci import release
 from shoppe_ci.cluster import Cluster
 from shoppe_ci.errors import ShoppeError
@@ -34,23 +34,12 @@ def verifier(facility: Cluster, audience: str) -> Verifier:
 
 @pytest.fixture(scope="module")
 def ann(facility: Cluster) -> Iterator[User]:
-    yield from _user(facility, "ann.identity@example.org")
+    yield from passing_user(facility, "ann.identity@example.org")
 
 
 @pytest.fixture
 def leaver(facility: Cluster) -> Iterator[User]:
-    yield from _user(facility, "leaver.identity@example.org")
-
-
-def _user(facility: Cluster, name: str) -> Iterator[User]:
-    """A user whose resource is removed at the end."""
-    someone = new_user(facility, name)
-    yield someone
-    someone.stop()
-    facility.kubectl(
-        *("-n", "shoppe", "delete", identity.USERS, identity.resource_name(someone.name)),
-        "--ignore-not-found",
-    )
+    yield from passing_user(facility, "leaver.identity@example.org")
 
 
 def test_a_notebook_and_its_workers_hold_tokens_that_services_accept(

@@ -1,11 +1,10 @@
 """Each user has a bucket, finds it without an address, and nobody else gets in."""
 
-import json
 from collections.abc import Iterator
 
 import pytest
 from coffea_shoppe_contract import identity
-from lib.fixtures import new_user, run_code
+from lib.fixtures import new_user, passing_user, remove_user, run_code
 from shoppe_ci.cluster import Cluster
 from shoppe_ci.facility import User
 from shoppe_ci.wait import eventually
@@ -37,28 +36,12 @@ LOOK = (
 
 @pytest.fixture(scope="module")
 def ann(facility: Cluster) -> Iterator[User]:
-    yield from _user(facility, "ann.stores")
+    yield from passing_user(facility, "ann.stores")
 
 
 @pytest.fixture(scope="module")
 def bob(facility: Cluster) -> Iterator[User]:
-    yield from _user(facility, "bob.stores")
-
-
-def _user(facility: Cluster, name: str) -> Iterator[User]:
-    """A user who leaves nothing behind."""
-    someone = new_user(facility, name)
-    yield someone
-    someone.stop()
-    _delete(facility, name, data="remove")
-
-
-def _delete(facility: Cluster, name: str, *, data: str) -> None:
-    resource = identity.resource_name(name)
-    words = ("-n", "shoppe", "patch", identity.USERS, resource, "--type=merge", "-p")
-    if facility.get(identity.USERS, "-n", "shoppe", "--ignore-not-found", resource):
-        facility.kubectl(*words, json.dumps({"spec": {"data": data}}))
-        facility.kubectl("-n", "shoppe", "delete", identity.USERS, resource)
+    yield from passing_user(facility, "bob.stores")
 
 
 def _in_store(facility: Cluster, *words: str) -> str:
@@ -156,7 +139,7 @@ def test_keys_of_a_deleted_user_are_refused_and_the_data_kept_or_removed(
     held = f"access_key={access!r}, secret_key={key!r}"
     look = f"{LOOK}look('{bucket}', {held})"
     assert "numbers.txt" in run_code(bob, look), "the keys work wherever they are"
-    _delete(facility, ann.name, data="keep")
+    remove_user(facility, ann.name, data="keep")
     eventually(
         lambda: run_code(bob, look).strip() == "refused",
         "the keys of a deleted user are refused",
@@ -169,7 +152,7 @@ def test_keys_of_a_deleted_user_are_refused_and_the_data_kept_or_removed(
     again = new_user(facility, ann.name)
     assert "numbers.txt" in run_code(again, f"{LOOK}look('{bucket}')")
     assert run_code(bob, look).strip() == "refused"
-    _delete(facility, ann.name, data="remove")
+    remove_user(facility, ann.name, data="remove")
     eventually(
         lambda: bucket not in _folders(facility),
         "the bucket of a removed user is gone",

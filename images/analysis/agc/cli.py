@@ -12,6 +12,19 @@ from agc.samples import File, InputError, parse_input, read_fileset
 OUTPUT = click.Path(dir_okay=False, path_type=Path)
 INPUT = click.Path(exists=True, dir_okay=False, path_type=Path)
 
+with_executor = click.option(
+    "--executor", type=click.Choice(["local", "dask"]), default="local", show_default=True
+)
+with_workers = click.option(
+    "--workers", type=click.IntRange(1), default=2, show_default=True, help="Dask workers."
+)
+with_cache = click.option(
+    "--cache/--no-cache",
+    default=True,
+    show_default=True,
+    help="Read root:// URLs through the facility's cache, where there is one.",
+)
+
 
 @contextmanager
 def _clear_errors() -> Iterator[None]:
@@ -46,12 +59,8 @@ def main() -> None:
 @click.option(
     "--report", type=OUTPUT, help="Also write what the run cost: JSON, and a page beside it."
 )
-@click.option(
-    "--executor", type=click.Choice(["local", "dask"]), default="local", show_default=True
-)
-@click.option(
-    "--workers", type=click.IntRange(1), default=2, show_default=True, help="Dask workers."
-)
+@with_executor
+@with_workers
 @click.option("--weights", type=click.Choice(["xsec", "unit"]), default="xsec", show_default=True)
 @click.option(
     "--chunk-size",
@@ -60,12 +69,7 @@ def main() -> None:
     show_default=True,
     help="Events read at once.",
 )
-@click.option(
-    "--cache/--no-cache",
-    default=True,
-    show_default=True,
-    help="Read root:// URLs through the facility's cache, where there is one.",
-)
+@with_cache
 def run(
     inputs: tuple[str, ...],
     fileset: Path | None,
@@ -170,18 +174,9 @@ def _client(executor: str, workers: int) -> Iterator[Any]:
 )
 @click.option("--trials", type=click.IntRange(1), default=5, show_default=True)
 @click.option("--seed", type=int, default=2, show_default=True, help="Of the trials' settings.")
-@click.option(
-    "--executor", type=click.Choice(["local", "dask"]), default="local", show_default=True
-)
-@click.option(
-    "--workers", type=click.IntRange(1), default=2, show_default=True, help="Dask workers."
-)
-@click.option(
-    "--cache/--no-cache",
-    default=True,
-    show_default=True,
-    help="Read root:// URLs through the facility's cache, where there is one.",
-)
+@with_executor
+@with_workers
+@with_cache
 def train(
     inputs: tuple[str, ...],
     fileset: Path | None,

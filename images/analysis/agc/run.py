@@ -150,6 +150,35 @@ def fileset(
     return found
 
 
+def process(
+    chosen: dict[str, Any],
+    instance: processor.ProcessorABC,
+    *,
+    client: Any = None,
+    chunk_size: int = CHUNK_SIZE,
+    progress: bool = True,
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Run a processor over a fileset; return its result, and coffea's metrics.
+
+    With a Dask `client` the workers do so; without one, this process does.
+    """
+    if client is None:
+        executor: Any = processor.IterativeExecutor(status=progress)
+    else:
+        executor = PatientDaskExecutor(client=client, bar=progress, retries=3)
+    runner = processor.Runner(
+        executor=executor,
+        schema=NanoAODSchema,
+        chunksize=chunk_size,
+        xrootdtimeout=OPEN_TIMEOUT_S,
+        savemetrics=True,
+        # The shared cache would also keep the weights of an earlier run.
+        metadata_cache={},
+    )
+    result, metrics = runner(chosen, processor_instance=instance, treename=TREE)
+    return result, metrics
+
+
 def run(
     files: Iterable[File],
     *,
@@ -168,23 +197,12 @@ def run(
     """
     branches = (*BRANCHES, *ASSIGNMENT_BRANCHES) if scorer else BRANCHES
     chosen = fileset(files, weights=weights, branches=branches, client=client)
-    workers = 1
-    if client is None:
-        executor: Any = processor.IterativeExecutor(status=progress)
-    else:
-        workers = len(client.scheduler_info()["workers"])
-        executor = PatientDaskExecutor(client=client, bar=progress, retries=3)
-    runner = processor.Runner(
-        executor=executor,
-        schema=NanoAODSchema,
-        chunksize=chunk_size,
-        xrootdtimeout=OPEN_TIMEOUT_S,
-        savemetrics=True,
-        # The shared cache would also keep the weights of an earlier run.
-        metadata_cache={},
-    )
+    workers = len(client.scheduler_info()["workers"]) if client else 1
     start = time.perf_counter()
-    result, metrics = runner(chosen, processor_instance=TtbarProcessor(scorer), treename=TREE)
+    instance = TtbarProcessor(scorer)
+    result, metrics = process(
+        chosen, instance, client=client, chunk_size=chunk_size, progress=progress
+    )
     seconds = time.perf_counter() - start
     paths = [path for entry in chosen.values() for path in entry["files"]]
     chunks = sorted((Chunk(**chunk) for chunk in result["chunks"]), key=lambda one: one.start)

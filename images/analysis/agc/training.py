@@ -16,14 +16,12 @@ import awkward as ak
 import numpy as np
 import xgboost
 from coffea import processor
-from coffea.nanoevents import NanoAODSchema
 from numpy.typing import NDArray
 
 from agc import selection, systematics
 from agc.assignment import FEATURES, Features, candidates, choices
-from agc.executor import PatientDaskExecutor
 from agc.inference import PARITIES, model_file
-from agc.run import CHUNK_SIZE, OPEN_TIMEOUT_S, TREE, fileset
+from agc.run import fileset, process
 from agc.samples import File, InputError
 
 FROM_W, B_HAD, B_LEP, UNMATCHED = 24, 6, -6, 0
@@ -140,19 +138,7 @@ def collect(
         if file.sample.name != "ttbar__nominal":
             raise InputError(f"{file.path}: models are trained on nominal ttbar alone")
     chosen = fileset(files, weights="unit", branches=TRAINING_BRANCHES, client=client)
-    if client is None:
-        executor: Any = processor.IterativeExecutor(status=progress)
-    else:
-        executor = PatientDaskExecutor(client=client, bar=progress, retries=3)
-    runner = processor.Runner(
-        executor=executor,
-        schema=NanoAODSchema,
-        chunksize=CHUNK_SIZE,
-        xrootdtimeout=OPEN_TIMEOUT_S,
-        savemetrics=False,
-        metadata_cache={},
-    )
-    result = runner(chosen, processor_instance=TrainingProcessor(), treename=TREE)
+    result, _ = process(chosen, TrainingProcessor(), client=client, progress=progress)
     number = result["event"].value
     order = np.argsort(number, kind="stable")
     found = {}
