@@ -1,6 +1,7 @@
 """What is wrong with an input is said by name, and nothing is processed."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import awkward as ak
@@ -12,6 +13,7 @@ from agc.run import fileset, run
 from agc.samples import File, InputError, Sample, parse_input, read_fileset, sample
 from agc.synth import write
 from click.testing import CliRunner
+from XRootD.client import EnvGetInt, EnvPutInt
 
 
 @pytest.fixture(scope="module")
@@ -69,6 +71,18 @@ def test_every_unusable_file_is_named_at_once(good: Path, tmp_path: Path) -> Non
     assert "Jet_btagCSVV2" in lines[3]
 
 
+@pytest.fixture
+def impatient() -> Iterator[None]:
+    """XRootD's client gives an origin up after two seconds, not two minutes."""
+    usual = {name: EnvGetInt(name) for name in ("ConnectionWindow", "ConnectionRetry")}
+    for name, value in (("ConnectionWindow", 2), ("ConnectionRetry", 1)):
+        EnvPutInt(name, value)
+    yield
+    for name, value in usual.items():
+        EnvPutInt(name, value)
+
+
+@pytest.mark.usefixtures("impatient")
 def test_an_origin_that_is_down_is_named() -> None:
     with pytest.raises(InputError, match=r"root://127.0.0.1:9//x.root: cannot be opened"):
         fileset([File(Sample("ttbar"), "root://127.0.0.1:9//x.root")])
