@@ -23,6 +23,8 @@ ALONE: dict[str, Manifest] = {
     "dask-gateway": {"gateway": {"auth": {"type": "simple"}}},
     "xcache": {},
     "objectstore": {},
+    "postgresql": {"databases": ["mlflow"]},
+    "mlflow": {"auth": {"enabled": False}},
     "operator": {},
 }
 

@@ -2,11 +2,13 @@ import base64
 from typing import Any
 
 import pytest
-from rendering import containers
+from rendering import ALONE, containers
 
 # Third-party servers that take a secret by environment only.
 ENVIRONMENT = {
     ("shoppe-proxy/chp", "CONFIGPROXY_AUTH_TOKEN"),
+    ("shoppe-mlflow/mlflow", "MLFLOW_AUTH_ADMIN_PASSWORD"),
+    ("shoppe-mlflow/mlflow", "MLFLOW_FLASK_SERVER_SECRET_KEY"),
     ("shoppe-objectstore/objectstore", "ROOT_ACCESS_KEY"),
     ("shoppe-objectstore/objectstore", "ROOT_SECRET_KEY"),
 }
@@ -20,10 +22,11 @@ def test_secrets_reach_pods_as_files_but_for_a_known_few(manifests: list[Any]) -
                 assert (name, variable["name"]) in ENVIRONMENT
 
 
-@pytest.mark.parametrize("chart", ["jupyterhub", "objectstore"])
+@pytest.mark.parametrize("chart", ["jupyterhub", "mlflow", "objectstore", "postgresql"])
 def test_generated_secrets_are_long_and_differ(render: Any, chart: str) -> None:
+    values = ALONE[chart]
     first, second = (
-        next(m for m in render(chart) if m["kind"] == "Secret")["data"] for _ in range(2)
+        next(m for m in render(chart, values) if m["kind"] == "Secret")["data"] for _ in range(2)
     )
     assert set(first) == set(second)
     for key, value in first.items():

@@ -16,7 +16,9 @@ ALONE: dict[str, dict[str, Any]] = {
         "hub": {"config": {"JupyterHub": {"authenticator_class": "native"}}},
     },
     "dask-gateway": {"gateway": {"auth": {"type": "simple"}}},
+    "mlflow": {"auth": {"enabled": False}},
     "objectstore": {},
+    "postgresql": {"databases": ["any"]},
     "operator": {},
     "xcache": {
         "instances": [

@@ -33,6 +33,14 @@ LOOK = (
     "        print('refused' if refused(error) else error)\n"
 )
 
+LOG = """
+import mlflow
+with mlflow.start_run(): mlflow.log_text("hello", "hello.txt")
+mlflow.MlflowClient().create_registered_model("mine")
+"""
+ARTIFACTS = f"{identity.service_name('mlflow')}/workspaces"
+MODELS = "import mlflow; print([m.name for m in mlflow.MlflowClient().search_registered_models()])"
+
 
 @pytest.fixture(scope="module")
 def ann(facility: Cluster) -> Iterator[User]:
@@ -50,9 +58,9 @@ def _in_store(facility: Cluster, *words: str) -> str:
     return facility.kubectl("-n", "shoppe", *pod, *words)
 
 
-def _folders(facility: Cluster) -> list[str]:
-    """Return the buckets' folders: objects are plain files."""
-    return _in_store(facility, "ls", "/data/objects").split()
+def _folders(facility: Cluster, bucket: str = "") -> list[str]:
+    """Return the buckets' folders, or those in a bucket: objects are plain files."""
+    return _in_store(facility, "ls", f"/data/objects/{bucket}").split()
 
 
 def test_a_notebook_and_a_worker_use_the_same_bucket(ann: User, facility: Cluster) -> None:
@@ -113,7 +121,7 @@ def test_a_store_that_was_away_is_reported_and_mended(ann: User, facility: Clust
     facility.kubectl(*scale, "--replicas=0")
     try:
         eventually(
-            lambda: told() == {"Ready": "True", "ObjectStore": "False"},
+            lambda: told()["Ready"] == "True" and told()["ObjectStore"] == "False",
             "the user's resource tells that the store is away",
             timeout=120,
             every=2,
@@ -121,7 +129,7 @@ def test_a_store_that_was_away_is_reported_and_mended(ann: User, facility: Clust
     finally:
         facility.kubectl(*scale, "--replicas=1")
     eventually(
-        lambda: told() == {"Ready": "True", "ObjectStore": "True"},
+        lambda: told()["ObjectStore"] == "True",
         "the user's resource tells that the store is back",
         timeout=120,
         every=2,
@@ -132,7 +140,8 @@ def test_a_store_that_was_away_is_reported_and_mended(ann: User, facility: Clust
 def test_keys_of_a_deleted_user_are_refused_and_the_data_kept_or_removed(
     ann: User, bob: User, facility: Cluster
 ) -> None:
-    run_code(ann, WRITE)
+    run_code(ann, WRITE + LOG)
+    run_code(bob, LOG)
     bucket = identity.bucket_name(ann.name)
     files = run_code(ann, "print(open('/run/coffea-shoppe/aws-credentials').read())")
     access, key = (line.partition(" = ")[2] for line in files.split("\n")[1:3])
@@ -151,12 +160,28 @@ def test_keys_of_a_deleted_user_are_refused_and_the_data_kept_or_removed(
     # The same person comes back to the same data, with other keys.
     again = new_user(facility, ann.name)
     assert "numbers.txt" in run_code(again, f"{LOOK}look('{bucket}')")
+    assert run_code(again, MODELS).strip() == "['mine']"
     assert run_code(bob, look).strip() == "refused"
+    again.stop()
     remove_user(facility, ann.name, data="remove")
     eventually(
-        lambda: bucket not in _folders(facility),
-        "the bucket of a removed user is gone",
+        lambda: (
+            not facility.get(
+                identity.USERS,
+                "-n",
+                "shoppe",
+                "--ignore-not-found",
+                identity.resource_name(ann.name),
+            )
+        ),
+        "the removed user is gone",
         timeout=60,
         every=2,
     )
+    assert bucket not in _folders(facility)
     assert identity.bucket_name(bob.name) in _folders(facility)
+    workspaces = _folders(facility, ARTIFACTS)
+    assert identity.workspace_name(ann.name) not in workspaces
+    assert identity.workspace_name(bob.name) in workspaces
+    for once_more in passing_user(facility, ann.name):
+        assert run_code(once_more, MODELS).strip() == "[]"

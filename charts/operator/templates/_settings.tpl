@@ -23,6 +23,19 @@ objectStore:
   endpoint: {{ tpl .endpoint $ | quote }}
   adminEndpoint: {{ tpl .adminEndpoint $ | quote }}
   region: {{ .region }}
+  {{- $services := dict }}
+  {{- range $service, $secret := .services }}
+  {{- if $secret }}{{ $_ := set $services $service (tpl $secret $) }}{{ end }}
+  {{- end }}
+  services:
+    {{- toYaml $services | nindent 4 }}
+{{- end }}
+{{- end }}
+{{- with .Values.mlflow }}
+{{- if .endpoint }}
+mlflow:
+  endpoint: {{ tpl .endpoint $ | quote }}
+  bucket: {{ tpl .bucket $ | quote }}
 {{- end }}
 {{- end }}
 {{- end -}}

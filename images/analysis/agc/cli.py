@@ -25,6 +25,10 @@ with_cache = click.option(
     help="Read root:// URLs through the facility's cache, where there is one.",
 )
 
+with_experiment = click.option(
+    "--experiment", help="Also log this to MLflow, where there is one, in the experiment so named."
+)
+
 
 @contextmanager
 def _clear_errors() -> Iterator[None]:
@@ -70,6 +74,7 @@ def main() -> None:
     help="Events read at once.",
 )
 @with_cache
+@with_experiment
 def run(
     inputs: tuple[str, ...],
     fileset: Path | None,
@@ -82,6 +87,7 @@ def run(
     weights: str,
     chunk_size: int,
     cache: bool,
+    experiment: str | None,
 ) -> None:
     """Select events and write the histograms of both regions.
 
@@ -107,8 +113,10 @@ def run(
         with _client(executor, workers) as client:
             done = analyse(files, client=client, **options)
         histograms.save(done.histograms, output)
+        written = [output]
         if models:
-            histograms.save(done.features, output.with_stem(f"{output.stem}_ml"))
+            written.append(output.with_stem(f"{output.stem}_ml"))
+            histograms.save(done.features, written[-1])
         for key, value in histograms.counts(done.histograms).items():
             click.echo(f"{key:32s} {value:12.1f}")
         total = sum(done.events.values())
@@ -118,7 +126,18 @@ def run(
         )
         if report:
             for path in run_report.save(done, report):
+                written.append(path)
                 click.echo(path)
+        if experiment:
+            from agc import tracking
+
+            told = {"weights": weights, "executor": executor, "models": str(models or "")}
+            _told(tracking.log_run(done, files, written, experiment=experiment, **told))
+
+
+def _told(run: str) -> None:
+    """Say where something was logged."""
+    click.echo(f"logged to MLflow as run {run}" if run else "no MLFLOW_TRACKING_URI: not logged")
 
 
 @contextmanager
@@ -177,6 +196,7 @@ def _client(executor: str, workers: int) -> Iterator[Any]:
 @with_executor
 @with_workers
 @with_cache
+@with_experiment
 def train(
     inputs: tuple[str, ...],
     fileset: Path | None,
@@ -187,11 +207,13 @@ def train(
     executor: str,
     workers: int,
     cache: bool,
+    experiment: str | None,
 ) -> None:
     """Train the two models that assign jets, on nominal ttbar.
 
     Trials with random settings are judged by cross-validation; the best one of each
-    parity of the event number is kept.
+    parity of the event number is kept.  With --experiment each trial is a run of its own
+    in MLflow, and both models are registered.
     """
     import os
 
@@ -222,8 +244,18 @@ def train(
         for parity, one in trained.items():
             score = one.best.quality.jet_score
             click.echo(f"{parity}: {score:.3f} of the jets assigned rightly")
-        for path in training.save(trained, output):
+        written = training.save(trained, output)
+        for path in written:
             click.echo(path)
+        if experiment:
+            from agc import tracking
+
+            told = {"events": events, "trials": trials, "seed": seed}
+            versions = tracking.log_training(trained, files, written, experiment=experiment, **told)
+            for parity, version in versions.items():
+                click.echo(f"registered as {tracking.model_name(parity)}, version {version}")
+            if not versions:
+                _told("")
 
 
 @main.command()
@@ -290,6 +322,7 @@ def plot(histograms_file: Path, output: Path, weights: str) -> None:
     show_default=True,
     help="With --asimov: the normalisation of ttbar to expect.",
 )
+@with_experiment
 def fit(
     histograms_file: Path,
     output: Path | None,
@@ -297,6 +330,7 @@ def fit(
     ranking: bool,
     asimov: bool,
     inject: float,
+    experiment: str | None,
 ) -> None:
     """Fit the normalisation of ttbar.
 
@@ -332,6 +366,7 @@ def fit(
             for index in abs(ranked.postfit_up).argsort()[:-11:-1]:
                 label, impact = ranked.labels[index], ranked.postfit_up[index]
                 click.echo(f"  {label:32s} {impact:+.4f}")
+        written: list[Path] = []
         if output:
             written = statistics.save(fitted, workspace, output, ranked=ranked)
             if features:
@@ -339,6 +374,11 @@ def fit(
                 written += statistics.validate_features(fitted, held, output / "features")
             for path in written:
                 click.echo(path)
+        if experiment:
+            from agc import tracking
+
+            told = {"file": str(histograms_file), "asimov": asimov, "inject": inject}
+            _told(tracking.log_fit(fitted, written, experiment=experiment, **told))
 
 
 @main.command()

@@ -6,6 +6,7 @@
     shoppe.status()           # who I am, and which services answer
     shoppe.storage()          # my bucket, as a file system (fsspec)
     shoppe.token("servicex")  # my present token for a service
+    shoppe.share_runs("bob")  # bob may read what I log to MLflow
 
 Nothing here names a facility: addresses come from the environment that the
 facility gives its pods, and from files that it renews.  Outside of a facility, data
@@ -14,6 +15,18 @@ come from their origin.
 
 from coffea_shoppe.connections import FacilityError, Status, connections, status, token
 from coffea_shoppe.data import data_url
+from coffea_shoppe.sharing import share_runs, unshare_runs, workspace_of
 from coffea_shoppe.storage import storage
 
-__all__ = ["FacilityError", "Status", "connections", "data_url", "status", "storage", "token"]
+__all__ = [
+    "FacilityError",
+    "Status",
+    "connections",
+    "data_url",
+    "share_runs",
+    "status",
+    "storage",
+    "token",
+    "unshare_runs",
+    "workspace_of",
+]

@@ -54,6 +54,14 @@ def token(service: str) -> str:
         raise FacilityError(f"{path} is not there: start your server anew") from error
 
 
+def workspace() -> str:
+    """Return the name of my workspace in MLflow, or '' where the facility gives none."""
+    try:
+        return (folder() / identity.WORKSPACE_FILE).read_text().strip()
+    except FileNotFoundError:
+        return ""
+
+
 @dataclass(frozen=True)
 class Status:
     """What is mine in the facility, and how it is."""
@@ -63,6 +71,8 @@ class Status:
     valid_until: datetime
     services: dict[str, dict[str, Any]]
     """Service → address, healthy, problem."""
+    conditions: tuple[dict[str, str], ...] = ()
+    """What the facility has made for me, each with type, status, reason and message."""
 
     def _rows(self) -> list[tuple[str, str, str]]:
         return [
@@ -79,7 +89,11 @@ class Status:
         until = f"{self.valid_until:%H:%M:%S} UTC"
         lines = [f"{self.user}{groups}, tokens good until {until}; renewed before"]
         lines += [f"  {name:14s} {how:12s} {address}" for name, how, address in self._rows()]
+        lines += [f"  {one['type']:14s} NOT mine yet: {one['message']}" for one in self._missing()]
         return "\n".join(lines)
+
+    def _missing(self) -> list[dict[str, str]]:
+        return [one for one in self.conditions if one["status"] != "True"]
 
     __repr__ = __str__
 
@@ -91,7 +105,11 @@ class Status:
             for row in self._rows()
         )
         head, *_ = str(self).splitlines()
-        return f"<p>{escape(head)}</p><table>{rows}</table>"
+        told = "".join(
+            f"<p>{escape(one['type'])}: NOT mine yet: {escape(one['message'])}</p>"
+            for one in self._missing()
+        )
+        return f"<p>{escape(head)}</p><table>{rows}</table>{told}"
 
 
 def status() -> Status:
@@ -123,4 +141,5 @@ def status() -> Status:
         groups=tuple(found["groups"]),
         valid_until=datetime.fromtimestamp(found["validUntil"], UTC),
         services=found["services"],
+        conditions=tuple(found["conditions"]),
     )

@@ -1,9 +1,8 @@
-"""A Jupyter server extension: the dashboards of a user's own Dask clusters.
+"""A Jupyter server extension: pages of the facility's services, as their user's own.
 
-A Dask dashboard asks for no login.  The facility's gateway therefore shows one
-only with a hub token of the cluster's owner, which a browser does not have; the
-user's own server has.  It answers below its own address, where the browser is
-logged in already, and passes requests on with the token.
+Dask's dashboards and MLflow ask a browser for a token that it does not have; the
+user's own server has.  It answers below its own address, where the browser is logged
+in already, and passes requests on with the token.
 """
 
 import os
@@ -11,27 +10,44 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import dask
-from coffea_shoppe_contract import DASHBOARDS_PATH
+from coffea_shoppe_contract import DASHBOARDS_PATH, MLFLOW_PATH, identity
 from jupyter_server.utils import url_path_join
 from jupyter_server_proxy.handlers import ProxyHandler
+from tornado.web import HTTPError
+
+from coffea_shoppe.connections import FacilityError, token, workspace
 
 CLUSTER = r"([a-z0-9-]+\.[0-9a-f]{32})"
 
 
-class DashboardHandler(ProxyHandler):
-    """Passes a request for a dashboard on to the gateway, with the user's token."""
+class _Page(ProxyHandler):
+    """Passes requests on without what the browser tells the user's server alone."""
+
+    def proxy_request_headers(self) -> dict[str, str]:
+        headers = dict(super().proxy_request_headers())
+        # Host, too: the service is called by its own name.
+        for name in ("Cookie", "Host"):
+            headers.pop(name, None)
+        return headers
+
+    def _parts(self, address: str) -> tuple[str, int, str]:
+        """Return host, port and path of a service's address."""
+        parts = urlsplit(address)
+        port = parts.port or (443 if parts.scheme == "https" else 80)
+        return parts.hostname or "", port, parts.path.rstrip("/")
+
+
+class DashboardHandler(_Page):
+    """Passes a request for a dashboard on to the gateway, with the user's hub token."""
 
     def _target(self, cluster: str, path: str) -> tuple[str, int, str]:
         """Return host, port and path of a cluster's dashboard behind the gateway."""
-        gateway = urlsplit(dask.config.get("gateway.address"))
-        port = gateway.port or (443 if gateway.scheme == "https" else 80)
-        prefix = gateway.path.rstrip("/")
-        return gateway.hostname or "", port, f"{prefix}/clusters/{cluster}/{path}"
+        host, port, prefix = self._parts(dask.config.get("gateway.address"))
+        return host, port, f"{prefix}/clusters/{cluster}/{path}"
 
     def proxy_request_headers(self) -> dict[str, str]:
-        """Return the browser's headers with the token, and without its cookies."""
-        headers = dict(super().proxy_request_headers())
-        headers.pop("Cookie", None)
+        """Return the browser's headers with the token."""
+        headers = super().proxy_request_headers()
         headers["Authorization"] = f"token {os.environ['JUPYTERHUB_API_TOKEN']}"
         return headers
 
@@ -44,16 +60,50 @@ class DashboardHandler(ProxyHandler):
         return await super().proxy_open(*self._target(cluster, path))
 
 
+class MlflowHandler(_Page):
+    """Passes a request on to MLflow, with the user's token for it."""
+
+    def proxy_request_headers(self) -> dict[str, str]:
+        """Return the browser's headers with token and workspace."""
+        headers = super().proxy_request_headers()
+        # The token is the user's on all pages, so no other site may make a browser
+        # send it; MLflow itself knows only its own address.
+        origin = headers.pop("Origin", "")
+        if origin and urlsplit(origin).netloc != self.request.host:
+            raise HTTPError(403, f"MLflow is not for pages of {origin}")
+        try:
+            headers["Authorization"] = f"Bearer {token('mlflow')}"
+        except FacilityError as error:
+            raise HTTPError(503, str(error)) from error
+        if mine := workspace():
+            headers.setdefault(identity.WORKSPACE_HEADER, mine)
+        return headers
+
+    async def http_get(self, path: str) -> Any:
+        """Answer a request; MLflow's pages use all methods."""
+        host, port, prefix = self._parts(os.environ["MLFLOW_TRACKING_URI"])
+        return await self.proxy(host, port, f"{prefix}/{path}")
+
+    post = put = patch = delete = head = http_get
+
+
 def _jupyter_server_extension_points() -> list[dict[str, str]]:
-    return [{"module": "coffea_shoppe.dashboards"}]
+    return [{"module": "coffea_shoppe.pages"}]
 
 
 def _load_jupyter_server_extension(server: Any) -> None:
-    """Serve dashboards below `dask-dashboards/`, where a gateway is configured."""
-    if not dask.config.get("gateway.address", None):
-        return
+    """Serve the pages of the services that this server's environment names."""
     base = server.web_app.settings["base_url"]
-    pattern = url_path_join(base, DASHBOARDS_PATH, "clusters", CLUSTER, "(.*)")
     # The proxy lets no host but this machine through unless it is named.
-    allowed = {"host_allowlist": [urlsplit(dask.config.get("gateway.address")).hostname]}
-    server.web_app.add_handlers(".*$", [(pattern, DashboardHandler, allowed)])
+    for address, path, handler in (
+        (
+            dask.config.get("gateway.address", None),
+            url_path_join(DASHBOARDS_PATH, "clusters", CLUSTER, "(.*)"),
+            DashboardHandler,
+        ),
+        (os.environ.get("MLFLOW_TRACKING_URI"), url_path_join(MLFLOW_PATH, "(.*)"), MlflowHandler),
+    ):
+        if address:
+            allowed = {"host_allowlist": [urlsplit(address).hostname]}
+            pattern = url_path_join(base, path)
+            server.web_app.add_handlers(".*$", [(pattern, handler, allowed)])

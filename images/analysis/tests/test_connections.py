@@ -14,7 +14,10 @@ GOOD = {
     "user": "ann",
     "groups": ["cms"],
     "validUntil": 1_800_000_000,
-    "conditions": [],
+    "conditions": [
+        {"type": "Ready", "status": "True", "reason": "Ready", "message": "fine"},
+        {"type": "MLflow", "status": "False", "reason": "Unavailable", "message": "it is <down>"},
+    ],
     "services": {
         "xcache": {"address": "root://c:1094", "healthy": True, "problem": ""},
         "mlflow": {"address": "http://m", "healthy": False, "problem": "Connection refused"},
@@ -58,6 +61,9 @@ def test_the_status_tells_who_i_am_and_what_answers() -> None:
     text = str(found)
     assert "ann (cms), tokens good until 08:00:00 UTC" in text
     assert "NOT healthy: Connection refused" in text
+    assert "MLflow         NOT mine yet: it is <down>" in text
+    assert "fine" not in text
+    assert "it is &lt;down&gt;" in found._repr_html_()
     assert "<td" in found._repr_html_()
 
 

@@ -16,6 +16,8 @@ carries `?origin=HOST:PORT` where it stands in front of one origin only.
 
 DASHBOARDS_PATH = "dask-dashboards"
 """Path below a user's server at which the dashboards of the user's clusters are."""
+MLFLOW_PATH = "mlflow"
+"""Path below a user's server at which MLflow's pages are."""
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,8 @@ from typing import Any
 ALGORITHM = "ES256"
 AUDIENCES = ("api", "mlflow", "s3", "servicex", "triton")
 """The services that tokens are for; each accepts none but its own."""
+MLFLOW_ADMIN = "mlflow-admin"
+"""The audience of the operator's own tokens for MLflow; users get none."""
 
 LIFETIME_S = 900
 """A token's life; it is renewed at half of it."""
@@ -40,6 +42,10 @@ S3_CONFIG_FILE, S3_CREDENTIALS_FILE = "aws-config", "aws-credentials"
 """What every client of S3 reads where AWS_CONFIG_FILE and AWS_SHARED_CREDENTIALS_FILE say so."""
 S3_BUCKET_FILE = "s3-bucket"
 """Holds the name of the user's own bucket."""
+WORKSPACE_FILE = "mlflow-workspace"
+"""Holds the name of the user's own workspace in MLflow."""
+WORKSPACE_HEADER = "X-Mlflow-Workspace"
+"""Names the workspace that a request to MLflow is for."""
 
 GROUP, VERSION = "coffea-shoppe.dev", "v1alpha1"
 USERS = "facilityusers"
@@ -89,6 +95,16 @@ def secret_name(user: str) -> str:
 def bucket_name(user: str) -> str:
     """Return the name of the user's bucket, and of the account that owns it."""
     return f"user-{resource_name(user)}"
+
+
+def workspace_name(user: str) -> str:
+    """Return the name of the user's workspace in MLflow."""
+    return f"user-{resource_name(user)}"
+
+
+def service_name(service: str) -> str:
+    """Return the name of a service's bucket, and of the account that owns it."""
+    return f"service-{service}"
 
 
 def claims(

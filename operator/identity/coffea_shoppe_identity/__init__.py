@@ -108,8 +108,11 @@ class Verifier:
 
         threading.Thread(target=keep, daemon=True, name="identity-news").start()
 
-    def verify(self, token: str) -> Identity:
-        """Return whose token this is; raises `RefusedError`."""
+    def verify(self, token: str, *, audience: str | None = None) -> Identity:
+        """Return whose token this is; raises `RefusedError`.
+
+        `audience` is another one than the service's own, for its administrators.
+        """
         now = self.clock()
         if self._news is None or now - self._fetched > identity.STALE_S:
             raise RefusedError(f"the facility's keys cannot be had ({self._problem or 'not yet'})")
@@ -131,7 +134,7 @@ class Verifier:
         return identity.identify(
             said,
             issuer=self.issuer,
-            audience=self.audience,
+            audience=audience or self.audience,
             now=now,
             revoked=self._news.revoked,
         )

@@ -31,13 +31,17 @@ def user_files(user: FacilityUser, key: Key, settings: Settings, *, now: float) 
         )
         for audience in identity.AUDIENCES
     }
+    if settings.mlflow:
+        files[identity.WORKSPACE_FILE] = identity.workspace_name(user.spec.username)
     files[identity.CONNECTIONS_FILE] = json.dumps(settings.connections, indent=1, sort_keys=True)
     return {name: text.encode() for name, text in files.items()}
 
 
-def s3_files(user: FacilityUser, key: str, settings: ObjectStoreSettings) -> dict[str, bytes]:
-    """Return the files with which any client of S3 finds the store, as the user's account."""
-    bucket = identity.bucket_name(user.spec.username)
+def s3_files(bucket: str, key: str, settings: ObjectStoreSettings) -> dict[str, bytes]:
+    """Return the files with which any client of S3 finds the store, and its own bucket.
+
+    The account that owns the bucket has its name.
+    """
     config = {"region": settings.region, "endpoint_url": settings.endpoint}
     lines = [f"{name} = {value}" for name, value in config.items()]
     credentials = {"aws_access_key_id": bucket, "aws_secret_access_key": key}
@@ -71,6 +75,20 @@ def secret(
         "type": "Opaque",
         "data": dict(data),
     }
+
+
+def admin_token(audience: str, key: Key, settings: Settings, *, now: float) -> str:
+    """Return a token of the operator's own."""
+    return key.sign(
+        identity.claims(
+            issuer=settings.issuer,
+            audience=audience,
+            user="operator",
+            uid="operator",
+            groups=(),
+            now=now,
+        )
+    )
 
 
 def condition(kind: str, holds: bool, reason: str, message: str) -> Condition:

@@ -1,5 +1,28 @@
 """What goes wrong outside of the operator."""
 
+import functools
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
 
 class StorageError(Exception):
-    """The cluster or the object store did not do as asked; asking again may help."""
+    """The cluster or a service did not do as asked; asking again may help."""
+
+
+def telling(service: str, *failures: type[Exception]) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Turn a client's errors into a `StorageError` that names the service and the call."""
+
+    def decorate(call: Callable[P, R]) -> Callable[P, R]:
+        @functools.wraps(call)
+        def told(*args: P.args, **kwargs: P.kwargs) -> R:
+            try:
+                return call(*args, **kwargs)
+            except failures as error:
+                raise StorageError(f"{service}: {call.__name__}: {error}") from error
+
+        return told
+
+    return decorate

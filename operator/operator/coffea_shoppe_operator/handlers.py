@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import logging
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from pydantic import ValidationError
 from coffea_shoppe_operator import services
 from coffea_shoppe_operator.errors import StorageError
 from coffea_shoppe_operator.metrics import Metrics
+from coffea_shoppe_operator.mlflow import Mlflow
 from coffea_shoppe_operator.models import FacilityUser, Settings
 from coffea_shoppe_operator.objectstore import ObjectStore
 from coffea_shoppe_operator.storage import Storage
@@ -77,6 +79,19 @@ def register(
         metrics.gone(body.metadata["name"])
 
 
+def keep_services(facility: services.Facility, metrics: Metrics) -> None:
+    """Look after the services' own accounts, for ever."""
+    while True:
+        try:
+            facility.keep_services()
+        except StorageError as error:
+            metrics.failures.labels("services").inc()
+            logging.warning("services: %s", error)
+            time.sleep(RETRY_S)
+        else:
+            time.sleep(INTERVAL_S)
+
+
 def main() -> None:
     """Run the operator until the pod ends."""
     parser = argparse.ArgumentParser(description="The operator of a Coffea Shoppe facility.")
@@ -88,12 +103,15 @@ def main() -> None:
     # The default one knows how to log in at the cluster.
     registry = kopf.get_default_registry()
     objects = ObjectStore(settings.object_store) if settings.object_store else None
-    register(registry, services.Facility(settings, Storage(), objects), Metrics())
+    workspaces = Mlflow(settings.mlflow) if settings.mlflow else None
+    facility, metrics = services.Facility(settings, Storage(), objects, workspaces), Metrics()
+    register(registry, facility, metrics)
     start_http_server(options.metrics_port)
     kopf.configure(verbose=False)
     # Probes, and a line for each user every half minute; what goes wrong is logged.
     for name in ("aiohttp.access", "kopf.objects"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    threading.Thread(target=keep_services, args=(facility, metrics), daemon=True).start()
     asyncio.run(
         kopf.operator(
             registry=registry,

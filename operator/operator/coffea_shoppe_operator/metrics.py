@@ -25,11 +25,11 @@ class Metrics(Collector):
         )
         self.failures = Counter(
             "shoppe_operator_failures",
-            "Times that something could not be done for a user, and is tried again.",
+            "Times that something could not be done for a user or a service, and is tried again.",
             ["what"],
             registry=registry,
         )
-        for what in ("reconcile", "remove"):
+        for what in ("reconcile", "remove", "services"):
             self.failures.labels(what)  # there from the start, at zero
         registry.register(self)
 

@@ -30,7 +30,7 @@ class FacilityUserSpec(Model):
     disabled: bool = False
     """True: whatever the user holds is void, and no server starts."""
     data: Literal["keep", "remove"] = "keep"
-    """What becomes of the user's bucket when the resource is deleted."""
+    """What becomes of the user's bucket and workspace when the resource is deleted."""
 
 
 class Condition(Model):
@@ -91,6 +91,16 @@ class ObjectStoreSettings(Model):
     region: str
     keys: Path = Path("/run/secrets/objectstore")
     """Folder of the files root-access-key and root-secret-key."""
+    services: dict[str, str] = {}
+    """Services with a bucket of their own → the Secret for the keys to it."""
+
+
+class MlflowSettings(Model):
+    """Where the users' workspaces are."""
+
+    endpoint: str
+    bucket: str = ""
+    """Where the artifacts are; empty: they are no objects."""
 
 
 class Settings(Model):
@@ -111,6 +121,8 @@ class Settings(Model):
     """Service → address, as users' pods reach it."""
     object_store: ObjectStoreSettings | None = None
     """None: users have no buckets."""
+    mlflow: MlflowSettings | None = None
+    """None: users have no workspaces."""
 
     @classmethod
     def load(cls, path: Path) -> "Settings":

@@ -1,8 +1,5 @@
 """Accounts and buckets of the object store (versitygw's admin API, and S3)."""
 
-import functools
-from collections.abc import Callable
-from typing import ParamSpec, TypeVar
 from xml.sax.saxutils import escape
 
 import botocore.session
@@ -14,24 +11,16 @@ from botocore.config import Config
 from botocore.credentials import Credentials
 from botocore.exceptions import BotoCoreError, ClientError
 
-from coffea_shoppe_operator.errors import StorageError
+from coffea_shoppe_operator.errors import StorageError, telling
 from coffea_shoppe_operator.models import ObjectStoreSettings
 
-P = ParamSpec("P")
-R = TypeVar("R")
 TIMEOUT_S = 10
 PAGE = 1000
 
 
-def _telling(call: Callable[P, R]) -> Callable[P, R]:
-    @functools.wraps(call)
-    def told(*args: P.args, **kwargs: P.kwargs) -> R:
-        try:
-            return call(*args, **kwargs)
-        except (requests.RequestException, BotoCoreError, ClientError, OSError) as error:
-            raise StorageError(f"the object store: {call.__name__}: {error}") from error
-
-    return told
+_telling = telling(
+    "the object store", requests.RequestException, BotoCoreError, ClientError, OSError
+)
 
 
 class ObjectStore:
@@ -102,15 +91,27 @@ class ObjectStore:
     @_telling
     def remove_bucket(self, bucket: str) -> None:
         """Remove a bucket and all that is in it; one that is gone already is no error."""
+        self._empty(bucket, "")
+        try:
+            self._client().delete_bucket(Bucket=bucket)
+        except ClientError as error:
+            if error.response["Error"]["Code"] != "NoSuchBucket":
+                raise
+
+    @_telling
+    def remove_folder(self, bucket: str, folder: str) -> None:
+        """Remove all objects whose keys begin with `folder/`; none is no error."""
+        self._empty(bucket, f"{folder}/")
+
+    def _empty(self, bucket: str, prefix: str) -> None:
         client = self._client()
         try:
             while True:
-                page = client.list_objects_v2(Bucket=bucket, MaxKeys=PAGE)
+                page = client.list_objects_v2(Bucket=bucket, Prefix=prefix, MaxKeys=PAGE)
                 keys = [{"Key": entry["Key"]} for entry in page.get("Contents", ())]
                 if not keys:
                     break
                 client.delete_objects(Bucket=bucket, Delete={"Objects": keys, "Quiet": True})
-            client.delete_bucket(Bucket=bucket)
         except ClientError as error:
             if error.response["Error"]["Code"] != "NoSuchBucket":
                 raise

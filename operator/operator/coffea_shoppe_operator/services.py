@@ -44,15 +44,28 @@ class Objects(Protocol):
     def ensure(self, account: str, key: str, bucket: str) -> None: ...  # noqa: D102
     def remove_account(self, account: str) -> None: ...  # noqa: D102
     def remove_bucket(self, bucket: str) -> None: ...  # noqa: D102
+    def remove_folder(self, bucket: str, folder: str) -> None: ...  # noqa: D102
+
+
+class Workspaces(Protocol):
+    """What the services need of MLflow; `mlflow.Mlflow` is the real one."""
+
+    def welcome(self, token: str) -> None: ...  # noqa: D102
+    def remove(self, user: str, workspace: str, token: str) -> None: ...  # noqa: D102
 
 
 class Facility:
     """Keys, revocations and users of one facility."""
 
     def __init__(
-        self, settings: Settings, cluster: Cluster, objects: Objects | None = None
+        self,
+        settings: Settings,
+        cluster: Cluster,
+        objects: Objects | None = None,
+        workspaces: Workspaces | None = None,
     ) -> None:
-        self.settings, self.cluster, self.objects = settings, cluster, objects
+        self.settings, self.cluster = settings, cluster
+        self.objects, self.workspaces = objects, workspaces
         # Handlers run side by side; keys and revocations are one document each.
         self._publishing = threading.Lock()
         self._ring: KeyRing | None = None
@@ -114,10 +127,22 @@ class Facility:
             self.objects.remove_account(identity.bucket_name(user.spec.username))
 
     def remove(self, user: FacilityUser, now: float) -> None:
-        """Undo a user whose resource is deleted; the bucket goes where the resource says so."""
+        """Undo a user whose resource is deleted; the data go where the resource says so."""
         self.revoke(user, now)
-        if self.objects and user.spec.data == "remove":
-            self.objects.remove_bucket(identity.bucket_name(user.spec.username))
+        if user.spec.data == "keep":
+            return
+        name = user.spec.username
+        if self.objects:
+            self.objects.remove_bucket(identity.bucket_name(name))
+        if self.workspaces and self.settings.mlflow:
+            workspace = identity.workspace_name(name)
+            key = self.keys(now).signing(now)
+            token = builders.admin_token(identity.MLFLOW_ADMIN, key, self.settings, now=now)
+            self.workspaces.remove(name, workspace, token)
+            # MLflow forgets artifacts, but leaves them.
+            if self.objects and self.settings.mlflow.bucket:
+                folder = f"workspaces/{workspace}"
+                self.objects.remove_folder(self.settings.mlflow.bucket, folder)
 
     def reconcile(self, user: FacilityUser, now: float) -> FacilityUserStatus:
         """Bring about what a user's resource asks for; return its status."""
@@ -138,7 +163,8 @@ class Facility:
             namespace: self.cluster.read_secret(namespace, name)
             for namespace in self.settings.user_namespaces
         }
-        files = self._files(user, held[self.settings.user_namespaces[0]], now)
+        before = held[self.settings.user_namespaces[0]] or {}
+        files = self._files(user, before, now)
         for namespace, present in held.items():
             if present != files:
                 self.cluster.write_secret(builders.secret(name, namespace, files, labels))
@@ -146,6 +172,9 @@ class Facility:
         conditions = [builders.ready(True, "Ready", "tokens and connections are in the Secret")]
         if self.objects:
             conditions.append(self._account(self.objects, user, files))
+        if self.workspaces:
+            fresh = files != before
+            conditions.append(self._workspace(self.workspaces, user, files, fresh=fresh))
         return FacilityUserStatus(secret_name=name, valid_until=until, conditions=conditions)
 
     @staticmethod
@@ -162,16 +191,53 @@ class Facility:
             return builders.condition("ObjectStore", False, "Unavailable", str(error))
         return builders.condition("ObjectStore", True, "Ready", f"the bucket is {bucket}")
 
-    def _files(
-        self, user: FacilityUser, held: dict[str, bytes] | None, now: float
-    ) -> dict[str, bytes]:
+    @staticmethod
+    def _workspace(
+        workspaces: Workspaces, user: FacilityUser, files: Mapping[str, bytes], *, fresh: bool
+    ) -> Condition:
+        """Give the user a workspace; return how that went.
+
+        MLflow is asked with each fresh token only: many users would keep it busy.
+        """
+        workspace = identity.workspace_name(user.spec.username)
+        ready = builders.condition("MLflow", True, "Ready", f"the workspace is {workspace}")
+        if ready in user.status.conditions and not fresh:
+            return ready
+        try:
+            workspaces.welcome(files[identity.token_file("mlflow")].decode())
+        except StorageError as error:
+            return builders.condition("MLflow", False, "Unavailable", str(error))
+        return ready
+
+    def keep_services(self) -> None:
+        """Give each service that stores objects an account, a bucket, and a Secret with the keys.
+
+        What is there already is left as it is.
+        """
+        where, settings = self.settings.object_store, self.settings
+        if not self.objects or not where:
+            return
+        for service, name in where.services.items():
+            bucket = identity.service_name(service)
+            held = self.cluster.read_secret(settings.namespace, name)
+            key = builders.s3_key(held or {}) or secrets.token_hex(S3_KEY_BYTES)
+            files = builders.s3_files(bucket, key, where)
+            if held != files:
+                self.cluster.write_secret(
+                    builders.secret(name, settings.namespace, files, settings.labels)
+                )
+            if not self.objects.holds(bucket, key, bucket):
+                self.objects.ensure(bucket, key, bucket)
+
+    def _files(self, user: FacilityUser, held: Mapping[str, bytes], now: float) -> dict[str, bytes]:
         """Return what the user's Secret should hold: what it holds, or fresh tokens."""
         ring = self.keys(now)
         fresh = builders.user_files(user, ring.signing(now), self.settings, now=now)
         if self.settings.object_store:
-            key = builders.s3_key(held or {}) or secrets.token_hex(S3_KEY_BYTES)
-            fresh |= builders.s3_files(user, key, self.settings.object_store)
-        if held is None or set(held) != set(fresh):
+            key = builders.s3_key(held) or secrets.token_hex(S3_KEY_BYTES)
+            bucket = identity.bucket_name(user.spec.username)
+            fresh |= builders.s3_files(bucket, key, self.settings.object_store)
+        if set(held) != set(fresh):
             return fresh
         known = {key.kid: key.private.public_key() for key in ring.keys}
         for audience in identity.AUDIENCES:

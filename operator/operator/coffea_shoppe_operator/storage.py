@@ -1,33 +1,20 @@
 """The cluster, as the services need it; its client's errors become ours."""
 
 import base64
-import functools
 import json
-from collections.abc import Callable, Mapping
-from typing import Any, ParamSpec, TypeVar
+from collections.abc import Mapping
+from typing import Any
 
 from coffea_shoppe_contract import identity
 from kubernetes import client, config
 from kubernetes.client.exceptions import ApiException
 
-from coffea_shoppe_operator.errors import StorageError
+from coffea_shoppe_operator.errors import telling
 
-P = ParamSpec("P")
-R = TypeVar("R")
 TIMEOUT_S = 20
 
 
-def _telling(call: Callable[P, R]) -> Callable[P, R]:
-    @functools.wraps(call)
-    def told(*args: P.args, **kwargs: P.kwargs) -> R:
-        try:
-            return call(*args, **kwargs)
-        except ApiException as error:
-            raise StorageError(f"{call.__name__}: {error.status} {error.reason}") from error
-        except OSError as error:
-            raise StorageError(f"{call.__name__}: {error}") from error
-
-    return told
+_telling = telling("the cluster", ApiException, OSError)
 
 
 class Storage:

@@ -14,6 +14,7 @@ from coffea_shoppe_operator.errors import StorageError
 from coffea_shoppe_operator.models import (
     FacilityUser,
     FacilityUserSpec,
+    MlflowSettings,
     ObjectStoreSettings,
     Settings,
 )
@@ -27,6 +28,12 @@ SETTINGS = Settings(
     published="shoppe-published",
     labels={"app.kubernetes.io/part-of": "coffea-shoppe"},
     connections={"xcache": "root://shoppe-xcache.shoppe:1094"},
+)
+STORE = ObjectStoreSettings(
+    endpoint="http://store:7070",
+    admin_endpoint="http://store:7080",
+    region="here",
+    services={"mlflow": "shoppe-mlflow-s3"},
 )
 
 
@@ -74,6 +81,7 @@ class Store:
     def __init__(self) -> None:
         self.accounts: dict[str, str] = {}
         self.buckets: dict[str, str] = {}
+        self.removed: list[str] = []
         self.down = False
         self.writes = 0
 
@@ -99,6 +107,31 @@ class Store:
         self._look()
         self.buckets.pop(bucket, None)
 
+    def remove_folder(self, bucket: str, folder: str) -> None:
+        self._look()
+        self.removed.append(f"{bucket}/{folder}")
+
+
+class Tracking:
+    """MLflow in memory; it knows who was welcomed by which token."""
+
+    def __init__(self) -> None:
+        self.tokens: list[str] = []
+        self.removed: list[tuple[str, str, str]] = []
+        self.down = False
+
+    def _look(self) -> None:
+        if self.down:
+            raise StorageError("MLflow: connection refused")
+
+    def welcome(self, token: str) -> None:
+        self._look()
+        self.tokens.append(token)
+
+    def remove(self, user: str, workspace: str, token: str) -> None:
+        self._look()
+        self.removed.append((user, workspace, token))
+
 
 @pytest.fixture
 def store() -> Store:
@@ -108,10 +141,20 @@ def store() -> Store:
 @pytest.fixture
 def storing(cluster: Memory, store: Store) -> services.Facility:
     """A facility with an object store."""
-    where = ObjectStoreSettings(
-        endpoint="http://store:7070", admin_endpoint="http://store:7080", region="here"
-    )
-    return services.Facility(SETTINGS.model_copy(update={"object_store": where}), cluster, store)
+    return services.Facility(SETTINGS.model_copy(update={"object_store": STORE}), cluster, store)
+
+
+@pytest.fixture
+def mlflow() -> Tracking:
+    return Tracking()
+
+
+@pytest.fixture
+def tracking(cluster: Memory, store: Store, mlflow: Tracking) -> services.Facility:
+    """A facility with an object store and MLflow."""
+    where = MlflowSettings(endpoint="http://mlflow:5000", bucket="service-mlflow")
+    settings = SETTINGS.model_copy(update={"object_store": STORE, "mlflow": where})
+    return services.Facility(settings, cluster, store, mlflow)
 
 
 @pytest.fixture
@@ -379,3 +422,64 @@ def test_a_disabled_user_has_no_account_and_gets_another_key_when_enabled(
     assert store.buckets == {BUCKET: BUCKET}
     storing.reconcile(ann(), NOW + 2)
     assert store.accounts[BUCKET] != before
+
+
+def test_a_service_gets_a_bucket_and_a_secret_with_its_keys(
+    storing: services.Facility, cluster: Memory, store: Store
+) -> None:
+    storing.keep_services()
+    files = cluster.secrets["shoppe", "shoppe-mlflow-s3"]
+    assert store.buckets == {"service-mlflow": "service-mlflow"}
+    assert store.accounts == {"service-mlflow": s3_key(files)}
+    writes = (cluster.writes, store.writes)
+    storing.keep_services()
+    assert (cluster.writes, store.writes) == writes, "a second look writes nothing"
+    store.accounts.clear()
+    storing.keep_services()
+    assert store.accounts == {"service-mlflow": s3_key(files)}, "the key is still the same"
+
+
+def test_a_user_is_welcomed_by_mlflow_with_each_fresh_token(
+    tracking: services.Facility, cluster: Memory, mlflow: Tracking
+) -> None:
+    status = tracking.reconcile(ann(wanted=NOW), NOW)
+    assert [(c.type, c.status) for c in status.conditions][2:] == [("MLflow", "True")]
+    files = cluster.secrets[HELD]
+    assert files[identity.WORKSPACE_FILE] == b"user-ann"
+    assert mlflow.tokens == [files["token-mlflow"].decode()]
+    tracking.reconcile(ann(wanted=NOW, status=status), NOW + 30)
+    assert len(mlflow.tokens) == 1, "many users would keep it busy"
+    later = NOW + identity.LIFETIME_S
+    tracking.reconcile(ann(wanted=later, status=status), later)
+    assert len(mlflow.tokens) == 2
+
+
+def test_mlflow_that_is_down_keeps_nobody_out_and_is_asked_again(
+    tracking: services.Facility, mlflow: Tracking
+) -> None:
+    mlflow.down = True
+    status = tracking.reconcile(ann(), NOW)
+    assert [(c.type, c.status) for c in status.conditions] == [
+        ("Ready", "True"),
+        ("ObjectStore", "True"),
+        ("MLflow", "False"),
+    ]
+    mlflow.down = False
+    again = tracking.reconcile(ann(status=status), NOW + 30)
+    assert [c.status for c in again.conditions] == ["True"] * 3
+
+
+@pytest.mark.parametrize("data", ["keep", "remove"])
+def test_a_deleted_user_s_workspace_stays_or_goes_as_the_resource_says(
+    tracking: services.Facility, cluster: Memory, store: Store, mlflow: Tracking, data: str
+) -> None:
+    user = ann(spec=FacilityUserSpec.model_validate({"username": "ann", "data": data}))
+    tracking.reconcile(user, NOW)
+    tracking.remove(user, NOW + 6)
+    assert store.removed == (["service-mlflow/workspaces/user-ann"] if data == "remove" else [])
+    assert [one[:2] for one in mlflow.removed] == ([("ann", "user-ann")] if store.removed else [])
+    for _, _, token in mlflow.removed:
+        # It is the operator's own, and no user's.
+        admin = verify(cluster, token.encode(), NOW + 7, identity.MLFLOW_ADMIN)
+        assert admin.user == "operator"
+        assert identity.MLFLOW_ADMIN not in identity.AUDIENCES

@@ -1,0 +1,38 @@
+{{- /*
+Names of this component's objects.  Input: the root context.
+*/ -}}
+{{- define "shoppe.mlflow.mlflow" -}}{{ include "shoppe.lib.fullname" (dict "root" . "suffix" "mlflow") }}{{- end -}}
+{{- define "shoppe.mlflow.secret" -}}{{ .Values.existingSecret | default (include "shoppe.mlflow.mlflow" .) }}{{- end -}}
+
+{{- /*
+shoppe.mlflow.database: the address of the database; credentials are in the file that
+PGSERVICEFILE names.  Input: the root context.
+*/ -}}
+{{- define "shoppe.mlflow.database" -}}
+{{- if .Values.backendStore.existingDatabaseSecret -}}
+postgresql+psycopg2://?service={{ .Values.backendStore.service }}
+{{- else -}}
+sqlite:////data/mlflow.db
+{{- end -}}
+{{- end -}}
+
+{{- /*
+shoppe.mlflow.hosts: the hosts by whose names the server may be called.  Input: the root
+context.
+*/ -}}
+{{- define "shoppe.mlflow.hosts" -}}
+{{- $name := include "shoppe.mlflow.mlflow" . -}}
+{{- $hosts := list -}}
+{{- range $host := list $name (printf "%s.%s" $name .Release.Namespace) (printf "%s.%s.svc" $name .Release.Namespace) (printf "%s.%s.svc.cluster.local" $name .Release.Namespace) -}}
+{{- $hosts = concat $hosts (list $host (printf "%s:%v" $host $.Values.service.port)) -}}
+{{- end -}}
+{{- join "," (concat $hosts .Values.allowedHosts) -}}
+{{- end -}}
+
+{{- /*
+shoppe.mlflow.onVolume: "true" where the database or the artifacts are files.  Input: the
+root context.
+*/ -}}
+{{- define "shoppe.mlflow.onVolume" -}}
+{{- if not (and .Values.backendStore.existingDatabaseSecret .Values.artifactRoot.s3.bucket) }}true{{ end -}}
+{{- end -}}
