@@ -25,6 +25,7 @@ ALONE: dict[str, Manifest] = {
     "objectstore": {},
     "postgresql": {"databases": ["mlflow"]},
     "mlflow": {"auth": {"enabled": False}},
+    "triton": {"front": {"api": "http://api"}},
     "operator": {},
 }
 

@@ -15,7 +15,7 @@ from coffea_shoppe_operator import models
 
 from shoppe_ci.paths import CHARTS, ROOT
 
-USERS_CRD = CHARTS / "operator" / "templates" / "crds" / "facilityusers.yaml"
+CRDS = CHARTS / "operator" / "templates" / "crds"
 REFERENCE = ROOT / "docs" / "reference" / "values.md"
 QUANTITY = {"type": ["string", "number"]}
 
@@ -131,9 +131,8 @@ def reference() -> str:
     return "\n".join(lines)
 
 
-def definition_template() -> str:
-    """Return the chart template of FacilityUser's definition, made from its models."""
-    definition = models.definition()
+def definition_template(definition: dict[str, Any]) -> str:
+    """Return the chart template of a custom resource's definition."""
     name = definition["metadata"]["name"]
     text = yaml.safe_dump(definition["spec"], sort_keys=False, width=96)
     spec = "".join(f"  {line}\n" for line in text.splitlines())
@@ -146,7 +145,7 @@ metadata:
   labels:
     {{{{- include "shoppe.lib.labels" (dict "root" . "component" "operator") | nindent 4 }}}}
   annotations:
-    # Users are resources of this kind: it outlives the release.
+    # What users have are resources of this kind: it outlives the release.
     helm.sh/resource-policy: keep
 spec:
 '''
@@ -157,7 +156,9 @@ def outdated(*, write: bool = False) -> list[Path]:
     """Return the generated files that differ from their source; with `write`, mend them."""
     wanted = {chart / "values.schema.json": render(chart) for chart in charts()}
     wanted[REFERENCE] = reference()
-    wanted[USERS_CRD] = definition_template()
+    for definition in models.definitions():
+        path = CRDS / f"{definition['spec']['names']['plural']}.yaml"
+        wanted[path] = definition_template(definition)
     stale = [path for path, text in wanted.items() if not path.exists() or path.read_text() != text]
     if write:
         for path in stale:

@@ -20,6 +20,7 @@ ALONE: dict[str, dict[str, Any]] = {
     "objectstore": {},
     "postgresql": {"databases": ["any"]},
     "operator": {},
+    "triton": {"front": {"api": "http://api.elsewhere"}},
     "xcache": {
         "instances": [
             {"name": "any", "preset": "atlas"},

@@ -38,4 +38,13 @@ mlflow:
   bucket: {{ tpl .bucket $ | quote }}
 {{- end }}
 {{- end }}
+{{- with .Values.triton }}
+{{- if .endpoint }}
+triton:
+  endpoint: {{ tpl .endpoint $ | quote }}
+  bucket: {{ tpl .bucket $ | quote }}
+  modelsPerUser: {{ .modelsPerUser }}
+  megabytes: {{ .megabytes }}
+{{- end }}
+{{- end }}
 {{- end -}}

@@ -3,11 +3,14 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from agc.samples import File, InputError, parse_input, read_fileset
+
+if TYPE_CHECKING:
+    from agc import inference
 
 OUTPUT = click.Path(dir_okay=False, path_type=Path)
 INPUT = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -58,6 +61,11 @@ def main() -> None:
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     help="Folder of model_even.json and model_odd.json: assign jets by them, too.",
 )
+@click.option(
+    "--served",
+    metavar="NAME",
+    help="Assign jets by the models NAME-even and NAME-odd that the facility serves for you.",
+)
 @click.option("--max-files", type=click.IntRange(1), help="At most so many files of each sample.")
 @click.option("--output", type=OUTPUT, default=Path("histograms.root"), show_default=True)
 @click.option(
@@ -79,6 +87,7 @@ def run(
     inputs: tuple[str, ...],
     fileset: Path | None,
     models: Path | None,
+    served: str | None,
     max_files: int | None,
     output: Path,
     report: Path | None,
@@ -91,7 +100,7 @@ def run(
 ) -> None:
     """Select events and write the histograms of both regions.
 
-    With --models the histograms of the best assignment's features are written beside
+    With --models or --served the histograms of the best assignment's features are written beside
     them: OUTPUT_ml.root.
     """
     from coffea_shoppe import data_url
@@ -108,13 +117,19 @@ def run(
             raise click.UsageError("give at least one --input FILE or a --fileset JSON")
         if cache:
             files = samples.located(files, data_url)
-        scorer = inference.LocalModels.load(models) if models else None
+        if models and served:
+            raise click.UsageError("give --models or --served, not both")
+        scorer: inference.Scorer | None = None
+        if models:
+            scorer = inference.LocalModels.load(models)
+        elif served:
+            scorer = _served(served)
         options: dict[str, Any] = {"weights": weights, "scorer": scorer, "chunk_size": chunk_size}
         with _client(executor, workers) as client:
             done = analyse(files, client=client, **options)
         histograms.save(done.histograms, output)
         written = [output]
-        if models:
+        if scorer:
             written.append(output.with_stem(f"{output.stem}_ml"))
             histograms.save(done.features, written[-1])
         for key, value in histograms.counts(done.histograms).items():
@@ -131,8 +146,27 @@ def run(
         if experiment:
             from agc import tracking
 
-            told = {"weights": weights, "executor": executor, "models": str(models or "")}
+            told = {"weights": weights, "executor": executor, "models": str(models or served or "")}
             _told(tracking.log_run(done, files, written, experiment=experiment, **told))
+
+
+def _served(name: str) -> "inference.ServedModels":
+    """Return the models of the user's that the facility serves under a name."""
+    from coffea_shoppe import served, triton
+
+    from agc import inference
+
+    mine = {one.name: one for one in served()}
+    wanted = {parity: f"{name}-{parity}" for parity in inference.PARITIES}
+    if missing := [one for one in wanted.values() if one not in mine or not mine[one].model]:
+        known = ", ".join(sorted(mine)) or "none"
+        raise InputError(
+            f"not served: {', '.join(missing)} (yours: {known}); "
+            f'coffea_shoppe.serve("models:/{missing[0]}/1") serves one'
+        )
+    for one in wanted.values():
+        click.echo(f"{mine[one]}")
+    return inference.ServedModels({p: mine[one].model for p, one in wanted.items()}, triton)
 
 
 def _told(run: str) -> None:

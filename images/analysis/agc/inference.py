@@ -4,7 +4,7 @@ Two models are trained, each on the events of one parity of the event number, an
 each judges the events that it was not trained on.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -18,6 +18,8 @@ from agc.assignment import FEATURES, Candidates, Features, candidates
 from agc.samples import InputError
 
 PARITIES = ("even", "odd")
+ROWS = 100_000
+TIMEOUT_S = 120
 TRAINED_ON = {"even": "odd", "odd": "even"}
 """By the parity of an event: that of the events which its model was trained on."""
 
@@ -69,6 +71,42 @@ class LocalModels:
         """Return the score of each candidate."""
         found: NDArray[np.float32] = self.boosters[trained_on].inplace_predict(features)
         return found
+
+
+@dataclass
+class ServedModels:
+    """The two models in a Triton, over gRPC; tensors as of the FIL backend.
+
+    `connect` returns address and headers, anew for each call: tokens live for minutes.
+    It goes to workers as it is, so it must be a function of a module.
+    """
+
+    names: dict[str, str]
+    """The models' names in Triton, by the parity of the events that they were trained on."""
+    connect: Callable[[], tuple[str, dict[str, str]]]
+    rows: int = ROWS
+    """Rows of one request."""
+
+    def __call__(self, trained_on: str, features: Features) -> NDArray[np.float32]:
+        """Return the score of each candidate; raises `InputError` where Triton refuses."""
+        import tritonclient.grpc as triton
+
+        found = []
+        address, headers = self.connect()
+        try:
+            with triton.InferenceServerClient(address) as client:
+                for start in range(0, len(features), self.rows):
+                    part = np.ascontiguousarray(features[start : start + self.rows], np.float32)
+                    tensor = triton.InferInput("input__0", part.shape, "FP32")
+                    tensor.set_data_from_numpy(part)
+                    name = self.names[trained_on]
+                    answer = client.infer(
+                        name, [tensor], headers=headers, timeout=TIMEOUT_S * 10**6
+                    )
+                    found.append(answer.as_numpy("output__0")[:, 0])
+        except triton.InferenceServerException as error:
+            raise InputError(f"Triton at {address}: {self.names[trained_on]}: {error}") from error
+        return np.concatenate(found) if found else np.zeros(0, np.float32)
 
 
 @dataclass(frozen=True)

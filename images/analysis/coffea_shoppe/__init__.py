@@ -7,6 +7,7 @@
     shoppe.storage()          # my bucket, as a file system (fsspec)
     shoppe.token("servicex")  # my present token for a service
     shoppe.share_runs("bob")  # bob may read what I log to MLflow
+    shoppe.serve("models:/bdt@prod")  # a model of mine, in Triton
 
 Nothing here names a facility: addresses come from the environment that the
 facility gives its pods, and from files that it renews.  Outside of a facility, data
@@ -15,18 +16,24 @@ come from their origin.
 
 from coffea_shoppe.connections import FacilityError, Status, connections, status, token
 from coffea_shoppe.data import data_url
+from coffea_shoppe.serving import Served, serve, served, triton, unserve
 from coffea_shoppe.sharing import share_runs, unshare_runs, workspace_of
 from coffea_shoppe.storage import storage
 
 __all__ = [
     "FacilityError",
+    "Served",
     "Status",
     "connections",
     "data_url",
+    "serve",
+    "served",
     "share_runs",
     "status",
     "storage",
     "token",
+    "triton",
+    "unserve",
     "unshare_runs",
     "workspace_of",
 ]

@@ -8,6 +8,7 @@ from threading import Thread
 
 import coffea_shoppe as shoppe
 import pytest
+from coffea_shoppe.serving import default_name
 from coffea_shoppe_contract import identity
 
 GOOD = {
@@ -98,3 +99,16 @@ def test_outside_of_a_facility_the_remedy_is_told(
 def test_a_facility_without_an_object_store_says_so(pod: Path) -> None:
     with pytest.raises(shoppe.FacilityError, match="no object store"):
         shoppe.storage()
+
+
+@pytest.mark.parametrize(
+    ("uri", "name"),
+    [
+        ("models:/bdt@prod", "bdt"),
+        ("models:/AGC ttbar/3", "agc-ttbar"),
+        ("models:/_x_/1", "x"),
+        (f"models:/{'a' * 60}/1", "a" * 48),
+    ],
+)
+def test_a_model_is_served_under_its_own_name_unless_told(uri: str, name: str) -> None:
+    assert default_name(uri) == name

@@ -17,6 +17,8 @@ AUDIENCES = ("api", "mlflow", "s3", "servicex", "triton")
 """The services that tokens are for; each accepts none but its own."""
 MLFLOW_ADMIN = "mlflow-admin"
 """The audience of the operator's own tokens for MLflow; users get none."""
+TRITON_ADMIN = "triton-admin"
+"""The same for Triton, whose models it loads and unloads."""
 
 LIFETIME_S = 900
 """A token's life; it is renewed at half of it."""
@@ -30,6 +32,7 @@ STALE_S = 60
 KEYS_PATH = "/keys"
 REVOCATIONS_PATH = "/revocations"
 STATUS_PATH = "/status"
+SERVE_PATH = "/serve"
 """Paths of the facility API."""
 
 FOLDER = "/run/coffea-shoppe"
@@ -50,6 +53,8 @@ WORKSPACE_HEADER = "X-Mlflow-Workspace"
 GROUP, VERSION = "coffea-shoppe.dev", "v1alpha1"
 USERS = "facilityusers"
 """The custom resource that stands for a user: its group, version and plural."""
+MODELS = "servedmodels"
+"""The plural of the custom resource that stands for a model in Triton."""
 WANTED = f"{GROUP}/wanted"
 """Annotation: when (Unix time) somebody last asked for fresh tokens."""
 
@@ -100,6 +105,11 @@ def bucket_name(user: str) -> str:
 def workspace_name(user: str) -> str:
     """Return the name of the user's workspace in MLflow."""
     return f"user-{resource_name(user)}"
+
+
+def model_prefix(user: str) -> str:
+    """Return what the names of a user's models in Triton begin with."""
+    return f"{resource_name(user)}."
 
 
 def service_name(service: str) -> str:

@@ -4,26 +4,32 @@ import argparse
 import asyncio
 import logging
 import os
+import time
+from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import uvicorn
 from coffea_shoppe_contract import identity
 from coffea_shoppe_identity import News, RefusedError, Verifier
+from pydantic import ValidationError
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from coffea_shoppe_operator import services
+from coffea_shoppe_operator import builders, services
 from coffea_shoppe_operator.errors import StorageError
-from coffea_shoppe_operator.models import FacilityUser, Settings
+from coffea_shoppe_operator.models import FacilityUser, ServedModel, ServedModelSpec, Settings
 from coffea_shoppe_operator.storage import Storage
 
 LOG = logging.getLogger(__name__)
 PROBE_S = 3
 PORTS = {"root": 1094, "http": 80, "https": 443}
+
+Handler = Callable[[Request, FacilityUser], Awaitable[Response]]
 
 
 async def answers(address: str) -> str:
@@ -70,29 +76,37 @@ def application(settings: Settings, cluster: Storage) -> Starlette:
     async def revocations(_: Request) -> Response:
         return await run_in_threadpool(published, services.REVOCATIONS_DOCUMENT)
 
-    async def status(request: Request) -> Response:
-        kind, _, token = request.headers.get("Authorization", "").partition(" ")
-        try:
-            if kind.lower() != "bearer" or not token:
-                raise RefusedError("send the token for 'api' as Authorization: Bearer")
-            who = verifier.verify(token)
-        except RefusedError as error:
-            LOG.warning("%s refused: %s", request.url.path, error)
-            headers = {"WWW-Authenticate": "Bearer"}
-            return JSONResponse({"error": str(error)}, status_code=401, headers=headers)
-        LOG.info("%s for %s", request.url.path, who.user)
-        name = identity.resource_name(who.user)
-        try:
-            body = await run_in_threadpool(cluster.read_user, settings.namespace, name)
-        except StorageError as error:
-            return JSONResponse({"error": str(error)}, status_code=503)
-        if body is None:
-            return JSONResponse({"error": f"there is no user {who.user!r}"}, status_code=404)
-        user = FacilityUser.parse(body)
+    def identified(handler: Handler) -> Callable[[Request], Awaitable[Response]]:
+        """Return a handler that is called with the user who asks, as the cluster holds it."""
+
+        async def handle(request: Request) -> Response:
+            kind, _, token = request.headers.get("Authorization", "").partition(" ")
+            try:
+                if kind.lower() != "bearer" or not token:
+                    raise RefusedError("send the token for 'api' as Authorization: Bearer")
+                who = verifier.verify(token)
+            except RefusedError as error:
+                LOG.warning("%s refused: %s", request.url.path, error)
+                headers = {"WWW-Authenticate": "Bearer"}
+                return JSONResponse({"error": str(error)}, status_code=401, headers=headers)
+            LOG.info("%s %s for %s", request.method, request.url.path, who.user)
+            name = identity.resource_name(who.user)
+            try:
+                body = await run_in_threadpool(cluster.read_user, settings.namespace, name)
+                if body is None:
+                    told = {"error": f"there is no user {who.user!r}"}
+                    return JSONResponse(told, status_code=404)
+                return await handler(request, FacilityUser.parse(body))
+            except StorageError as error:
+                return JSONResponse({"error": str(error)}, status_code=503)
+
+        return handle
+
+    async def status(_: Request, user: FacilityUser) -> Response:
         problems = await asyncio.gather(*map(answers, settings.connections.values()))
         return JSONResponse(
             {
-                "user": who.user,
+                "user": user.spec.username,
                 "groups": user.spec.groups,
                 "validUntil": user.status.valid_until,
                 "conditions": [c.model_dump(by_alias=True) for c in user.status.conditions],
@@ -105,6 +119,41 @@ def application(settings: Settings, cluster: Storage) -> Starlette:
             }
         )
 
+    async def serve(request: Request, user: FacilityUser) -> Response:
+        if not settings.triton:
+            return JSONResponse({"error": "this facility serves no models"}, status_code=404)
+        try:
+            body = await request.json()
+            own = {"username": user.spec.username, "asked": time.time()}
+            spec = ServedModelSpec.model_validate({**body, **own})
+        except (ValueError, TypeError) as error:  # Pydantic's errors are ValueErrors
+            return JSONResponse({"error": _first(error)}, status_code=422)
+        labels = {services.USER_LABEL: user.name}
+        held = await run_in_threadpool(cluster.list_models, settings.namespace, labels)
+        known = {one["spec"]["name"] for one in held}
+        if spec.name not in known and len(known) >= settings.triton.models_per_user:
+            told = f"{len(known)} models of yours are served; stop one: {', '.join(sorted(known))}"
+            return JSONResponse({"error": told}, status_code=409)
+        wanted = builders.served_model(user, spec, settings, {**settings.labels, **labels})
+        written = await run_in_threadpool(cluster.write_model, wanted)
+        if _going(written):
+            told = f"{spec.name!r} is still being removed; try again in some seconds"
+            return JSONResponse({"error": told}, status_code=409)
+        return JSONResponse(as_told(written), status_code=202)
+
+    async def served(_: Request, user: FacilityUser) -> Response:
+        labels = {services.USER_LABEL: user.name}
+        held = await run_in_threadpool(cluster.list_models, settings.namespace, labels)
+        return JSONResponse({"models": [as_told(one) for one in held if not _going(one)]})
+
+    async def one_served(request: Request, user: FacilityUser) -> Response:
+        name = f"{identity.model_prefix(user.spec.username)}{request.path_params['name']}"
+        if request.method == "DELETE":
+            there = await run_in_threadpool(cluster.delete_model, settings.namespace, name)
+            return JSONResponse({}, 202) if there else _no_model(name)
+        body = await run_in_threadpool(cluster.read_model, settings.namespace, name)
+        return JSONResponse(as_told(body)) if body and not _going(body) else _no_model(name)
+
     async def health(_: Request) -> Response:
         ready = await run_in_threadpool(verifier.refresh)
         return PlainTextResponse("ok" if ready else "no keys yet", 200 if ready else 503)
@@ -113,10 +162,39 @@ def application(settings: Settings, cluster: Storage) -> Starlette:
         routes=[
             Route(identity.KEYS_PATH, keys),
             Route(identity.REVOCATIONS_PATH, revocations),
-            Route(identity.STATUS_PATH, status),
+            Route(identity.STATUS_PATH, identified(status)),
+            Route(identity.SERVE_PATH, identified(serve), methods=["POST"]),
+            Route(identity.SERVE_PATH, identified(served)),
+            Route(
+                f"{identity.SERVE_PATH}/{{name}}", identified(one_served), methods=["GET", "DELETE"]
+            ),
             Route("/healthz", health),
         ]
     )
+
+
+def as_told(body: dict[str, Any]) -> dict[str, Any]:
+    """Return a ServedModel as its user is told of it."""
+    model = ServedModel.parse(body)
+    status = model.status.model_dump(by_alias=True)
+    return {**model.spec.model_dump(by_alias=True), "status": status}
+
+
+def _going(body: dict[str, Any]) -> bool:
+    """Return whether a resource is being removed."""
+    return bool(body["metadata"].get("deletionTimestamp"))
+
+
+def _no_model(name: str) -> Response:
+    return JSONResponse({"error": f"no model {name!r} is served"}, status_code=404)
+
+
+def _first(error: Exception) -> str:
+    """Return the first problem of a request's body, by its field."""
+    if isinstance(error, ValidationError):
+        problem = error.errors()[0]
+        return f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}"
+    return f"the body is no JSON object ({error})"
 
 
 def main() -> None:

@@ -12,6 +12,7 @@ from coffea_shoppe_operator.models import (
     Condition,
     FacilityUser,
     ObjectStoreSettings,
+    ServedModelSpec,
     Settings,
 )
 
@@ -89,6 +90,82 @@ def admin_token(audience: str, key: Key, settings: Settings, *, now: float) -> s
             now=now,
         )
     )
+
+
+def reader_token(user: FacilityUser, key: Key, settings: Settings, *, now: float) -> str:
+    """Return a user's token for MLflow, with which the operator looks for the user's models."""
+    return key.sign(
+        identity.claims(
+            issuer=settings.issuer,
+            audience="mlflow",
+            user=user.spec.username,
+            uid=user.uid,
+            groups=tuple(user.spec.groups),
+            now=now,
+        )
+    )
+
+
+def triton_files(
+    model: str, version: str, file: str, data: bytes, features: int, parameters: Mapping[str, str]
+) -> dict[str, bytes]:
+    """Return what Triton's repository holds of a model, by path.
+
+    Its tensors are named as by the FIL backend; `parameters` tell where it comes from.
+    """
+    return {
+        f"{model}/{version}/{file}": data,
+        f"{model}/{version}/model.py": TRITON_MODEL.encode(),
+        f"{model}/config.pbtxt": triton_config(model, version, features, parameters).encode(),
+    }
+
+
+TRITON_MODEL = """import sys
+
+sys.path.insert(0, "/opt/triton")
+from coffea_shoppe_triton.model import TritonPythonModel  # noqa
+"""
+
+
+def triton_config(model: str, version: str, features: int, parameters: Mapping[str, str]) -> str:
+    """Return a model's configuration: this version alone is served."""
+    told = "".join(
+        f"parameters {{key: {json.dumps(key)} value {{string_value: {json.dumps(value)}}}}}\n"
+        for key, value in sorted(parameters.items())
+    )
+    return f"""name: {json.dumps(model)}
+backend: "python"
+max_batch_size: 1000000
+input {{name: "input__0" data_type: TYPE_FP32 dims: [{features}]}}
+output {{name: "output__0" data_type: TYPE_FP32 dims: [1]}}
+version_policy {{specific {{versions: [{version}]}}}}
+dynamic_batching {{max_queue_delay_microseconds: 500}}
+instance_group {{count: 1 kind: KIND_CPU}}
+{told}"""
+
+
+def served_model(
+    user: FacilityUser, spec: ServedModelSpec, settings: Settings, labels: Mapping[str, str]
+) -> dict[str, Any]:
+    """Return the resource of a model, which goes with its user."""
+    return {
+        "apiVersion": f"{identity.GROUP}/{identity.VERSION}",
+        "kind": "ServedModel",
+        "metadata": {
+            "name": f"{identity.model_prefix(user.spec.username)}{spec.name}",
+            "namespace": settings.namespace,
+            "labels": dict(labels),
+            "ownerReferences": [
+                {
+                    "apiVersion": f"{identity.GROUP}/{identity.VERSION}",
+                    "kind": "FacilityUser",
+                    "name": user.name,
+                    "uid": user.uid,
+                }
+            ],
+        },
+        "spec": spec.model_dump(by_alias=True),
+    }
 
 
 def condition(kind: str, holds: bool, reason: str, message: str) -> Condition:

@@ -12,6 +12,14 @@ class StorageError(Exception):
     """The cluster or a service did not do as asked; asking again may help."""
 
 
+class ModelError(Exception):
+    """A model that cannot be served as it is; the reason is one word, the text for its user."""
+
+    def __init__(self, reason: str, text: str) -> None:
+        super().__init__(text)
+        self.reason = reason
+
+
 def telling(service: str, *failures: type[Exception]) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Turn a client's errors into a `StorageError` that names the service and the call."""
 

@@ -17,14 +17,17 @@ from coffea_shoppe_operator import services
 from coffea_shoppe_operator.errors import StorageError
 from coffea_shoppe_operator.metrics import Metrics
 from coffea_shoppe_operator.mlflow import Mlflow
-from coffea_shoppe_operator.models import FacilityUser, Settings
+from coffea_shoppe_operator.models import FacilityUser, ServedModel, Settings
 from coffea_shoppe_operator.objectstore import ObjectStore
+from coffea_shoppe_operator.serving import UNAVAILABLE, Serving
 from coffea_shoppe_operator.storage import Storage
+from coffea_shoppe_operator.triton import Triton
 
 INTERVAL_S = 30
 """A user is looked at so often: what was changed by hand is mended, tokens are renewed."""
 RETRY_S = 5
 RESOURCE = (identity.GROUP, identity.VERSION, identity.USERS)
+MODELS = (identity.GROUP, identity.VERSION, identity.MODELS)
 
 
 def register(
@@ -79,6 +82,37 @@ def register(
         metrics.gone(body.metadata["name"])
 
 
+def register_models(registry: kopf.OperatorRegistry, serving: Serving, metrics: Metrics) -> None:
+    """Add the handlers of served models to a registry."""
+
+    @kopf.on.resume(*MODELS, registry=registry)
+    @kopf.on.create(*MODELS, registry=registry)
+    @kopf.on.update(*MODELS, registry=registry)
+    @kopf.on.timer(*MODELS, interval=INTERVAL_S, initial_delay=INTERVAL_S, registry=registry)
+    def serve(body: kopf.Body, patch: kopf.Patch, **_: Any) -> None:
+        if body.metadata.get("deletionTimestamp"):
+            return
+        try:
+            model = ServedModel.parse(dict(body))
+        except ValidationError as error:
+            raise kopf.PermanentError(f"this is no ServedModel: {error}") from error
+        status = serving.reconcile(model, time.time())
+        if status != model.status:
+            patch.status.update(services.as_patch(status))
+        (condition,) = status.conditions
+        if condition.reason == UNAVAILABLE:
+            metrics.failures.labels("serve").inc()
+            raise kopf.TemporaryError(condition.message, delay=RETRY_S)
+
+    @kopf.on.delete(*MODELS, registry=registry)
+    def unserve(body: kopf.Body, **_: Any) -> None:
+        try:
+            serving.remove(ServedModel.parse(dict(body)), time.time())
+        except StorageError as error:
+            metrics.failures.labels("serve").inc()
+            raise kopf.TemporaryError(str(error), delay=RETRY_S) from error
+
+
 def keep_services(facility: services.Facility, metrics: Metrics) -> None:
     """Look after the services' own accounts, for ever."""
     while True:
@@ -104,8 +138,20 @@ def main() -> None:
     registry = kopf.get_default_registry()
     objects = ObjectStore(settings.object_store) if settings.object_store else None
     workspaces = Mlflow(settings.mlflow) if settings.mlflow else None
-    facility, metrics = services.Facility(settings, Storage(), objects, workspaces), Metrics()
+    cluster, metrics = Storage(), Metrics()
+    facility = services.Facility(settings, cluster, objects, workspaces)
     register(registry, facility, metrics)
+    if settings.triton and workspaces and objects:
+        serving = Serving(
+            settings,
+            settings.triton,
+            keys=facility.keys,
+            users=cluster,
+            registry=workspaces,
+            repository=objects,
+            server=Triton(settings.triton),
+        )
+        register_models(registry, serving, metrics)
     start_http_server(options.metrics_port)
     kopf.configure(verbose=False)
     # Probes, and a line for each user every half minute; what goes wrong is logged.

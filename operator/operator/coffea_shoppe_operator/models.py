@@ -54,6 +54,12 @@ class FacilityUserStatus(Model):
     conditions: list[Condition] = []
 
 
+def _known(body: dict[str, Any], model: type[Model]) -> dict[str, Any]:
+    """Return what of a resource's status is ours; kopf keeps its own there, too."""
+    known = set(model.model_json_schema()["properties"])
+    return {k: v for k, v in (body.get("status") or {}).items() if k in known}
+
+
 class FacilityUser(BaseModel):
     """A user of the facility, as the cluster holds it."""
 
@@ -70,14 +76,65 @@ class FacilityUser(BaseModel):
     def parse(cls, body: dict[str, Any]) -> "FacilityUser":
         """Return the user of a resource; raises `pydantic.ValidationError`."""
         metadata = body["metadata"]
-        known = set(FacilityUserStatus.model_json_schema()["properties"])
-        status = {k: v for k, v in (body.get("status") or {}).items() if k in known}
         return cls(
             name=metadata["name"],
             uid=metadata["uid"],
             wanted=float(metadata.get("annotations", {}).get(identity.WANTED, 0)),
             spec=FacilityUserSpec.model_validate(body.get("spec", {})),
-            status=FacilityUserStatus.model_validate(status),
+            status=FacilityUserStatus.model_validate(_known(body, FacilityUserStatus)),
+        )
+
+
+class ServedModelSpec(Model):
+    """Which model a user wants to have served."""
+
+    username: str = Field(min_length=1)
+    """The hub's name of the user, whose resource is in the same namespace."""
+    name: str = Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,46}[a-z0-9])?$")
+    """The user's name for it; two users may use the same one."""
+    model: str = Field(pattern=r"^models:/[^/@]+(@[^/@]+|/[0-9]+)$")
+    """In the user's workspace of MLflow: models:/NAME@ALIAS or models:/NAME/VERSION.
+
+    An alias is followed when it is given to another version.
+    """
+    asked: float = 0.0
+    """Unix time at which the user asked; a later one has it looked at anew."""
+
+
+class ServedModelStatus(Model):
+    """What is served."""
+
+    model: str = ""
+    """The model's name in Triton."""
+    version: str = ""
+    """The version, which is the registry's; empty: none is served."""
+    run: str = ""
+    """MLflow's id of the run that it comes from."""
+    sha256: str = ""
+    """Of the model's file."""
+    features: int = 0
+    """Columns of a row."""
+    asked: float = 0.0
+    """The `asked` that the conditions are about."""
+    conditions: list[Condition] = []
+
+
+class ServedModel(BaseModel):
+    """A model in Triton, as the cluster holds it."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    name: str
+    spec: ServedModelSpec
+    status: ServedModelStatus = ServedModelStatus()
+
+    @classmethod
+    def parse(cls, body: dict[str, Any]) -> "ServedModel":
+        """Return the model of a resource; raises `pydantic.ValidationError`."""
+        return cls(
+            name=body["metadata"]["name"],
+            spec=ServedModelSpec.model_validate(body.get("spec", {})),
+            status=ServedModelStatus.model_validate(_known(body, ServedModelStatus)),
         )
 
 
@@ -103,6 +160,18 @@ class MlflowSettings(Model):
     """Where the artifacts are; empty: they are no objects."""
 
 
+class TritonSettings(Model):
+    """Where the users' models are served."""
+
+    endpoint: str
+    """Of Triton's front, over HTTP."""
+    bucket: str
+    """Triton's model repository."""
+    models_per_user: int = 20
+    megabytes: int = 256
+    """The largest model's size."""
+
+
 class Settings(Model):
     """What the chart tells the operator and the API."""
 
@@ -123,6 +192,8 @@ class Settings(Model):
     """None: users have no buckets."""
     mlflow: MlflowSettings | None = None
     """None: users have no workspaces."""
+    triton: TritonSettings | None = None
+    """None: no models are served."""
 
     @classmethod
     def load(cls, path: Path) -> "Settings":
@@ -151,21 +222,44 @@ def schema_of(model: type[Model]) -> dict[str, Any]:
     return _structural(whole, whole.get("$defs", {}))
 
 
-def definition() -> dict[str, Any]:
-    """Return the CustomResourceDefinition of `FacilityUser`."""
+def _column(name: str, path: str, kind: str = "string") -> dict[str, str]:
+    return {"name": name, "type": kind, "jsonPath": path}
+
+
+def _ready(field: str) -> str:
+    return f'.status.conditions[?(@.type=="Ready")].{field}'
+
+
+def _definition(
+    kind: str,
+    plural: str,
+    short: str,
+    spec: type[Model],
+    status: type[Model],
+    columns: list[dict[str, str]],
+) -> dict[str, Any]:
+    """Return a CustomResourceDefinition."""
+    told = [
+        *columns,
+        _column("Ready", _ready("status")),
+        _column("Reason", _ready("reason")),
+        _column("Age", ".metadata.creationTimestamp", "date"),
+    ]
+    properties = {"spec": schema_of(spec), "status": schema_of(status)}
+    whole = {"type": "object", "required": ["spec"], "properties": properties}
     return {
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
-        "metadata": {"name": f"{identity.USERS}.{identity.GROUP}"},
+        "metadata": {"name": f"{plural}.{identity.GROUP}"},
         "spec": {
             "group": identity.GROUP,
             "scope": "Namespaced",
             "names": {
-                "kind": "FacilityUser",
-                "listKind": "FacilityUserList",
-                "plural": identity.USERS,
-                "singular": "facilityuser",
-                "shortNames": ["fu"],
+                "kind": kind,
+                "listKind": f"{kind}List",
+                "plural": plural,
+                "singular": kind.lower(),
+                "shortNames": [short],
             },
             "versions": [
                 {
@@ -173,35 +267,27 @@ def definition() -> dict[str, Any]:
                     "served": True,
                     "storage": True,
                     "subresources": {"status": {}},
-                    "schema": {
-                        "openAPIV3Schema": {
-                            "type": "object",
-                            "required": ["spec"],
-                            "properties": {
-                                "spec": schema_of(FacilityUserSpec),
-                                "status": schema_of(FacilityUserStatus),
-                            },
-                        }
-                    },
-                    "additionalPrinterColumns": [
-                        {"name": "User", "type": "string", "jsonPath": ".spec.username"},
-                        {
-                            "name": "Ready",
-                            "type": "string",
-                            "jsonPath": '.status.conditions[?(@.type=="Ready")].status',
-                        },
-                        {
-                            "name": "Reason",
-                            "type": "string",
-                            "jsonPath": '.status.conditions[?(@.type=="Ready")].reason',
-                        },
-                        {
-                            "name": "Age",
-                            "type": "date",
-                            "jsonPath": ".metadata.creationTimestamp",
-                        },
-                    ],
+                    "schema": {"openAPIV3Schema": whole},
+                    "additionalPrinterColumns": told,
                 }
             ],
         },
     }
+
+
+def definitions() -> list[dict[str, Any]]:
+    """Return the CustomResourceDefinitions of all resources."""
+    user = _column("User", ".spec.username")
+    return [
+        _definition(
+            "FacilityUser", identity.USERS, "fu", FacilityUserSpec, FacilityUserStatus, [user]
+        ),
+        _definition(
+            "ServedModel",
+            identity.MODELS,
+            "sm",
+            ServedModelSpec,
+            ServedModelStatus,
+            [user, _column("Model", ".spec.model"), _column("Version", ".status.version")],
+        ),
+    ]

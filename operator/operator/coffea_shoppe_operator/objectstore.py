@@ -1,5 +1,6 @@
 """Accounts and buckets of the object store (versitygw's admin API, and S3)."""
 
+from collections.abc import Mapping
 from xml.sax.saxutils import escape
 
 import botocore.session
@@ -97,6 +98,13 @@ class ObjectStore:
         except ClientError as error:
             if error.response["Error"]["Code"] != "NoSuchBucket":
                 raise
+
+    @_telling
+    def put(self, bucket: str, files: Mapping[str, bytes]) -> None:
+        """Store objects, one after the other."""
+        client = self._client()
+        for key, data in files.items():
+            client.put_object(Bucket=bucket, Key=key, Body=data)
 
     @_telling
     def remove_folder(self, bucket: str, folder: str) -> None:

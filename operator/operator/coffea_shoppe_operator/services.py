@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 import jwt
 from coffea_shoppe_contract import identity
+from pydantic import BaseModel
 
 from coffea_shoppe_operator import builders
 from coffea_shoppe_operator.errors import StorageError
@@ -302,7 +303,7 @@ def news(documents: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     return documents[KEYS_DOCUMENT], documents[REVOCATIONS_DOCUMENT]
 
 
-def as_patch(status: FacilityUserStatus) -> dict[str, Any]:
+def as_patch(status: BaseModel) -> dict[str, Any]:
     """Return a status as the resource holds it."""
     found: dict[str, Any] = json.loads(status.model_dump_json(by_alias=True))
     return found

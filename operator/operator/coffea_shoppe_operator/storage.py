@@ -123,13 +123,17 @@ class Storage:
     @_telling
     def read_user(self, namespace: str, name: str) -> dict[str, Any] | None:
         """Return a FacilityUser, or None where there is none."""
+        return self._read(identity.USERS, namespace, name)
+
+    @_telling
+    def read_model(self, namespace: str, name: str) -> dict[str, Any] | None:
+        """Return a ServedModel, or None where there is none."""
+        return self._read(identity.MODELS, namespace, name)
+
+    def _read(self, plural: str, namespace: str, name: str) -> dict[str, Any] | None:
         try:
             found: dict[str, Any] = self.custom.get_namespaced_custom_object(
-                identity.GROUP,
-                identity.VERSION,
-                namespace,
-                identity.USERS,
-                name,
+                *(identity.GROUP, identity.VERSION, namespace, plural, name),
                 _request_timeout=TIMEOUT_S,
             )
         except ApiException as error:
@@ -137,3 +141,46 @@ class Storage:
                 return None
             raise
         return found
+
+    @_telling
+    def list_models(self, namespace: str, labels: Mapping[str, str]) -> list[dict[str, Any]]:
+        """Return the ServedModels with these labels."""
+        found = self.custom.list_namespaced_custom_object(
+            *(identity.GROUP, identity.VERSION, namespace, identity.MODELS),
+            label_selector=",".join(f"{key}={value}" for key, value in labels.items()),
+            _request_timeout=TIMEOUT_S,
+        )
+        items: list[dict[str, Any]] = found["items"]
+        return items
+
+    @_telling
+    def write_model(self, wanted: dict[str, Any]) -> dict[str, Any]:
+        """Make a ServedModel, or give an old one the wanted spec; return it."""
+        metadata = wanted["metadata"]
+        where = (identity.GROUP, identity.VERSION, metadata["namespace"], identity.MODELS)
+        found: dict[str, Any]
+        try:
+            found = self.custom.create_namespaced_custom_object(
+                *where, wanted, _request_timeout=TIMEOUT_S
+            )
+        except ApiException as error:
+            if error.status != 409:
+                raise
+            found = self.custom.patch_namespaced_custom_object(
+                *where, metadata["name"], {"spec": wanted["spec"]}, _request_timeout=TIMEOUT_S
+            )
+        return found
+
+    @_telling
+    def delete_model(self, namespace: str, name: str) -> bool:
+        """Remove a ServedModel; return whether there was one."""
+        try:
+            self.custom.delete_namespaced_custom_object(
+                *(identity.GROUP, identity.VERSION, namespace, identity.MODELS, name),
+                _request_timeout=TIMEOUT_S,
+            )
+        except ApiException as error:
+            if error.status == 404:
+                return False
+            raise
+        return True

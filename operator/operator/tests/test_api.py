@@ -9,7 +9,7 @@ from coffea_shoppe_contract import identity
 from coffea_shoppe_identity import News
 from coffea_shoppe_operator import api, services
 from coffea_shoppe_operator.errors import StorageError
-from coffea_shoppe_operator.models import FacilityUser, FacilityUserSpec
+from coffea_shoppe_operator.models import FacilityUser, FacilityUserSpec, TritonSettings
 from starlette.testclient import TestClient
 from test_services import HELD, SETTINGS, Memory
 
@@ -18,6 +18,24 @@ class WithUsers(Memory):
     """A cluster in memory with one user's resource."""
 
     down = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.models: dict[str, dict[str, Any]] = {}
+
+    def list_models(self, namespace: str, labels: dict[str, str]) -> list[dict[str, Any]]:
+        wanted = set(labels.items())
+        held = self.models.values()
+        return [one for one in held if wanted <= set(one["metadata"]["labels"].items())]
+
+    def read_model(self, namespace: str, name: str) -> dict[str, Any] | None:
+        return self.models.get(name)
+
+    def write_model(self, wanted: dict[str, Any]) -> dict[str, Any]:
+        return self.models.setdefault(wanted["metadata"]["name"], wanted) | {"spec": wanted["spec"]}
+
+    def delete_model(self, namespace: str, name: str) -> bool:
+        return self.models.pop(name, None) is not None
 
     def read_user(self, namespace: str, name: str) -> dict[str, Any] | None:
         spec = {"username": "ann", "groups": ["cms"]}
@@ -49,7 +67,8 @@ def cluster(service: str) -> WithUsers:
 @pytest.fixture
 def http(cluster: WithUsers, service: str) -> TestClient:
     connections = {"xcache": service, "mlflow": "http://127.0.0.1:9"}
-    settings = SETTINGS.model_copy(update={"connections": connections})
+    triton = TritonSettings(endpoint="http://triton", bucket="service-triton", models_per_user=2)
+    settings = SETTINGS.model_copy(update={"connections": connections, "triton": triton})
     return TestClient(api.application(settings, cluster))  # type: ignore[arg-type]
 
 
@@ -93,3 +112,60 @@ def test_a_cluster_that_does_not_answer_is_told(http: TestClient, cluster: WithU
     cluster.down = True
     assert http.get(identity.KEYS_PATH).status_code == 503
     assert http.get("/healthz").status_code == 503
+
+
+def test_a_user_s_models_are_asked_for_told_and_removed(
+    http: TestClient, cluster: WithUsers
+) -> None:
+    own = bearer(cluster.secrets[HELD]["token-api"])
+    wish = {"name": "bdt", "model": "models:/bdt@prod", "username": "bob"}
+    answer = http.post(identity.SERVE_PATH, json=wish, headers=own)
+    assert answer.status_code == 202
+    made = cluster.models["ann.bdt"]
+    assert made["spec"]["username"] == "ann", "nobody asks for somebody else"
+    assert made["metadata"]["ownerReferences"][0]["uid"] == "u1"
+    assert answer.json()["asked"] > 0
+    assert [one["name"] for one in http.get(identity.SERVE_PATH, headers=own).json()["models"]] == [
+        "bdt"
+    ]
+    path = f"{identity.SERVE_PATH}/bdt"
+    assert http.get(path, headers=own).json()["model"] == "models:/bdt@prod"
+    made["metadata"]["deletionTimestamp"] = "now"
+    assert http.get(path, headers=own).status_code == 404
+    answer = http.post(identity.SERVE_PATH, json=wish, headers=own)
+    assert (answer.status_code, "still being removed" in answer.text) == (409, True)
+    assert http.delete(path, headers=own).status_code == 202
+    assert http.delete(path, headers=own).status_code == 404
+    assert http.get(identity.SERVE_PATH).status_code == 401
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({"name": "bdt", "model": "bdt"}, "model: String should match"),
+        ({"name": "B D T", "model": "models:/bdt/1"}, "name: String should match"),
+        ({"model": "models:/bdt/1"}, "name: Field required"),
+        ({"name": "bdt", "model": "models:/bdt/1", "gpu": 1}, "gpu: Extra inputs"),
+        ([], "no JSON object"),
+    ],
+)
+def test_a_bad_wish_is_told_by_its_field(
+    http: TestClient, cluster: WithUsers, body: Any, field: str
+) -> None:
+    own = bearer(cluster.secrets[HELD]["token-api"])
+    answer = http.post(identity.SERVE_PATH, json=body, headers=own)
+    assert answer.status_code == 422
+    assert field in answer.json()["error"]
+    assert cluster.models == {}
+
+
+def test_one_model_too_many_is_refused_and_another_version_is_not(
+    http: TestClient, cluster: WithUsers
+) -> None:
+    own = bearer(cluster.secrets[HELD]["token-api"])
+
+    def ask(name: str) -> int:
+        wish = {"name": name, "model": "models:/bdt/1"}
+        return http.post(identity.SERVE_PATH, json=wish, headers=own).status_code
+
+    assert [ask(name) for name in ("a", "b", "c", "a")] == [202, 202, 409, 202]

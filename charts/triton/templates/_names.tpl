@@ -1,0 +1,13 @@
+{{- /*
+Names of this component's objects.  Input: the root context.
+*/ -}}
+{{- define "shoppe.triton.triton" -}}{{ include "shoppe.lib.fullname" (dict "root" . "suffix" "triton") }}{{- end -}}
+
+{{- /*
+shoppe.triton.repository: where the models are.  Input: the root context.
+*/ -}}
+{{- define "shoppe.triton.repository" -}}
+{{- with .Values.modelRepository.s3 -}}
+{{- if .endpoint -}}s3://{{ tpl .endpoint $ }}/{{ .bucket }}{{- else -}}/models{{- end -}}
+{{- end -}}
+{{- end -}}

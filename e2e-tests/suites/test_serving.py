@@ -1,0 +1,208 @@
+"""Models registered in MLflow are served by Triton to their owner, and to nobody else."""
+
+from collections.abc import Iterator
+
+import pytest
+from coffea_shoppe_contract import identity
+from lib.fixtures import passing_user, run_code
+from shoppe_ci.cluster import Cluster
+from shoppe_ci.facility import User
+from shoppe_ci.wait import eventually
+
+REGISTER = """
+import mlflow, numpy as np, xgboost
+from mlflow.models import infer_signature
+import coffea_shoppe as shoppe
+def register(seed, features=5, name="bdt"):
+    rng = np.random.default_rng(seed)
+    rows = rng.normal(size=(2000, features)).astype("float32")
+    booster = xgboost.train({"objective": "binary:logistic", "max_depth": 4},
+                            xgboost.DMatrix(rows, rows[:, 0] > 0), 40)
+    signature = infer_signature(rows, booster.inplace_predict(rows))
+    with mlflow.start_run():
+        logged = mlflow.xgboost.log_model(
+            booster, name="model", model_format="ubj", registered_model_name=name,
+            signature=signature, pip_requirements=["xgboost-cpu"])
+    return booster, str(logged.registered_model_version)
+def infer(name, rows):
+    import tritonclient.grpc as triton
+    address, headers = shoppe.triton()
+    with triton.InferenceServerClient(address) as client:
+        tensor = triton.InferInput("input__0", rows.shape, "FP32")
+        tensor.set_data_from_numpy(rows)
+        answer = client.infer(name, [tensor], headers=headers)
+        return answer.as_numpy("output__0")[:, 0]
+def tell(*what): print(">", *what)
+def said(call):
+    try: return call()
+    except Exception as error: return f"{type(error).__name__}: {error}"
+rows = np.random.default_rng(7).normal(size=(1000, 5)).astype("float32")
+"""
+SERVE = f"""{REGISTER}
+booster, version = register(1)
+mlflow.MlflowClient().set_registered_model_alias("bdt", "prod", version)
+one = shoppe.serve("models:/bdt@prod")
+print(one.model, one.version, one.ready)
+print(abs(infer(one.model, rows) - booster.inplace_predict(rows)).max())
+"""
+COUNT = """
+import requests
+def counted(model):
+    address, headers = shoppe.triton()
+    url = f"{shoppe.connections()['triton']}/v2/models/{model}/stats"
+    stats = requests.get(url, headers=headers).json()["model_stats"][0]
+    return stats["inference_stats"]["success"]["count"], stats["inference_count"]
+"""
+AGC = """
+import subprocess
+def run(*words):
+    done = subprocess.run(words, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+run("agc", "synth", "--events", "30000", "--output", "/tmp/synth")
+run("agc", "train", "--fileset", "/tmp/synth/fileset.json", "--trials", "1",
+    "--output", "/tmp/models", "--experiment", "train")
+for parity in ("even", "odd"):
+    print(shoppe.serve(f"models:/agc-ttbar-{parity}/1").ready)
+common = ("agc", "run", "--fileset", "/tmp/synth/fileset.json", "--weights", "unit")
+run(*common, "--models", "/tmp/models", "--output", "/tmp/local.root")
+run(*common, "--served", "agc-ttbar", "--output", "/tmp/served.root")
+import uproot
+with uproot.open("/tmp/local_ml.root") as local, uproot.open("/tmp/served_ml.root") as served:
+    names = local.keys(cycle=False)
+    same = [np.array_equal(local[n].values(flow=True), served[n].values(flow=True)) for n in names]
+    print(len(names) > 20 and all(same), sum(local[n].values().sum() for n in names) > 1000)
+print(counted(f"{shoppe.served()[0].model}")[0] > 0)
+"""
+
+
+@pytest.fixture(scope="module")
+def ann(facility: Cluster) -> Iterator[User]:
+    yield from passing_user(facility, "ann.serves")
+
+
+@pytest.fixture(scope="module")
+def bob(facility: Cluster) -> Iterator[User]:
+    yield from passing_user(facility, "bob.serves")
+
+
+@pytest.fixture(scope="module")
+def served(ann: User) -> str:
+    """A model that a user serves: its name in Triton."""
+    first, difference = run_code(ann, SERVE).splitlines()[-2:]
+    name, version, ready = first.split()
+    assert (version, ready) == ("1", "True")
+    assert float(difference) == 0.0
+    return name
+
+
+def test_a_model_is_served_and_triton_counts_what_was_asked(ann: User, served: str) -> None:
+    assert served == f"{identity.model_prefix(ann.name)}bdt"
+    code = (
+        f"{REGISTER}{COUNT}"
+        f"before = counted('{served}')\n"
+        f"for _ in range(7): infer('{served}', rows)\n"
+        f"after = counted('{served}')\n"
+        "print(after[0] - before[0], after[1] - before[1])"
+    )
+    assert run_code(ann, code).split() == ["7", "7000"]
+    where = (
+        f"{REGISTER}import requests\n"
+        f"url = shoppe.connections()['triton'] + '/v2/models/{served}/config'\n"
+        "told = requests.get(url, headers=shoppe.triton()[1]).json()['parameters']\n"
+        "(mine,) = [one for one in shoppe.served() if one.name == 'bdt']\n"
+        "print(told['mlflow.v1.run_id']['string_value'] == mine.run,\n"
+        "      told['mlflow.v1.sha256']['string_value'] == mine.sha256)"
+    )
+    assert run_code(ann, where).split() == ["True", "True"]
+
+
+def test_two_users_with_the_same_name_do_not_meet(
+    ann: User, bob: User, served: str, facility: Cluster
+) -> None:
+    assert run_code(bob, SERVE).splitlines()[-1] == "0.0"
+    tried = (
+        f"{REGISTER}import requests\n"
+        "base, token = shoppe.connections()['triton'], shoppe.triton()[1]\n"
+        f"print(said(lambda: infer('{served}', rows)))\n"
+        f"for path in ('models/{served}', 'models/{served}/stats', 'repository/index',\n"
+        f"             'repository/models/{served}/unload'):\n"
+        "    method = 'POST' if 'repo' in path else 'GET'\n"
+        "    print(requests.request(method, f'{base}/v2/{path}', headers=token).status_code)\n"
+        "wrong = {'authorization': 'Bearer ' + shoppe.token('mlflow')}\n"
+        "for headers in ({}, wrong, token):\n"
+        "    print(requests.get(f'{base}/v2', headers=headers).status_code)\n"
+    )
+    lines = run_code(bob, tried).splitlines()
+    assert f"PERMISSION_DENIED] '{served}' is no model of 'bob.serves'" in lines[0]
+    assert lines[1:] == ["403"] * 4 + ["401", "401", "200"]
+    assert run_code(ann, f"{REGISTER}print(len(infer('{served}', rows)))").strip() == "1000"
+
+
+def test_versions_change_roll_back_and_break_as_the_status_tells(ann: User, served: str) -> None:
+    code = (
+        f"{REGISTER}"
+        "second, version = register(2)\n"
+        "mlflow.MlflowClient().set_registered_model_alias('bdt', 'prod', version)\n"
+        "tell(shoppe.serve('models:/bdt@prod').version)\n"
+        f"tell(abs(infer('{served}', rows) - second.inplace_predict(rows)).max())\n"
+        "tell(shoppe.serve('models:/bdt/1').version)\n"
+        f"back = infer('{served}', rows)\n"
+        "tell(abs(back - second.inplace_predict(rows)).max() > 0)\n"
+        "tell(said(lambda: shoppe.serve('models:/bdt/99')))\n"
+        "import mlflow.pyfunc\n"
+        "class Mine(mlflow.pyfunc.PythonModel):\n"
+        "    def predict(self, context, model_input, params=None): return model_input\n"
+        "with mlflow.start_run():\n"
+        "    mlflow.pyfunc.log_model(name='model', python_model=Mine(), pip_requirements=[],\n"
+        "                            registered_model_name='code')\n"
+        "tell(said(lambda: shoppe.serve('models:/code/1')))\n"
+        "tell(said(lambda: shoppe.serve('bdt')))\n"
+        f"tell(said(lambda: infer('{served}', rows[:, :3].copy())))\n"
+        "shoppe.unserve('code')\n"
+        f"tell((infer('{served}', rows) == back).all())\n"
+    )
+    lines = run_code(ann, code).splitlines()
+    told = [line.removeprefix("> ") for line in lines if line.startswith("> ")]
+    new, same, old, other, missing, foreign, wrong, shape, still = told
+    assert (new, float(same), old, other) == ("2", 0.0, "1", "True")
+    assert "version 1 is still served" in missing
+    assert "only XGBoost models can be served" in foreign
+    assert "should match pattern" in wrong
+    assert "unexpected shape for input 'input__0'" in shape
+    assert still == "True"
+
+
+def test_a_restarted_triton_serves_what_it_did(ann: User, served: str, facility: Cluster) -> None:
+    facility.kubectl(
+        *("-n", "shoppe", "delete", "pod", "--grace-period=0", "--force", "--wait=false"),
+        *("-l", "app.kubernetes.io/component=triton"),
+    )
+    code = f"{REGISTER}print(said(lambda: len(infer('{served}', rows))))"
+    eventually(
+        lambda: run_code(ann, code).strip() == "1000",
+        "Triton serves the model again",
+        timeout=120,
+        every=2,
+    )
+
+
+def test_the_analysis_scores_the_same_locally_and_by_triton(bob: User) -> None:
+    lines = run_code(bob, f"{REGISTER}{COUNT}{AGC}").splitlines()
+    assert lines[-4:] == ["True", "True", "True True", "True"]
+
+
+def test_what_is_no_longer_served_is_gone(ann: User, served: str) -> None:
+    code = (
+        f"{REGISTER}import time\n"
+        "shoppe.unserve('bdt')\n"
+        "for _ in range(60):\n"
+        f"    told = said(lambda: infer('{served}', rows))\n"
+        "    if isinstance(told, str): break\n"
+        "    time.sleep(1)\n"
+        "print(told); print(shoppe.served()); print(said(lambda: shoppe.unserve('bdt')))"
+    )
+    told, listed, again = run_code(ann, code).splitlines()[-3:]
+    assert "is not found" in told or "unknown model" in told
+    assert listed == "[]"
+    assert "no model" in again
