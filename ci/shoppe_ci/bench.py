@@ -9,6 +9,7 @@ import nbformat
 from shoppe_ci import analysis, diagnostics, release, shell
 from shoppe_ci.cluster import Cluster
 from shoppe_ci.errors import ShoppeError
+from shoppe_ci.facility import User
 from shoppe_ci.kernel import NotebookError
 from shoppe_ci.wait import eventually
 
@@ -56,19 +57,13 @@ def install(cluster: Cluster) -> dict[str, str]:
     user, first = analysis.log_in(cluster, BENCH_NAME)
     user.stop()
     again = user.spawn()
-    notebook = nbformat.v4.new_notebook()
     source = (
         "import time; from dask_gateway import Gateway\n"
         "start = time.time(); cluster = Gateway().new_cluster(); cluster.scale(2)\n"
         "client = cluster.get_client(); client.wait_for_workers(2, timeout=120)\n"
         "print(time.time() - start); client.close(); cluster.shutdown()"
     )
-    notebook.cells = [nbformat.v4.new_code_cell(source)]
-    try:
-        user.run_notebook(notebook)
-    except NotebookError as failed:
-        raise ShoppeError(failed.problem) from failed
-    dask = float(notebook.cells[0].outputs[0].text.split()[0])
+    dask = float(_run(user, source).split()[0])
     user.stop()
     return {
         "install to ready": f"{ready:.1f} s",
@@ -77,3 +72,30 @@ def install(cluster: Cluster) -> dict[str, str]:
         "spawn, again": f"{again:.1f} s",
         "Dask cluster with 2 workers": f"{dask:.1f} s",
     }
+
+
+def models(cluster: Cluster) -> dict[str, str]:
+    """Return the times of scoring rows by Triton, beside XGBoost in the user's own process."""
+    user, _ = analysis.log_in(cluster, BENCH_NAME)
+    source = "import subprocess; print(subprocess.run(['python', '-m', 'agc.benchmark_models'],\n"
+    source += "    check=True, capture_output=True, text=True).stdout)"
+    found = json.loads(_run(user, source).strip().splitlines()[-1])
+    user.stop()
+    rows = {}
+    for one in found:
+        local = one["local"]
+        told = [f"local {local:.2f} ms ({one['rows'] / local:.0f} k rows/s)"]
+        told += [f"{way} {one[way]:.2f} ms ({one[way] / local:.2f}x)" for way in ("gRPC", "HTTP")]
+        rows[f"{one['model']}, {one['rows']} rows"] = ", ".join(told)
+    return rows
+
+
+def _run(user: User, source: str) -> str:
+    """Run code in a kernel of the user's server and return what it printed."""
+    notebook = nbformat.v4.new_notebook()
+    notebook.cells = [nbformat.v4.new_code_cell(source)]
+    try:
+        user.run_notebook(notebook)
+    except NotebookError as failed:
+        raise ShoppeError(failed.problem) from failed
+    return "".join(out.text for out in notebook.cells[0].outputs if out.output_type == "stream")

@@ -296,14 +296,19 @@ def test(
     type=click.Path(exists=True, file_okay=False, path_type=Path, resolve_path=True),
     help="For `agc`: models to assign jets with; others are trained with published settings.",
 )
-@click.argument("subject", type=click.Choice(["agc", "install"]))
+@click.argument("subject", type=click.Choice(["agc", "install", "models"]))
 def bench_command(name: str, models: Path | None, subject: str) -> None:
-    """Measure: `agc` (events/s on one core), `install` (install, spawn, Dask start)."""
+    """Measure.
+
+    `agc`: events/s on one core; `install`: install, spawn and Dask's start; `models`:
+    Triton beside XGBoost in process.
+    """
     if subject == "agc":
         rows = bench.agc(models)
+    elif subject == "install":
+        rows = bench.install(_existing(name))
     else:
-        cluster = _existing(name)
-        rows = bench.install(cluster)
+        rows = bench.models(_existing(name))
     for label, value in rows.items():
         click.echo(f"{label:48s} {value}")
 

@@ -3,6 +3,7 @@
 import json
 import secrets
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any
 
 import pytest
@@ -30,18 +31,32 @@ ALONE: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.fixture(params=ALONE)
-def component(request: pytest.FixtureRequest, facility: Cluster) -> Iterator[str]:
-    """A component installed alone; removed at the end."""
-    chart = request.param
-    name = f"alone-{chart}"
-    release.install(facility, CHARTS / chart, ALONE[chart], name=name, namespace=name)
-    yield chart
-    release.uninstall(facility, name=name, namespace=name)
-    facility.kubectl("delete", "namespace", name, "--wait=false")
+@pytest.fixture(scope="module")
+def installs(facility: Cluster) -> Iterator[dict[str, Future[None]]]:
+    """How the installation of each component alone went; removed at the end."""
+
+    def install(chart: str) -> None:
+        name = f"alone-{chart}"
+        release.install(facility, CHARTS / chart, ALONE[chart], name=name, namespace=name)
+
+    def remove(chart: str) -> None:
+        release.uninstall(facility, name=f"alone-{chart}", namespace=f"alone-{chart}")
+        facility.kubectl("delete", "namespace", f"alone-{chart}", "--wait=false")
+
+    # Most of an installation is waiting.
+    with ThreadPoolExecutor(3) as pool:
+        found = {chart: pool.submit(install, chart) for chart in ALONE}
+        wait(found.values())
+        yield found
+        for done in [pool.submit(remove, chart) for chart in ALONE]:
+            done.result()
 
 
-def test_a_component_is_ready_alone(component: str, facility: Cluster) -> None:
+@pytest.mark.parametrize("component", ALONE)
+def test_a_component_is_ready_alone(
+    component: str, installs: dict[str, Future[None]], facility: Cluster
+) -> None:
+    installs[component].result()
     found = release.workloads(facility, f"alone-{component}")
     assert found
     assert all(item["status"]["readyReplicas"] == item["spec"]["replicas"] for item in found)

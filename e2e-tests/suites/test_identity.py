@@ -18,6 +18,8 @@ ISSUER = "coffea-shoppe:shoppe:shoppe"
 REVOKED_S = 60
 """What is promised."""
 
+SERVICES = ("api", "dask-gateway", "mlflow", "s3", "triton", "triton-grpc", "xcache")
+
 
 def verifier(facility: Cluster, audience: str) -> Verifier:
     """Return what a service would verify with: the published keys and revocations."""
@@ -60,7 +62,7 @@ def test_a_notebook_and_its_workers_hold_tokens_that_services_accept(
     *told, on_worker, on_scheduler, mine, for_mlflow = printed.splitlines()
     assert told[0].startswith("ann.identity@example.org, tokens good until")
     healthy = {line.split()[0] for line in told[1:] if " healthy " in line}
-    assert healthy == {"api", "dask-gateway", "s3", "xcache"}, told
+    assert healthy == set(SERVICES), told
     service = verifier(facility, "servicex")
     for token in (mine, on_worker, on_scheduler):
         assert service.verify(token).user == ann.name

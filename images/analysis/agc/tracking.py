@@ -23,6 +23,8 @@ from agc.run import Report
 from agc.samples import File, InputError
 
 if TYPE_CHECKING:
+    import xgboost
+
     from agc.statistics import Fit
     from agc.training import Trained
 
@@ -150,12 +152,17 @@ def log_training(
                     mlflow.log_params({"parity": parity, **asdict(trial.settings)})
                     mlflow.log_metrics(asdict(trial.quality))
             (held,) = [path for path in artifacts if path.name == model_file(parity)]
-            found[parity] = _register(parity, one, hashlib.sha256(held.read_bytes()).hexdigest())
+            sha256 = hashlib.sha256(held.read_bytes()).hexdigest()
+            metadata = {"sha256": sha256, "trained_on": parity}
+            found[parity] = register(one.model, model_name(parity), metadata=metadata)
     return found
 
 
-def _register(parity: str, trained: "Trained", sha256: str) -> str:
-    """Register a model and return its version."""
+def register(booster: "xgboost.Booster", name: str, *, metadata: dict[str, Any]) -> str:
+    """Log a model on the assignment's features in the present run, and register it.
+
+    Return the version of the registered model.
+    """
     import mlflow
     import xgboost
     from mlflow.models.signature import ModelSignature
@@ -164,14 +171,14 @@ def _register(parity: str, trained: "Trained", sha256: str) -> str:
     rows = TensorSpec(np.dtype(np.float32), (-1, len(FEATURES)), "features")
     scores = TensorSpec(np.dtype(np.float32), (-1,), "score")
     logged = mlflow.xgboost.log_model(
-        trained.model,
-        name=f"model-{parity}",
+        booster,
+        name=name,
         model_format="ubj",
-        registered_model_name=model_name(parity),
+        registered_model_name=name,
         signature=ModelSignature(inputs=Schema([rows]), outputs=Schema([scores])),
         # Told, for MLflow would find out by loading the model in another process.
         pip_requirements=[f"xgboost-cpu=={xgboost.__version__}"],
-        metadata={"features": [f.name for f in FEATURES], "sha256": sha256, "trained_on": parity},
+        metadata={"features": [f.name for f in FEATURES], **metadata},
     )
     return str(logged.registered_model_version)
 
