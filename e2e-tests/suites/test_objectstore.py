@@ -38,6 +38,13 @@ import mlflow
 with mlflow.start_run(): mlflow.log_text("hello", "hello.txt")
 mlflow.MlflowClient().create_registered_model("mine")
 """
+ASK = """
+import requests, coffea_shoppe as shoppe
+where = shoppe.connections()
+for path, token in zip(("mlflow", "triton"), {tokens}):
+    url = where[path] + dict(mlflow="/api/2.0/mlflow/users/current", triton="/v2")[path]
+    print(requests.get(url, headers=dict(Authorization="Bearer " + token)).status_code)
+"""
 ARTIFACTS = f"{identity.service_name('mlflow')}/workspaces"
 MODELS = "import mlflow; print([m.name for m in mlflow.MlflowClient().search_registered_models()])"
 
@@ -148,10 +155,16 @@ def test_keys_of_a_deleted_user_are_refused_and_the_data_kept_or_removed(
     held = f"access_key={access!r}, secret_key={key!r}"
     look = f"{LOOK}look('{bucket}', {held})"
     assert "numbers.txt" in run_code(bob, look), "the keys work wherever they are"
+    show = "import coffea_shoppe as shoppe; print(shoppe.token('mlflow'), shoppe.token('triton'))"
+    ask = ASK.format(tokens=run_code(ann, show).split())
+    assert run_code(bob, ask).split() == ["200", "200"], "and so do the tokens"
     remove_user(facility, ann.name, data="keep")
     eventually(
-        lambda: run_code(bob, look).strip() == "refused",
-        "the keys of a deleted user are refused",
+        lambda: (
+            run_code(bob, look).strip() == "refused"
+            and run_code(bob, ask).split() == ["401", "401"]
+        ),
+        "keys and tokens of a deleted user are refused",
         timeout=60,
         every=2,
     )

@@ -25,10 +25,14 @@ LOG = logging.getLogger(__name__)
 GRACE_S = 20
 """Requests in flight have so long when the pod is to end."""
 HOP_BY_HOP = {"connection", "content-length", "host", "keep-alive", "transfer-encoding"}
-UNLIMITED = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
+LARGEST = 128 * 2**20
+"""Bytes of a request; the front holds it whole."""
+SIZES = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", LARGEST)]
 
 REQUESTS = Counter(
-    "shoppe_triton_requests", "Requests by user, model and protocol.", ["user", "model", "protocol"]
+    "shoppe_triton_requests",
+    "Requests that Triton answered, by user, model and protocol.",
+    ["user", "model", "protocol"],
 )
 REFUSALS = Counter("shoppe_triton_refusals", "Requests that were not let through.", ["protocol"])
 
@@ -65,9 +69,13 @@ def _admit(gate: Gate, asked: Asked, authorization: str, protocol: str) -> str:
         REFUSALS.labels(protocol).inc()
         LOG.warning("%s refused: %s", protocol, error)
         raise
+    return user
+
+
+def _count(user: str, asked: Asked, protocol: str) -> None:
+    # Names that Triton does not know would make metrics without end.
     if asked.model:
         REQUESTS.labels(user, asked.model, protocol).inc()
-    return user
 
 
 def http_application(gate: Gate, triton: str) -> web.Application:
@@ -78,7 +86,7 @@ def http_application(gate: Gate, triton: str) -> web.Application:
         # The path as it is sent on: what is encoded must not be read in two ways.
         asked = over_http(request.rel_url.raw_path)
         try:
-            _admit(gate, asked, request.headers.get("Authorization", ""), "http")
+            user = _admit(gate, asked, request.headers.get("Authorization", ""), "http")
         except RefusedError as error:
             headers = {"WWW-Authenticate": "Bearer"}
             return web.json_response({"error": str(error)}, status=401, headers=headers)
@@ -94,6 +102,8 @@ def http_application(gate: Gate, triton: str) -> web.Application:
                 headers=kept,
                 data=await request.read() if request.can_read_body else None,
             ) as answer:
+                if answer.ok:
+                    _count(user, asked, "http")
                 passed = {k: v for k, v in answer.headers.items() if k.lower() not in HOP_BY_HOP}
                 return web.Response(body=await answer.read(), status=answer.status, headers=passed)
         except aiohttp.ClientError as error:
@@ -108,7 +118,7 @@ def http_application(gate: Gate, triton: str) -> web.Application:
         ) as app[session]:
             yield
 
-    app = web.Application(client_max_size=2**30)
+    app = web.Application(client_max_size=LARGEST)
     app.cleanup_ctx.append(client)
     app.router.add_route("*", "/{path:.*}", handle)
     return app
@@ -128,17 +138,19 @@ class GrpcFront(grpc.GenericRpcHandler):
             sent = dict(context.invocation_metadata() or ())
             try:
                 asked = over_grpc(method, lambda: model_of(request))
-                _admit(self.gate, asked, str(sent.get("authorization", "")), "grpc")
+                user = _admit(self.gate, asked, str(sent.get("authorization", "")), "grpc")
             except RefusedError as error:
                 await context.abort(grpc.StatusCode.UNAUTHENTICATED, str(error))
             except DeniedError as error:
                 await context.abort(grpc.StatusCode.PERMISSION_DENIED, str(error))
             passed: Callable[..., Awaitable[bytes]] = self.channel.unary_unary(method)
             try:
-                return await passed(request, timeout=context.time_remaining())
+                answer = await passed(request, timeout=context.time_remaining())
             except grpc.aio.AioRpcError as error:
                 await context.abort(error.code(), error.details() or "")
                 raise
+            _count(user, asked, "grpc")
+            return answer
 
         return grpc.unary_unary_rpc_method_handler(call)
 
@@ -153,8 +165,8 @@ async def serve(gate: Gate, *, http: int, grpc_port: int, triton: str, triton_gr
     )
     await runner.setup()
     await web.TCPSite(runner, port=http).start()
-    async with grpc.aio.insecure_channel(triton_grpc, options=UNLIMITED) as channel:
-        server = grpc.aio.server(options=UNLIMITED)
+    async with grpc.aio.insecure_channel(triton_grpc, options=SIZES) as channel:
+        server = grpc.aio.server(options=SIZES)
         server.add_generic_rpc_handlers((GrpcFront(gate, channel),))
         server.add_insecure_port(f"[::]:{grpc_port}")
         await server.start()

@@ -11,7 +11,7 @@ from aiohttp import web
 from coffea_shoppe_contract import identity
 from coffea_shoppe_identity import Identity, RefusedError
 from coffea_shoppe_triton.access import SERVICE, DeniedError, Gate, over_grpc, over_http
-from coffea_shoppe_triton.front import GrpcFront, Named, http_application, model_of
+from coffea_shoppe_triton.front import LARGEST, GrpcFront, Named, http_application, model_of
 
 
 class Tokens:
@@ -133,6 +133,9 @@ def test_http_passes_through_as_it_is_and_without_the_token() -> None:
                 async with client.post(url, data=binary, headers=headers) as answer:
                     assert answer.status == status
                     assert (await answer.json())["error"]
+            too_large = b"x" * (LARGEST + 1)
+            async with client.post(url, data=too_large, headers=own) as answer:
+                assert answer.status == 413
             assert len(heard) == 1
         async with (
             listening(http_application(GATE, behind)) as front,

@@ -106,8 +106,10 @@ class ServedModelStatus(Model):
 
     model: str = ""
     """The model's name in Triton."""
+    registered: str = ""
+    """The registered model's name."""
     version: str = ""
-    """The version, which is the registry's; empty: none is served."""
+    """Its version; empty: none is served."""
     run: str = ""
     """MLflow's id of the run that it comes from."""
     sha256: str = ""

@@ -92,7 +92,8 @@ class Serving:
     def _serve(self, model: ServedModel, now: float) -> ServedModelStatus:
         user = self._user(model)
         if user is None or user.spec.disabled:
-            self.remove(model, now)
+            if model.status.version:
+                self.remove(model, now)
             told = f"there is no user {model.spec.username!r}, or not any more"
             return ServedModelStatus(conditions=[builders.ready(False, "NoUser", told)])
         name = f"{identity.model_prefix(model.spec.username)}{model.spec.name}"
@@ -106,7 +107,7 @@ class Serving:
             identity.workspace_name(model.spec.username),
         )
         wanted = self.registry.resolve(model.spec.model, who)
-        same = (wanted.number, wanted.run) == (old.version, old.run)
+        same = wanted == Version(old.registered, old.version, old.run)
         if not (same and self.server.ready(name, wanted.number, admin)):
             return self._replace(model, name, wanted, who, admin)
         return old.model_copy(update={"conditions": [self._ready(model, wanted)]})
@@ -132,6 +133,7 @@ class Serving:
         digest = hashlib.sha256(booster.data).hexdigest()
         new = ServedModelStatus(
             model=name,
+            registered=wanted.name,
             version=wanted.number,
             run=wanted.run,
             sha256=digest,
@@ -151,25 +153,28 @@ class Serving:
         try:
             self.server.load(name, admin)
             self.server.probe(name, wanted.number, booster.features, admin)
-        except ModelError:
-            self._restore(model, name, wanted.number, admin)
-            raise
+        except ModelError as error:
+            if self._restore(model, name, wanted.number, admin):
+                raise
+            return ServedModelStatus(conditions=[builders.ready(False, error.reason, str(error))])
         if old.version and old.version != wanted.number:
             self.repository.remove_folder(self.triton.bucket, f"{name}/{old.version}")
         return new
 
-    def _restore(self, model: ServedModel, name: str, failed: str, admin: str) -> None:
+    def _restore(self, model: ServedModel, name: str, failed: str, admin: str) -> bool:
+        """Serve again what was served; return whether there was anything else."""
         old = model.status
         if not old.version or old.version == failed:
             self.server.unload(name, admin)
             self.repository.remove_folder(self.triton.bucket, name)
-            return
+            return False
         config = builders.triton_config(
             name, old.version, old.features, self._provenance(old, model)
         )
         self.repository.put(self.triton.bucket, {f"{name}/config.pbtxt": config.encode()})
         self.server.load(name, admin)
         self.repository.remove_folder(self.triton.bucket, f"{name}/{failed}")
+        return True
 
     @staticmethod
     def _provenance(status: ServedModelStatus, model: ServedModel) -> dict[str, str]:

@@ -51,7 +51,7 @@ class World:
         number = self.alias if uri.endswith("@prod") else uri.rpartition("/")[2]
         if number not in self.boosters:
             raise ModelError("NotFound", f"MLflow: no version {number}")
-        return Version("bdt", number, f"run{number}")
+        return Version(uri.removeprefix("models:/").split("@")[0].split("/")[0], number, "run")
 
     def fetch(self, version: Version, who: Reader, *, megabytes: int) -> Booster:
         self._look("MLflow")
@@ -132,7 +132,7 @@ def told(status: ServedModelStatus) -> tuple[str, str]:
 def test_a_model_is_served_and_a_second_look_does_nothing(serving: Serving, world: World) -> None:
     status = serving.reconcile(wish(), NOW)
     assert told(status) == ("True", "Served")
-    assert (status.model, status.version, status.run) == (NAME, "1", "run1")
+    assert (status.model, status.registered, status.version) == (NAME, "bdt", "1")
     assert world.served == {NAME: "1"}
     assert world.files[f"{NAME}/1/model.ubj"] == b"first"
     assert f'mlflow.v1.sha256" value {{string_value: "{status.sha256}"}}' in (
@@ -167,6 +167,27 @@ def test_a_broken_version_is_told_and_the_one_before_is_still_served(
     # Mended in MLflow, it is served.
     world.broken.clear()
     assert told(serving.reconcile(wish(status=second), NOW)) == ("True", "Served")
+
+
+def test_another_model_of_the_same_run_and_version_is_another_model(
+    serving: Serving, world: World
+) -> None:
+    first = serving.reconcile(wish(), NOW)
+    world.boosters["1"] = b"other"
+    second = serving.reconcile(wish("models:/other/1", status=first), NOW)
+    assert (second.registered, world.files[f"{NAME}/1/model.ubj"]) == ("other", b"other")
+    assert second.sha256 != first.sha256
+
+
+def test_a_served_version_that_cannot_be_loaded_again_is_not_said_to_be_served(
+    serving: Serving, world: World
+) -> None:
+    status = serving.reconcile(wish(), NOW)
+    world.served.clear()
+    world.broken.add(b"first")
+    again = serving.reconcile(wish(status=status), NOW)
+    assert (told(again), again.version) == (("False", "LoadFailed"), "")
+    assert "still served" not in again.conditions[0].message
 
 
 def test_a_broken_first_version_leaves_nothing_behind(serving: Serving, world: World) -> None:
