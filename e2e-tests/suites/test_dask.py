@@ -4,15 +4,26 @@ from collections.abc import Callable, Iterator
 
 import pytest
 import requests
-from lib.fixtures import new_user, run_code
+from lib.fixtures import new_user, passing_user, run_code
 from shoppe_ci.cluster import Cluster
 from shoppe_ci.facility import User
 
 NEW = "from dask_gateway import Gateway; cluster = Gateway().new_cluster()\n"
 
 
-def test_a_cluster_needs_no_more_than_the_import(run_code: Callable[..., str]) -> None:
-    printed = run_code(
+@pytest.fixture(scope="module")
+def sharer(facility: Cluster) -> Iterator[User]:
+    """The user of those tests that count no clusters."""
+    yield from passing_user(facility, "dask.shares")
+
+
+@pytest.fixture
+def shared_code(sharer: User) -> Callable[[str], str]:
+    return lambda code: run_code(sharer, code)
+
+
+def test_a_cluster_needs_no_more_than_the_import(shared_code: Callable[..., str]) -> None:
+    printed = shared_code(
         f"{NEW}cluster.scale(2); client = cluster.get_client()\n"
         "client.wait_for_workers(2, timeout=180)\n"
         "import socket\n"
@@ -34,9 +45,9 @@ def test_one_cluster_too_many_is_refused_with_the_reason(run_code: Callable[...,
     assert "stop_cluster" in printed
 
 
-def test_a_forgotten_gateway_does_not_hang_the_others(run_code: Callable[..., str]) -> None:
+def test_a_forgotten_gateway_does_not_hang_the_others(shared_code: Callable[..., str]) -> None:
     # Garbage is collected on any thread, the client's own one among them.
-    printed = run_code(
+    printed = shared_code(
         "import gc, threading\n"
         "from dask_gateway import Gateway\n"
         "gateway = Gateway(); gateway.list_clusters()\n"
@@ -56,7 +67,7 @@ def test_workers_stop_at_the_users_limit(run_code: Callable[..., str], facility:
         "cluster = Gateway().new_cluster(worker_cores=4, shutdown_on_close=False)\n"
         "cluster.scale(5)\n"
         "client = cluster.get_client(); client.wait_for_workers(2, timeout=180)\n"
-        "time.sleep(15)  # time enough for a third\n"
+        "time.sleep(8)  # time enough for a third\n"
         "print(len(client.scheduler_info()['workers']), cluster.name)\n"
         "client.close()"
     )
@@ -88,10 +99,10 @@ def few_pods(facility: Cluster) -> Iterator[Callable[[int], None]]:
 
 
 def test_a_scheduler_that_kubernetes_refuses_is_told(
-    run_code: Callable[..., str], few_pods: Callable[[int], None]
+    shared_code: Callable[..., str], few_pods: Callable[[int], None]
 ) -> None:
     few_pods(0)
-    printed = run_code(
+    printed = shared_code(
         "from dask_gateway import Gateway\n"
         "try:\n    Gateway().new_cluster()\n"
         "except Exception as error:\n    print(error)"
@@ -101,10 +112,10 @@ def test_a_scheduler_that_kubernetes_refuses_is_told(
 
 
 def test_workers_that_kubernetes_refuses_are_told(
-    run_code: Callable[..., str], few_pods: Callable[[int], None]
+    shared_code: Callable[..., str], few_pods: Callable[[int], None]
 ) -> None:
     few_pods(2)
-    printed = run_code(
+    printed = shared_code(
         f"{NEW}cluster.scale(1); client = cluster.get_client()\n"
         "client.wait_for_workers(1, timeout=180)\n"
         "import time\n"
@@ -124,9 +135,9 @@ def test_workers_that_kubernetes_refuses_are_told(
     [("worker_cores=99", "99"), ("image='evil/image:1'", "is not offered here")],
 )
 def test_what_is_not_offered_is_refused(
-    run_code: Callable[..., str], options: str, reason: str
+    shared_code: Callable[..., str], options: str, reason: str
 ) -> None:
-    printed = run_code(
+    printed = shared_code(
         "from dask_gateway import Gateway\n"
         f"try:\n    Gateway().new_cluster({options})\n"
         "except Exception as error:\n    print(error)"

@@ -56,10 +56,16 @@ def test_a_notebook_and_its_workers_hold_tokens_that_services_accept(
         "client.wait_for_workers(1, timeout=180)\n"
         "print(client.submit(lambda: shoppe.token('servicex')).result())\n"
         "print(client.run_on_scheduler(lambda: shoppe.token('servicex')))\n"
+        "def log():\n"
+        "    import mlflow\n"
+        "    with mlflow.start_run() as run: mlflow.log_metric('x', 1)\n"
+        "    return run.info.run_id\n"
+        "import mlflow; print(mlflow.get_run(client.submit(log).result()).data.metrics)\n"
         "print(shoppe.token('servicex')); print(shoppe.token('mlflow'))\n"
         "cluster.shutdown()",
     )
-    *told, on_worker, on_scheduler, mine, for_mlflow = printed.splitlines()
+    *told, on_worker, on_scheduler, logged, mine, for_mlflow = printed.splitlines()
+    assert logged == "{'x': 1.0}"
     assert told[0].startswith("ann.identity@example.org, tokens good until")
     healthy = {line.split()[0] for line in told[1:] if " healthy " in line}
     assert healthy == set(SERVICES), told

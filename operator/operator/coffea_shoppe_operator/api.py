@@ -148,11 +148,13 @@ def application(settings: Settings, cluster: Storage) -> Starlette:
 
     async def one_served(request: Request, user: FacilityUser) -> Response:
         name = f"{identity.model_prefix(user.spec.username)}{request.path_params['name']}"
-        if request.method == "DELETE":
-            there = await run_in_threadpool(cluster.delete_model, settings.namespace, name)
-            return JSONResponse({}, 202) if there else _no_model(name)
         body = await run_in_threadpool(cluster.read_model, settings.namespace, name)
-        return JSONResponse(as_told(body)) if body and not _going(body) else _no_model(name)
+        if body is None or _going(body):
+            return _no_model(name)
+        if request.method == "DELETE":
+            await run_in_threadpool(cluster.delete_model, settings.namespace, name)
+            return JSONResponse({}, 202)
+        return JSONResponse(as_told(body))
 
     async def health(_: Request) -> Response:
         ready = await run_in_threadpool(verifier.refresh)
