@@ -46,7 +46,8 @@ def run(*words):
     return done.stdout
 from agc.samples import sample
 from agc.synth import write
-write("/tmp/ttbar.root", sample("ttbar"), events=30000)
+from pathlib import Path
+write(Path("/tmp/ttbar.root"), sample("ttbar"), events=30000)
 print(run("agc", "train", "--input", "/tmp/ttbar.root", "--trials", "2",
           "--output", "/tmp/models", "--experiment", "train"))
 import mlflow, numpy, xgboost
