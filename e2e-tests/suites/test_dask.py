@@ -98,6 +98,7 @@ def few_pods(facility: Cluster) -> Iterator[Callable[[int], None]]:
     facility.kubectl("-n", "shoppe-dask", "delete", "resourcequota", "few-pods")
 
 
+@pytest.mark.long
 def test_a_scheduler_that_kubernetes_refuses_is_told(
     shared_code: Callable[..., str], few_pods: Callable[[int], None]
 ) -> None:
@@ -111,6 +112,7 @@ def test_a_scheduler_that_kubernetes_refuses_is_told(
     assert "exceeded quota: few-pods" in printed
 
 
+@pytest.mark.long
 def test_workers_that_kubernetes_refuses_are_told(
     shared_code: Callable[..., str], few_pods: Callable[[int], None]
 ) -> None:

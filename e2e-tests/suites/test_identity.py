@@ -103,6 +103,7 @@ def test_users_are_counted_for_prometheus(ann: User, facility: Cluster) -> None:
     eventually(lambda: counted() == len(users), "all users are counted", timeout=60, every=2)
 
 
+@pytest.mark.long
 def test_secrets_that_were_deleted_come_back(ann: User, facility: Cluster) -> None:
     name = identity.secret_name(ann.name)
     namespaces = ("shoppe", "shoppe-dask")

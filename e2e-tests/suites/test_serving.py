@@ -212,6 +212,7 @@ def test_versions_change_roll_back_and_break_as_the_status_tells(ann: User, serv
     assert still == "True"
 
 
+@pytest.mark.long
 def test_a_restarted_triton_serves_what_it_did(ann: User, served: str, facility: Cluster) -> None:
     facility.kubectl(
         *("-n", "shoppe", "delete", "pod", "--grace-period=0", "--force", "--wait=false"),

@@ -63,6 +63,7 @@ def test_a_file_of_the_same_path_elsewhere_is_another_file(
     assert printed[2].startswith("failed")
 
 
+@pytest.mark.long
 def test_an_origin_that_is_down_restarts_no_cache(
     data_origin: Cluster, run_code: Callable[..., str], tmp_path: Path
 ) -> None:
