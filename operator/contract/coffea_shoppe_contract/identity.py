@@ -13,7 +13,12 @@ from dataclasses import dataclass
 from typing import Any
 
 ALGORITHM = "ES256"
-AUDIENCES = ("api", "mlflow", "s3", "servicex", "triton")
+SERVICEX_REFRESH = "servicex-refresh"
+"""The audience of tokens with which the stock ServiceX client asks for access tokens.
+
+They are good for nothing else, so that they may live for as long as a client does.
+"""
+AUDIENCES = ("api", "mlflow", "s3", "servicex", SERVICEX_REFRESH, "triton")
 """The services that tokens are for; each accepts none but its own."""
 MLFLOW_ADMIN = "mlflow-admin"
 """The audience of the operator's own tokens for MLflow; users get none."""
@@ -22,6 +27,8 @@ TRITON_ADMIN = "triton-admin"
 
 LIFETIME_S = 900
 """A token's life; it is renewed at half of it."""
+REFRESH_LIFETIME_S = 24 * 3600
+"""The life of a token that is for `SERVICEX_REFRESH`; revoked like any other."""
 LEEWAY_S = 10
 """By how much the clocks of two pods may differ."""
 POLL_S = 10
@@ -45,6 +52,10 @@ S3_CONFIG_FILE, S3_CREDENTIALS_FILE = "aws-config", "aws-credentials"
 """What every client of S3 reads where AWS_CONFIG_FILE and AWS_SHARED_CREDENTIALS_FILE say so."""
 S3_BUCKET_FILE = "s3-bucket"
 """Holds the name of the user's own bucket."""
+SERVICEX_FILE = "servicex.yaml"
+"""What the stock ServiceX client reads."""
+SERVICEX_FOLDER = "servicex"
+"""Folder of a user's bucket below which ServiceX keeps results."""
 WORKSPACE_FILE = "mlflow-workspace"
 """Holds the name of the user's own workspace in MLflow."""
 WORKSPACE_HEADER = "X-Mlflow-Workspace"
@@ -74,6 +85,11 @@ class Identity:
     groups: tuple[str, ...]
     expires: float
     """Unix time."""
+
+
+def lifetime_s(audience: str) -> int:
+    """Return how long a token for a service lives."""
+    return REFRESH_LIFETIME_S if audience == SERVICEX_REFRESH else LIFETIME_S
 
 
 def token_file(audience: str) -> str:
@@ -128,7 +144,7 @@ def claims(
         "uid": uid,
         "groups": list(groups),
         "iat": int(now),
-        "exp": int(now) + LIFETIME_S,
+        "exp": int(now) + lifetime_s(audience),
     }
 
 
@@ -163,7 +179,7 @@ def identify(
         raise RefusedError("the token is of the future: the clocks differ")
     if now > found.expires + LEEWAY_S:
         raise RefusedError("the token has expired; read it anew from its file")
-    if found.expires - issued > LIFETIME_S:
+    if found.expires - issued > lifetime_s(audience):
         raise RefusedError("the token lives longer than this facility allows")
     if issued <= revoked.get(found.uid, -1.0):
         raise RefusedError("the user's access was revoked")

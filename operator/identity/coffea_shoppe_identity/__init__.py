@@ -113,12 +113,10 @@ class Verifier:
 
         `audience` is another one than the service's own, for its administrators.
         """
-        now = self.clock()
-        if self._news is None or now - self._fetched > identity.STALE_S:
-            raise RefusedError(f"the facility's keys cannot be had ({self._problem or 'not yet'})")
+        news = self._current()
         try:
             kid = jwt.get_unverified_header(token).get("kid", "")
-            key = self._news.keys.get(kid)
+            key = news.keys.get(kid)
             if key is None:
                 raise RefusedError("the token is signed by an unknown key")
             # What is claimed is judged by the contract, once for all services.
@@ -131,10 +129,30 @@ class Verifier:
             )
         except jwt.PyJWTError as error:
             raise RefusedError(f"this is no token of the facility ({error})") from error
+        return self.judge(said, issuer=self.issuer, audience=audience)
+
+    def _current(self) -> News:
+        """Return the news; raises `RefusedError` where they are too old."""
+        if self._news is None or self.clock() - self._fetched > identity.STALE_S:
+            raise RefusedError(f"the facility's keys cannot be had ({self._problem or 'not yet'})")
+        return self._news
+
+    def judge(
+        self, said: Mapping[str, Any], *, issuer: str, audience: str | None = None
+    ) -> Identity:
+        """Return whose claims these are, their signature being good; raises `RefusedError`.
+
+        So a service judges tokens that it signed itself, as `issuer`.
+        """
         return identity.identify(
             said,
-            issuer=self.issuer,
+            issuer=issuer,
             audience=audience or self.audience,
-            now=now,
-            revoked=self._news.revoked,
+            now=self.clock(),
+            revoked=self._current().revoked,
         )
+
+    @property
+    def revoked(self) -> Mapping[str, float]:
+        """By a user's uid: the time (Unix) up to which access is void; raises `RefusedError`."""
+        return self._current().revoked

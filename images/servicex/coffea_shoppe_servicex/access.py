@@ -1,0 +1,106 @@
+"""Who sends a request: a user, by the facility's tokens or this service's own; a transformer."""
+
+import hmac
+from pathlib import Path
+
+import jwt
+from coffea_shoppe_contract import identity
+from coffea_shoppe_identity import Identity, RefusedError, Verifier
+
+from coffea_shoppe_servicex.delivery import Delivery, Owner
+from coffea_shoppe_servicex.settings import Auth
+
+ALGORITHM = "HS256"
+EVERYBODY = Owner("user", "user")
+"""Who everybody is where login is switched off."""
+
+
+def bearer(header: str) -> str:
+    """Return the token of an Authorization header; raises `RefusedError`."""
+    kind, _, token = header.partition(" ")
+    if kind.lower() != "bearer" or not token:
+        raise RefusedError(
+            "send a token as Authorization: Bearer; in the facility's notebooks the client "
+            "finds it by itself"
+        )
+    return token
+
+
+class Users:
+    """The users' tokens.
+
+    The facility's operator signs tokens of minutes for this service, and one of hours
+    that is good for nothing but an access token of this service's own, which the stock
+    client asks for whenever its last one ends.
+    """
+
+    def __init__(self, settings: Auth, verifier: Verifier | None) -> None:
+        self.settings, self.verifier = settings, verifier
+
+    def _key(self) -> bytes:
+        return self.settings.session_key.read_text().strip().encode()
+
+    @property
+    def _issuer(self) -> str:
+        return f"{self.settings.issuer}/servicex"
+
+    def identify(self, header: str) -> Owner:
+        """Return who sends a request; raises `RefusedError`."""
+        if self.verifier is None:
+            return EVERYBODY
+        token = bearer(header)
+        try:
+            kind = jwt.get_unverified_header(token).get("alg")
+        except jwt.PyJWTError as error:
+            raise RefusedError(f"this is no token ({error})") from error
+        found = self._own(token) if kind == ALGORITHM else self.verifier.verify(token)
+        return Owner(found.user, found.uid)
+
+    def _own(self, token: str) -> Identity:
+        checks = dict.fromkeys(("exp", "iat", "aud", "iss", "sub"), False)
+        try:
+            said = jwt.decode(
+                token,
+                self._key(),
+                algorithms=[ALGORITHM],
+                options={f"verify_{name}": on for name, on in checks.items()},  # type: ignore[arg-type]
+            )
+        except jwt.PyJWTError as error:
+            raise RefusedError(f"this is no token of this service ({error})") from error
+        assert self.verifier is not None
+        return self.verifier.judge(said, issuer=self._issuer)
+
+    def refresh(self, header: str, now: float) -> str:
+        """Return an access token for a refresh token; raises `RefusedError`."""
+        if self.verifier is None:
+            user, uid, groups, key = *_parts(EVERYBODY), b"login is switched off: no secret here"
+        else:
+            found = self.verifier.verify(bearer(header), audience=identity.SERVICEX_REFRESH)
+            user, uid, groups, key = found.user, found.uid, found.groups, self._key()
+        said = identity.claims(
+            issuer=self._issuer, audience="servicex", user=user, uid=uid, groups=groups, now=now
+        )
+        return jwt.encode(said, key, algorithm=ALGORITHM)
+
+
+def _parts(owner: Owner) -> tuple[str, str, tuple[str, ...]]:
+    return owner.user, owner.uid, ()
+
+
+class Transformers:
+    """The keys of transformers: one of the shared ones, and one for each request's own."""
+
+    def __init__(self, delivery: Delivery, pool_key: Path) -> None:
+        self.delivery, self.pool_key = delivery, pool_key
+
+    def identify(self, header: str) -> str:
+        """Return the request that a transformer is for, '' for a shared one.
+
+        Raises `RefusedError`.
+        """
+        key = bearer(header)
+        if hmac.compare_digest(key.encode(), self.pool_key.read_text().strip().encode()):
+            return ""
+        if found := self.delivery.by_worker_key(key):
+            return found
+        raise RefusedError("this is no key of a transformer, or its request has ended")

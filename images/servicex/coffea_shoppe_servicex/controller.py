@@ -1,0 +1,180 @@
+"""What is done beside requests: look-ups, taking back, cleaning up, and pods of transformers.
+
+Several controllers do no harm: each step locks what it works on.
+"""
+
+import base64
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+import yaml
+from coffea_shoppe_contract import identity
+from coffea_shoppe_identity import RefusedError
+from sqlalchemy.exc import SQLAlchemyError
+
+from coffea_shoppe_servicex import finders
+from coffea_shoppe_servicex.database import Request
+from coffea_shoppe_servicex.delivery import Delivery
+
+LOG = logging.getLogger(__name__)
+STEP_S = 2
+CLEAN_S = 60
+REQUEST_LABEL = f"{identity.GROUP}/servicex-request"
+USER_LABEL = f"{identity.GROUP}/user"
+OVERHEAD_MIB = 512
+"""What a transformer's own process needs besides a file's transform."""
+
+
+class Cluster(Protocol):
+    """What the controller needs of the cluster; `kubernetes_pods.Kubernetes` is the real one."""
+
+    def replicas(self) -> int:
+        """Return how many shared transformers are wanted."""
+
+    def scale(self, replicas: int) -> None:
+        """Have so many shared transformers."""
+
+    def pods(self) -> list[dict[str, Any]]:
+        """Return the pods of requests' own transformers."""
+
+    def create(self, pod: Mapping[str, Any], secret: Mapping[str, Any]) -> None:
+        """Make a pod, and the Secret that goes with it."""
+
+    def delete(self, name: str) -> None:
+        """Delete a pod; one that is gone is no error."""
+
+
+class Controller:
+    """Looks after a facility's requests."""
+
+    def __init__(
+        self,
+        delivery: Delivery,
+        *,
+        cluster: Cluster | None = None,
+        revoked: Callable[[], Mapping[str, float]] = dict,
+    ) -> None:
+        self.delivery, self.cluster, self.revoked = delivery, cluster, revoked
+        self._cleaned = 0.0
+        self._busy = time.monotonic()
+
+    def look_ups(self, stop: threading.Event) -> None:
+        """Look datasets up until stopped: one may take minutes, and nothing waits for it."""
+        settings = self.delivery.settings.finders
+        while not stop.is_set():
+            try:
+                found = self.delivery.look_up(lambda name: finders.find(name, settings))
+            except SQLAlchemyError as error:
+                LOG.warning("the database: %s", error)
+                found = False
+            if not found:
+                stop.wait(STEP_S)
+
+    def run(self, stop: threading.Event) -> None:
+        """Do everything else until stopped."""
+        threading.Thread(target=self.look_ups, args=(stop,), daemon=True).start()
+        while not stop.is_set():
+            for step in (self.keep, self.scale, self.own_pods):
+                try:
+                    step()
+                except Exception as error:
+                    # The next round tries again; the other steps are not held up.
+                    LOG.warning("%s: %s: %s", step.__name__, type(error).__name__, error)
+            stop.wait(STEP_S)
+
+    def keep(self) -> None:
+        """Take back what lost transformers had; clean up now and then."""
+        if lost := self.delivery.reap():
+            LOG.info("%s files taken back from transformers that are gone", lost)
+        try:
+            if ended := self.delivery.revoke(self.revoked()):
+                LOG.info("%s requests ended: their users' access was revoked", ended)
+        except RefusedError as error:
+            LOG.warning("revocations: %s", error)
+        if time.monotonic() - self._cleaned < CLEAN_S:
+            return
+        self._cleaned = time.monotonic()
+        if orphans := self.delivery.sweep():
+            LOG.info("%s objects removed that no file names", len(orphans))
+        if forgotten := self.delivery.retain():
+            LOG.info("%s requests forgotten: their time is over", forgotten)
+
+    def scale(self) -> None:
+        """Have as many shared transformers as the queue needs, within limits."""
+        pool = self.delivery.settings.pool
+        if not self.cluster or not pool.deployment:
+            return
+        files, now = self.delivery.waiting(), time.monotonic()
+        if files:
+            self._busy = now
+        wanted = -(-files // pool.files_per_replica)
+        wanted = max(pool.min_replicas, min(wanted, pool.max_replicas))
+        present = self.cluster.replicas()
+        if wanted > present or (wanted < present and now - self._busy > pool.idle_s):
+            LOG.info("%s files: %s shared transformers instead of %s", files, wanted, present)
+            self.cluster.scale(wanted)
+
+    def own_pods(self) -> None:
+        """Have pods for requests that shared transformers do not serve; remove ended ones."""
+        settings = self.delivery.settings.python
+        if not self.cluster or not settings.namespace:
+            return
+        wanted = self.delivery.own_pods()
+        needed = {request.id: (request, memory, count) for request, memory, count in wanted}
+        alive: dict[str, int] = {}
+        for pod in self.cluster.pods():
+            request = pod["metadata"]["labels"][REQUEST_LABEL]
+            ended = pod["status"].get("phase") in ("Succeeded", "Failed")
+            if ended or request not in needed:
+                self.cluster.delete(pod["metadata"]["name"])
+            else:
+                alive[request] = alive.get(request, 0) + 1
+        free = settings.max_pods - sum(alive.values())
+        # One each first, so that nobody waits for another's many files.
+        for request, memory, _ in wanted:
+            if free > 0 and not alive.get(request.id):
+                self._make(request, memory)
+                alive[request.id] = 1
+                free -= 1
+
+    def _make(self, request: Request, memory: int) -> None:
+        assert self.cluster is not None
+        template = yaml.safe_load(self.delivery.settings.python.template.read_text())
+        key = self.delivery.issue_worker_key(request.id)
+        name = f"servicex-{request.id[:8]}-{int(time.time()) % 100_000:05d}"
+        pod, secret = own_pod(template, request, name, memory=memory, key=key)
+        LOG.info("pod %s for request %s of %s", name, request.id, request.owner)
+        self.cluster.create(pod, secret)
+
+
+def own_pod(
+    template: dict[str, Any], request: Request, name: str, *, memory: int, key: str
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return a pod of a request's own transformer, and the Secret with its key."""
+    labels = {
+        **template["metadata"]["labels"],
+        REQUEST_LABEL: request.id,
+        USER_LABEL: identity.resource_name(request.owner),
+    }
+    pod = {**template, "metadata": {"name": name, "labels": labels}}
+    container = pod["spec"]["containers"][0]
+    container["args"] = [*container["args"], f"--memory={memory}"]
+    limit = f"{memory + OVERHEAD_MIB}Mi"
+    container["resources"] = {
+        "requests": {**container["resources"]["requests"], "memory": f"{OVERHEAD_MIB}Mi"},
+        "limits": {**container["resources"].get("limits", {}), "memory": limit},
+    }
+    for volume in pod["spec"]["volumes"]:
+        if volume["name"] == "key":
+            volume["secret"] = {"secretName": name, "defaultMode": 0o440}
+    secret = {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": name, "labels": labels},
+        "type": "Opaque",
+        "data": {"key": base64.b64encode(key.encode()).decode()},
+    }
+    return pod, secret

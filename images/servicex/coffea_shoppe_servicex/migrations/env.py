@@ -1,0 +1,11 @@
+"""What Alembic runs: migrations over the connection that `database.migrate` holds."""
+
+from alembic import context
+
+from coffea_shoppe_servicex.database import Base
+
+context.configure(
+    connection=context.config.attributes["connection"], target_metadata=Base.metadata
+)
+with context.begin_transaction():
+    context.run_migrations()

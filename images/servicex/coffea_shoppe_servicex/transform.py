@@ -1,0 +1,377 @@
+"""One file in, one file of selected columns out, with memory bounded by a chunk's size."""
+
+import contextlib
+import difflib
+import inspect
+import logging
+import shutil
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any
+
+import awkward as ak
+import numpy as np
+import uproot
+
+from coffea_shoppe_servicex import funcadl
+from coffea_shoppe_servicex.errors import QueryError, TransformError, UnreadableError
+from coffea_shoppe_servicex.queries import (
+    KEYS,
+    Format,
+    FuncAdlQuery,
+    Join,
+    PythonQuery,
+    Query,
+    RawQuery,
+    TreeQuery,
+)
+from coffea_shoppe_servicex.writers import Writer, writer
+
+LOG = logging.getLogger(__name__)
+OPEN_TIMEOUT_S = 60
+STEP = "64 MB"
+"""What is read of a tree at once, uncompressed."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a transform gave."""
+
+    events: int
+    """Entries that were read."""
+    read: int
+    """Bytes of the input's columns, compressed."""
+
+
+def transform(query: Query, places: Sequence[str], target: Path, result_format: Format) -> Outcome:
+    """Transform a file that lies at all of `places`, the nearest first, into `target`.
+
+    Where it cannot be read at one place, the next is tried.  Raises `TransformError`.
+    """
+    for number, place in enumerate(places):
+        try:
+            return _once(query, place, target, result_format)
+        except UnreadableError as error:
+            if number + 1 == len(places):
+                raise
+            LOG.warning("%s; trying %s", error, places[number + 1])
+    raise TransformError("MissingFile", "no place of the file is known")
+
+
+def _once(query: Query, place: str, target: Path, result_format: Format) -> Outcome:
+    if isinstance(query, PythonQuery):
+        return _own(query, place, target, result_format)
+    several = isinstance(query, RawQuery) and sum(len(one.trees()) for one in query.trees) > 1
+    with _opened(place) as file:
+        out = writer(target, result_format, several=several)
+        try:
+            with _reading(place):
+                if isinstance(query, RawQuery):
+                    done = _raw(query, file, place, out)
+                else:
+                    done = _funcadl(query, file, place, out)
+        finally:
+            out.close()
+    return Outcome(done, int(file.file.source.num_requested_bytes))
+
+
+@contextlib.contextmanager
+def _opened(place: str) -> Iterator[Any]:
+    """Yield an open file; raises `UnreadableError` that names what is wrong with it."""
+    try:
+        file = uproot.open({place: None}, timeout=OPEN_TIMEOUT_S)
+    except FileNotFoundError as error:
+        raise UnreadableError("MissingFile", f"{place}: no such file") from error
+    except (ValueError, uproot.deserialization.DeserializationError) as error:
+        told = "not a ROOT file, or a truncated one"
+        raise UnreadableError("BadFile", f"{place}: {told}") from error
+    except Exception as error:
+        told = f"{place}: cannot be opened ({_first(error)}); is it truncated, or its origin down?"
+        raise UnreadableError("CannotOpen", told) from error
+    with file:
+        yield file
+
+
+@contextlib.contextmanager
+def _reading(place: str) -> Iterator[None]:
+    """Turn what a read can raise into our errors."""
+    try:
+        yield
+    except (TransformError, MemoryError):
+        raise
+    except QueryError as error:
+        raise TransformError("BadQuery", str(error)) from error
+    except (OSError, uproot.deserialization.DeserializationError) as error:
+        told = f"{place}: cannot be read ({_first(error)}); is it truncated, or its origin down?"
+        raise UnreadableError("CannotRead", told) from error
+    except Exception as error:
+        # What the query does with arrays may fail in any way; zlib and lz4 have own errors.
+        if type(error).__module__.split(".")[0] in ("zlib", "_lz4", "cramjam", "lzma"):
+            raise UnreadableError("BadFile", f"{place}: is damaged ({_first(error)})") from error
+        raise TransformError("BadQuery", f"{type(error).__name__}: {_first(error)}") from error
+
+
+def _first(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else repr(error)
+
+
+def _tree(file: Any, name: str, place: str) -> Any:
+    """Return a tree; raises `TransformError` where there is none of the name."""
+    try:
+        found = file[name]
+    except KeyError as error:
+        held = trees(file)
+        close = difflib.get_close_matches(name, held, 1)
+        told = f"is it {close[0]!r}?" if close else f"it holds: {', '.join(held[:5]) or 'no tree'}"
+        raise TransformError("MissingTree", f"{place}: has no tree {name!r}; {told}") from error
+    if not hasattr(found, "iterate"):
+        raise TransformError("MissingTree", f"{place}: {name!r} is no tree")
+    return found
+
+
+def trees(file: Any) -> list[str]:
+    """Return the names of a file's trees."""
+    kinds = ("TTree", "ROOT::RNTuple", "TNtuple")
+    return [name for name, kind in file.classnames(cycle=False).items() if kind in kinds]
+
+
+def _raw(query: RawQuery, file: Any, place: str, out: Writer) -> int:
+    events = 0
+    for name in query.copies:
+        try:
+            out.copy(name, file[name])
+        except KeyError as error:
+            raise TransformError("MissingObject", f"{place}: has no {name!r}") from error
+    held = set(trees(file))
+    some = False
+    for one in query.trees:
+        for name, output in one.trees().items():
+            absent = name.split(";")[0] not in held and name not in file
+            if absent and not one.fail_on_missing_trees and len(one.trees()) > 1:
+                LOG.warning("%s: has no tree %r; it is left out", place, name)
+                continue
+            some = True
+            tree = _tree(file, name, place)
+            for columns, count in _columns(one, tree, place):
+                out.extend(output, columns)
+                events += count
+    if query.trees and not some:
+        wanted = ", ".join(name for one in query.trees for name in one.trees())
+        told = f"{place}: has none of the trees {wanted}; it holds: {', '.join(sorted(held)[:5])}"
+        raise TransformError("MissingTree", told)
+    return events
+
+
+def _columns(query: TreeQuery, tree: Any, place: str) -> Iterator[tuple[ak.Array, int]]:
+    """Yield a tree's selected columns and how many entries they were selected from."""
+    branches = {name: name for name in tree.keys(recursive=True)}
+    branches = {name.rpartition("/")[2]: name for name in branches} | branches
+    aliases = {name: query.parsed(text) for name, text in query.aliases.items()}
+    cut = query.parsed(query.cut) if query.cut else None
+    wanted = [(text, query.parsed(text)) for text in query.expressions or ()]
+    chosen = [] if query.expressions is not None else _filtered(query, tree, place)
+
+    reads: set[str] = {branches[name] for name in chosen}
+    pending = [one for _, one in wanted] + ([cut] if cut else [])
+    seen: set[str] = set()
+    while pending:
+        for name in pending.pop().names(lambda text: text in aliases or text in branches):
+            if name in aliases and name not in seen:
+                seen.add(name)
+                pending.append(aliases[name])
+            elif name in branches:
+                reads.add(branches[name])
+            elif name not in aliases:
+                raise _no_branch(name, tree, place)
+    for key in KEYS if query.join else ():
+        if key not in branches:
+            raise _no_branch(key, tree, place)
+        reads.add(branches[key])
+    names = sorted(reads) or [next(iter(branches.values()))]
+
+    joined = _Joined(query.join, tree, place) if query.join else contextlib.nullcontext()
+    with joined as other:
+        for start, stop, arrays in _chunks(tree, names):
+            known: dict[str, Any] = {}
+
+            def read(name: str, arrays: ak.Array = arrays, known: dict[str, Any] = known) -> Any:
+                if name in aliases:
+                    if name not in known:
+                        known[name] = aliases[name].evaluate(
+                            lambda text: read(text) if text != name else None
+                        )
+                    return known[name]
+                return arrays[branches[name]] if name in branches else None
+
+            found = {name: arrays[branches[name]] for name in chosen}
+            for text, expression in wanted:
+                found[text] = expression.evaluate(read)
+            if other is not None:
+                found |= other.columns(arrays, branches, start, stop)
+            if not found:
+                raise TransformError("BadQuery", f"{place}: the query selects no column")
+            records = ak.zip(_as_long(found, stop - start), depth_limit=1)
+            if cut:
+                records = records[cut.evaluate(read)]
+            yield records, stop - start
+
+
+def _as_long(columns: dict[str, Any], length: int) -> dict[str, Any]:
+    """Return columns of which constants are repeated for each entry."""
+    return {
+        name: value if isinstance(value, ak.Array) else np.full(length, value)
+        for name, value in columns.items()
+    }
+
+
+def _chunks(tree: Any, names: list[str]) -> Iterator[tuple[int, int, ak.Array]]:
+    """Yield (start, stop, arrays) of a tree's branches; once for a tree without entries."""
+    if tree.num_entries == 0:
+        yield 0, 0, tree.arrays(names)
+        return
+    for arrays, report in tree.iterate(names, step_size=STEP, report=True):
+        first, last = report.tree_entry_start, report.tree_entry_stop
+        yield int(first), int(last), arrays
+
+
+def _filtered(query: TreeQuery, tree: Any, place: str) -> list[str]:
+    """Return the names of the branches that pass the filters and can be columns."""
+    found = []
+    for branch in tree.branches if hasattr(tree, "branches") else tree.fields:
+        name = branch.name
+        kind = getattr(branch, "typename", "")
+        if query.filter_name and not any(fnmatch(name, one) for one in query.filter_name):
+            continue
+        if query.filter_typename and not any(fnmatch(kind, one) for one in query.filter_typename):
+            continue
+        unknown = uproot.interpretation.identify.UnknownInterpretation
+        if isinstance(getattr(branch, "interpretation", None), unknown):
+            LOG.warning("%s: %s (%s) cannot be a column; it is left out", place, name, kind)
+            continue
+        found.append(name)
+    if not found and query.filter_name:
+        told = ", ".join(query.filter_name)
+        raise TransformError("MissingBranch", f"{place}: no branch of {tree.name!r} is like {told}")
+    for name in query.filter_name or ():
+        if not any(mark in name for mark in "*?[/") and name not in found:
+            raise _no_branch(name, tree, place)
+    return found
+
+
+def _no_branch(name: str, tree: Any, place: str) -> TransformError:
+    close = difflib.get_close_matches(name, tree.keys(), 1)
+    hint = f"; is it {close[0]!r}?" if close else ""
+    return TransformError("MissingBranch", f"{place}: {tree.name!r} has no branch {name!r}{hint}")
+
+
+class _Joined:
+    """The second tree of a join, entry by entry beside the first."""
+
+    def __init__(self, join: Join, tree: Any, place: str) -> None:
+        self.join, self.first, self.place = join, tree, place
+        self.other = place.replace(*join.replace, 1) if join.replace else place
+        if join.replace and self.other == place:
+            told = f"{place}: does not hold {join.replace[0]!r}, which the join replaces"
+            raise TransformError("BadJoin", told)
+        self._stack = contextlib.ExitStack()
+
+    def __enter__(self) -> "_Joined":
+        file = self._stack.enter_context(_opened(self.other))
+        self.tree = _tree(file, self.join.treename, self.other)
+        held = set(self.tree.keys())
+        for name in (*KEYS, *self.join.columns):
+            if name not in held:
+                raise _no_branch(name, self.tree, self.other)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def columns(
+        self, arrays: ak.Array, branches: dict[str, str], start: int, stop: int
+    ) -> dict[str, Any]:
+        """Return the second tree's columns for entries of the first.
+
+        Raises `TransformError` that names the first event that differs or is missing.
+        """
+        names = [*KEYS, *self.join.columns]
+        theirs = self.tree.arrays(names, entry_start=start, entry_stop=stop)
+        ours = np.stack([np.asarray(arrays[branches[key]]).astype("u8") for key in KEYS], axis=1)
+        found = np.stack([np.asarray(theirs[key]).astype("u8") for key in KEYS], axis=1)
+        shared = min(len(ours), len(found))
+        differs = np.flatnonzero(np.any(ours[:shared] != found[:shared], axis=1))
+        where = f"{self.other}: {self.join.treename!r}"
+        if len(differs):
+            at = int(differs[0])
+            told = f"{where}: entry {start + at} is {_event(found[at])}, but {_event(ours[at])}"
+            raise TransformError("BadJoin", f"{told} is there in {self.place}")
+        if len(found) < len(ours):
+            raise TransformError("BadJoin", f"{where}: lacks {_event(ours[shared])}")
+        if stop == self.first.num_entries and self.tree.num_entries > stop:
+            more = self.tree.arrays(KEYS, entry_start=stop, entry_stop=stop + 1)
+            event = _event([int(more[key][0]) for key in KEYS])
+            raise TransformError("BadJoin", f"{where}: goes on with {event}")
+        return {name: theirs[name] for name in self.join.columns}
+
+
+def _event(key: Any) -> str:
+    return ", ".join(f"{name} {int(value)}" for name, value in zip(KEYS, key, strict=True))
+
+
+def _funcadl(query: FuncAdlQuery, file: Any, place: str, out: Writer) -> int:
+    name = query.tree
+    if name is None:
+        held = trees(file)
+        if len(held) != 1:
+            told = f"it holds: {', '.join(held) or 'none'}"
+            raise TransformError("MissingTree", f"{place}: name a tree in the query; {told}")
+        name = held[0]
+    tree = _tree(file, name, place)
+    branches = [branch.name for branch in tree.branches]
+    names = funcadl.reads(query.body, branches)
+    events = 0
+    for start, stop, arrays in _chunks(tree, names):
+        out.extend(name, funcadl.evaluate(query.body, arrays, branches))
+        events += stop - start
+    return events
+
+
+def _own(query: PythonQuery, place: str, target: Path, result_format: Format) -> Outcome:
+    """Run a user's own function, and write what it returns."""
+    scope: dict[str, Any] = {"__name__": "transform"}
+    try:
+        exec(compile(query.source, "your function", "exec"), scope)  # noqa: S102
+        function: Callable[..., Any] = scope["run_query"]
+        if len(inspect.signature(function).parameters) > 1:
+            result = function(place, str(target))
+        else:
+            result = function(place)
+    except Exception as error:
+        frames = traceback.extract_tb(error.__traceback__)
+        line = next((f.lineno for f in reversed(frames) if f.filename == "your function"), None)
+        where = f"line {line} of your function: " if line else ""
+        LOG.error("%s", "".join(traceback.format_exception(error)))
+        told = f"{place}: {where}{type(error).__name__}: {_first(error)}"
+        raise TransformError("UserCode", told) from error
+    if isinstance(result, str | Path):
+        if Path(result) != target:
+            shutil.copyfile(result, target)
+        return Outcome(0, 0)
+    if result is None and target.exists():
+        return Outcome(0, 0)
+    named = result if isinstance(result, dict) else {"tree": result}
+    out = writer(target, result_format, several=len(named) > 1)
+    events = 0
+    for name, array in named.items():
+        if not isinstance(array, ak.Array):
+            told = f"run_query returned {type(array).__name__}; return an Awkward Array, or a path"
+            raise TransformError("UserCode", told)
+        columns = array if array.fields else ak.zip({"value": array}, depth_limit=1)
+        out.extend(name, columns)
+        events += len(columns)
+    out.close()
+    return Outcome(events, 0)
