@@ -27,6 +27,10 @@ ALONE: dict[str, Manifest] = {
     "mlflow": {"auth": {"enabled": False}},
     "triton": {"front": {"api": "http://api"}},
     "operator": {},
+    "servicex": {
+        "app": {"tokens": {"api": "http://api"}},
+        "postgres": {"existingDatabaseSecret": "database"},
+    },
 }
 
 

@@ -22,7 +22,7 @@ def test_secrets_reach_pods_as_files_but_for_a_known_few(manifests: list[Any]) -
                 assert (name, variable["name"]) in ENVIRONMENT
 
 
-@pytest.mark.parametrize("chart", ["jupyterhub", "mlflow", "objectstore", "postgresql"])
+@pytest.mark.parametrize("chart", ["jupyterhub", "mlflow", "objectstore", "postgresql", "servicex"])
 def test_generated_secrets_are_long_and_differ(render: Any, chart: str) -> None:
     values = ALONE[chart]
     first, second = (

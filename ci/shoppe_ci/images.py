@@ -21,7 +21,9 @@ from shoppe_ci.paths import CHARTS, IMAGES, ROOT, TOOLCHAIN, cache
 from shoppe_ci.progress import say, step
 
 # What a package of the workspace consists of; its tests are not installed.
-PACKAGE_FILES = ("pyproject.toml", "**/*.py", "**/*.json", "**/*.ipynb", "**/py.typed")
+PACKAGE_FILES = (
+    *("pyproject.toml", "**/*.py", "**/py.typed", "**/*.json", "**/*.ipynb", "**/*.html"),
+)
 IGNORED = ("__pycache__", "tests", ".pytest_cache", ".mypy_cache", "node_modules")
 
 

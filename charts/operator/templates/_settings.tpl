@@ -29,6 +29,8 @@ objectStore:
   {{- end }}
   services:
     {{- toYaml $services | nindent 4 }}
+  writers:
+    {{- toYaml .writers | nindent 4 }}
 {{- end }}
 {{- end }}
 {{- with .Values.mlflow }}

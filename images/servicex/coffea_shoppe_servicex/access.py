@@ -53,10 +53,11 @@ class Users:
             kind = jwt.get_unverified_header(token).get("alg")
         except jwt.PyJWTError as error:
             raise RefusedError(f"this is no token ({error})") from error
-        found = self._own(token) if kind == ALGORITHM else self.verifier.verify(token)
+        own = kind == ALGORITHM
+        found = self._own(token, self.verifier) if own else self.verifier.verify(token)
         return Owner(found.user, found.uid)
 
-    def _own(self, token: str) -> Identity:
+    def _own(self, token: str, verifier: Verifier) -> Identity:
         checks = dict.fromkeys(("exp", "iat", "aud", "iss", "sub"), False)
         try:
             said = jwt.decode(
@@ -67,8 +68,7 @@ class Users:
             )
         except jwt.PyJWTError as error:
             raise RefusedError(f"this is no token of this service ({error})") from error
-        assert self.verifier is not None
-        return self.verifier.judge(said, issuer=self._issuer)
+        return verifier.judge(said, issuer=self._issuer)
 
     def refresh(self, header: str, now: float) -> str:
         """Return an access token for a refresh token; raises `RefusedError`."""

@@ -18,7 +18,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from coffea_shoppe_servicex import pages, queries
+from coffea_shoppe_servicex import pages
 from coffea_shoppe_servicex.access import Transformers, Users
 from coffea_shoppe_servicex.database import Dataset, File
 from coffea_shoppe_servicex.database import Request as Asked
@@ -167,7 +167,7 @@ def application(delivery: Delivery, users: Users, transformers: Transformers) ->
         return handle
 
     async def info(_: Owner, __: Request) -> Response:
-        images = dict.fromkeys(queries.CODEGENS, delivery.settings.image or "local")
+        images = dict.fromkeys(delivery.settings.codegens, delivery.settings.image or "local")
         return JSONResponse(
             {"app-version": VERSION, "code-gen-image": images, "capabilities": CAPABILITIES}
         )
@@ -300,7 +300,7 @@ def application(delivery: Delivery, users: Users, transformers: Transformers) ->
         return PlainTextResponse("ok")
 
     registry = CollectorRegistry()
-    registry.register(_Counts(delivery))  # type: ignore[arg-type]
+    registry.register(_Counts(delivery))
 
     async def metrics(_: Request) -> Response:
         return PlainTextResponse(await run_in_threadpool(generate_latest, registry))

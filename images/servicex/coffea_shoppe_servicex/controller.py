@@ -5,9 +5,11 @@ Several controllers do no harm: each step locks what it works on.
 
 import base64
 import logging
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, Protocol
 
 import yaml
@@ -22,6 +24,8 @@ from coffea_shoppe_servicex.delivery import Delivery
 LOG = logging.getLogger(__name__)
 STEP_S = 2
 CLEAN_S = 60
+ALIVE = Path(tempfile.gettempdir()) / "alive"
+"""Touched with each step: what the pod's probe looks at."""
 REQUEST_LABEL = f"{identity.GROUP}/servicex-request"
 USER_LABEL = f"{identity.GROUP}/user"
 OVERHEAD_MIB = 512
@@ -83,6 +87,7 @@ class Controller:
                 except Exception as error:
                     # The next round tries again; the other steps are not held up.
                     LOG.warning("%s: %s: %s", step.__name__, type(error).__name__, error)
+            ALIVE.touch()
             stop.wait(STEP_S)
 
     def keep(self) -> None:
@@ -119,7 +124,7 @@ class Controller:
 
     def own_pods(self) -> None:
         """Have pods for requests that shared transformers do not serve; remove ended ones."""
-        settings = self.delivery.settings.python
+        settings = self.delivery.settings.own
         if not self.cluster or not settings.namespace:
             return
         wanted = self.delivery.own_pods()
@@ -136,18 +141,17 @@ class Controller:
         # One each first, so that nobody waits for another's many files.
         for request, memory, _ in wanted:
             if free > 0 and not alive.get(request.id):
-                self._make(request, memory)
+                self._make(self.cluster, request, memory)
                 alive[request.id] = 1
                 free -= 1
 
-    def _make(self, request: Request, memory: int) -> None:
-        assert self.cluster is not None
-        template = yaml.safe_load(self.delivery.settings.python.template.read_text())
+    def _make(self, cluster: Cluster, request: Request, memory: int) -> None:
+        template = yaml.safe_load(self.delivery.settings.own.template.read_text())
         key = self.delivery.issue_worker_key(request.id)
         name = f"servicex-{request.id[:8]}-{int(time.time()) % 100_000:05d}"
         pod, secret = own_pod(template, request, name, memory=memory, key=key)
         LOG.info("pod %s for request %s of %s", name, request.id, request.owner)
-        self.cluster.create(pod, secret)
+        cluster.create(pod, secret)
 
 
 def own_pod(

@@ -124,7 +124,9 @@ def connect(url: str) -> Engine:
     if not url.startswith("sqlite"):
         # One in the pool for each thread of the API.
         settings = {"connect_timeout": 10}
-        return create_engine(url, pool_size=12, max_overflow=8, pool_pre_ping=True, connect_args=settings)
+        return create_engine(
+            url, pool_size=12, max_overflow=8, pool_pre_ping=True, connect_args=settings
+        )
     engine = create_engine(url, connect_args={"timeout": 60})
 
     @event.listens_for(engine, "connect")

@@ -16,7 +16,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
-from sqlalchemy import Engine, and_, delete, func, or_, select, true, update
+from sqlalchemy import Engine, and_, delete, func, insert, or_, select, true, update
 from sqlalchemy.orm import Session
 
 from coffea_shoppe_servicex import queries
@@ -27,7 +27,7 @@ from coffea_shoppe_servicex.errors import (
     NotFoundError,
     QueryError,
 )
-from coffea_shoppe_servicex.objects import Key, Place, Store
+from coffea_shoppe_servicex.objects import FolderStore, Key, Place, S3Store
 from coffea_shoppe_servicex.settings import Settings
 
 SUFFIXES = {"parquet": ".parquet", "root-file": ".root", "root-rntuple": ".root"}
@@ -96,7 +96,7 @@ class Delivery:
         self,
         settings: Settings,
         engine: Engine,
-        store: Store,
+        store: FolderStore | S3Store,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.settings, self.engine, self.store, self.clock = settings, engine, store, clock
@@ -105,6 +105,10 @@ class Delivery:
 
     def submit(self, owner: Owner, asked: Submission) -> Request:
         """Take a request; raises `QueryError` where it can never work."""
+        offered = self.settings.codegens
+        if asked.codegen not in offered:
+            told = f"there is no codegen {asked.codegen!r} in this facility"
+            raise QueryError(f"{told}; there are: {', '.join(offered)}")
         queries.parse(asked.codegen, asked.selection, asked.result_format)
         if asked.result_destination != "object-store":
             told = f"result-destination {asked.result_destination!r} is not offered"
@@ -206,7 +210,7 @@ class Delivery:
         session.add(request)
         session.flush()
         copies = [dict(zip(names, row, strict=True)) | {"request_id": request.id} for row in rows]
-        session.execute(File.__table__.insert(), copies)
+        session.execute(insert(File), copies)
         return True
 
     def _begin(
@@ -217,7 +221,7 @@ class Delivery:
         request.status, request.files = "Running", len(files)
         session.flush()
         session.execute(
-            File.__table__.insert(),
+            insert(File),
             [
                 {
                     "request_id": request.id,
@@ -680,7 +684,9 @@ class Delivery:
         with transaction(self.engine) as session:
             found = select(func.count()).select_from(File).where(File.pool.is_(True))
             base = self.settings.limits.memory_mi_b
-            at_work = or_(File.state == "leased", and_(File.state == "waiting", File.memory <= base))
+            at_work = or_(
+                File.state == "leased", and_(File.state == "waiting", File.memory <= base)
+            )
             return session.scalar(found.where(at_work)) or 0
 
     def own_pods(self) -> list[tuple[Request, int, int]]:

@@ -94,9 +94,7 @@ class Expression:
             case ast.Name() | ast.Attribute():
                 return self._named(node, read)
             case ast.UnaryOp(op=ast.Not()):
-                return functions.call(
-                    "numpy", "logical_not", [self._value(node.operand, read)], {}
-                )
+                return functions.call("numpy", "logical_not", [self._value(node.operand, read)], {})
             case ast.UnaryOp():
                 return functions.UNARY[type(node.op)](self._value(node.operand, read))
             case ast.BinOp():

@@ -17,8 +17,26 @@ from coffea_shoppe_servicex import functions
 from coffea_shoppe_servicex.errors import QueryError, TransformError
 
 OPERATORS = frozenset(
-    "All Any Choose Concat Contains Count ElementAt First Last Max Min OrderBy "
-    "OrderByDescending Select SelectMany Sum Where Zip".split()
+    [
+        "All",
+        "Any",
+        "Choose",
+        "Concat",
+        "Contains",
+        "Count",
+        "ElementAt",
+        "First",
+        "Last",
+        "Max",
+        "Min",
+        "OrderBy",
+        "OrderByDescending",
+        "Select",
+        "SelectMany",
+        "Sum",
+        "Where",
+        "Zip",
+    ]
 )
 REDUCERS = {"Sum": "sum", "Max": "max", "Min": "min", "All": "all", "Any": "any"}
 
@@ -107,8 +125,8 @@ def reads(node: ast.AST, branches: Iterable[str]) -> list[str]:
 def evaluate(node: ast.expr, events: Any, branches: Sequence[str] = ()) -> Any:
     """Return the query's result for some events of the tree: an array of records.
 
-    `branches` are all that the tree has, for errors.  Raises `TransformError` where a branch is missing, or the query does not fit the
-    tree.
+    `branches` are all that the tree has, for errors.  Raises `TransformError` where a
+    branch is missing, or the query does not fit the tree.
     """
     import awkward as ak
 
@@ -155,7 +173,9 @@ class _Evaluator:
                 return self._record(names, [self.value(one, scope) for one in node.elts])
             case ast.UnaryOp(op=ast.Not()):
                 operand = [self.value(node.operand, scope)]
-                return self._with(lambda x: functions.call("numpy", "logical_not", [x], {}), operand)
+                return self._with(
+                    lambda x: functions.call("numpy", "logical_not", [x], {}), operand
+                )
             case ast.UnaryOp():
                 return self._with(functions.UNARY[type(node.op)], [self.value(node.operand, scope)])
             case ast.BinOp():

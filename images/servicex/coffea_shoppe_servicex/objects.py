@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import botocore.session
 from botocore.auth import S3SigV4QueryAuth
@@ -40,22 +40,6 @@ class Place:
 
     owner: str
     folder: str
-
-
-class Store(Protocol):
-    """Where results are kept."""
-
-    def upload_url(self, place: Place, name: str, request: str, key: Key) -> str:
-        """Return an address to which one object can be sent by PUT, for a while."""
-
-    def names(self, place: Place) -> list[str]:
-        """Return the names of the objects of a request."""
-
-    def remove(self, place: Place, name: str) -> None:
-        """Remove an object; one that is gone is no error."""
-
-    def remove_all(self, place: Place) -> None:
-        """Remove all objects of a request; none is no error."""
 
 
 def _signed(method: str, url: str, key: Key, region: str, lifetime: int) -> str:
@@ -144,7 +128,7 @@ class S3Store:
         plain = f"{self.settings.endpoint.rstrip('/')}/{bucket}/{key}"
         return _signed(method, plain, self.key(), self.settings.region, lifetime)
 
-    def upload_url(self, place: Place, name: str, request: str, key: Key) -> str:  # noqa: ARG002
+    def upload_url(self, place: Place, name: str, request: str, key: Key) -> str:
         """Return an address at the store."""
         return self.url("PUT", place, name, UPLOAD_S)
 

@@ -49,7 +49,9 @@ def routes(delivery: Delivery, called: Wrap) -> list[Route]:
     async def every(owner: Owner, _: Request) -> Response:
         found = await run_in_threadpool(delivery.mine, owner)
         busy = any(one.status in OPEN for one in found)
-        return page("requests.html", owner=owner, requests=found[:PAGE], total=len(found), busy=busy)
+        return page(
+            "requests.html", owner=owner, requests=found[:PAGE], total=len(found), busy=busy
+        )
 
     async def one(owner: Owner, request: Request) -> Response:
         identifier = request.path_params["id"]

@@ -130,13 +130,19 @@ def application(front: Front) -> Starlette:
             if not path.is_file():
                 raise S3Error(404, "NoSuchKey", "there is no such object")
             return FileResponse(path, media_type="application/octet-stream")
-        url = delivery.store.url(request.method, place, name, INTERNAL_S)
+        return await _passed(request, delivery.store.url(request.method, place, name, INTERNAL_S))
+
+    async def _passed(request: Request, url: str) -> Response:
+        """Answer as the store does at an address."""
         headers = {"Range": request.headers["range"]} if "range" in request.headers else {}
         try:
             from yarl import URL
 
             answer = await sessions[0].request(
-                request.method, URL(url, encoded=True), headers=headers, skip_auto_headers=["Accept"]
+                request.method,
+                URL(url, encoded=True),
+                headers=headers,
+                skip_auto_headers=["Accept"],
             )
         except (aiohttp.ClientError, TimeoutError) as error:
             raise S3Error(503, "SlowDown", f"the object store does not answer ({error})") from error
@@ -190,7 +196,9 @@ def _listing(delivery: Delivery, found: Asked, request: Request) -> Response:
     ]
 
     def entry(file: Any) -> str:
-        moment = datetime.fromtimestamp(file.result_at / 1e6, UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z")
+        moment = datetime.fromtimestamp(file.result_at / 1e6, UTC).strftime(
+            "%Y-%m-%dT%H:%M:%S.000Z"
+        )
         told = f"<Key>{escape(file.object)}</Key><LastModified>{moment}</LastModified>"
         return f"<Contents>{told}<Size>{file.bytes}</Size></Contents>"
 

@@ -96,7 +96,7 @@ class Finders(Model):
     timeout_s: float = 120
 
 
-class Python(Model):
+class Own(Model):
     """Pods for users' own functions, and for files that need more memory than the pool has."""
 
     namespace: str = ""
@@ -135,6 +135,8 @@ class Settings(Model):
     """Where users see the pages of requests; {user} is the hub's name of the user."""
     cache_prefix: str = ""
     """`root://HOST:PORT` of a forwarding cache, through which root:// files are read."""
+    codegens: list[str] = ["uproot-raw", "uproot", "python"]
+    """What clients may ask for."""
     image: str = ""
     """Of the transformers; results of another image are not used again."""
     fail_closed: bool = True
@@ -144,7 +146,7 @@ class Settings(Model):
     """File of the key by which the shared transformers are known."""
     limits: Limits = Limits()
     finders: Finders = Finders()
-    python: Python = Python()
+    own: Own = Own()
     pool: Pool = Pool()
 
     @classmethod

@@ -18,6 +18,7 @@ import uproot
 
 from coffea_shoppe_servicex import funcadl
 from coffea_shoppe_servicex.errors import QueryError, TransformError, UnreadableError
+from coffea_shoppe_servicex.expressions import Expression
 from coffea_shoppe_servicex.queries import (
     KEYS,
     Format,
@@ -32,8 +33,9 @@ from coffea_shoppe_servicex.writers import Writer, writer
 
 LOG = logging.getLogger(__name__)
 OPEN_TIMEOUT_S = 60
-STEP = "64 MB"
-"""What is read of a tree at once, uncompressed."""
+STEP_BYTES = 64_000_000
+"""What is read of a tree at once, uncompressed; a basket is read whole, though."""
+SMALLEST_STEP, LARGEST_STEP = 1000, 1_000_000
 
 
 @dataclass(frozen=True)
@@ -196,17 +198,7 @@ def _columns(query: TreeQuery, tree: Any, place: str) -> Iterator[tuple[ak.Array
     joined = _Joined(query.join, tree, place) if query.join else contextlib.nullcontext()
     with joined as other:
         for start, stop, arrays in _chunks(tree, names):
-            known: dict[str, Any] = {}
-
-            def read(name: str, arrays: ak.Array = arrays, known: dict[str, Any] = known) -> Any:
-                if name in aliases:
-                    if name not in known:
-                        known[name] = aliases[name].evaluate(
-                            lambda text: read(text) if text != name else None
-                        )
-                    return known[name]
-                return arrays[branches[name]] if name in branches else None
-
+            read = _Values(arrays, branches, aliases)
             found = {name: arrays[branches[name]] for name in chosen}
             for text, expression in wanted:
                 found[text] = expression.evaluate(read)
@@ -218,6 +210,30 @@ def _columns(query: TreeQuery, tree: Any, place: str) -> Iterator[tuple[ak.Array
             if cut:
                 records = records[cut.evaluate(read)]
             yield records, stop - start
+
+
+class _Values:
+    """What names stand for in one chunk: branches, and aliases, each evaluated once."""
+
+    def __init__(
+        self, arrays: ak.Array, branches: dict[str, str], aliases: dict[str, Expression]
+    ) -> None:
+        self.arrays, self.branches, self.aliases = arrays, branches, aliases
+        self._known: dict[str, Any] = {}
+
+    def __call__(self, name: str) -> Any:
+        """Return a name's value; None where there is no such name."""
+        if name in self._known:
+            return self._known[name]
+        if alias := self.aliases.get(name):
+            # Within itself it is the branch of its name.
+            self._known[name] = self._branch(name)
+            self._known[name] = alias.evaluate(self)
+            return self._known[name]
+        return self._branch(name)
+
+    def _branch(self, name: str) -> Any:
+        return self.arrays[self.branches[name]] if name in self.branches else None
 
 
 def _as_long(columns: dict[str, Any], length: int) -> dict[str, Any]:
@@ -233,9 +249,19 @@ def _chunks(tree: Any, names: list[str]) -> Iterator[tuple[int, int, ak.Array]]:
     if tree.num_entries == 0:
         yield 0, 0, tree.arrays(names)
         return
-    for arrays, report in tree.iterate(names, step_size=STEP, report=True):
+    for arrays, report in tree.iterate(names, step_size=_step(tree, names), report=True):
         first, last = report.tree_entry_start, report.tree_entry_stop
         yield int(first), int(last), arrays
+
+
+def _step(tree: Any, names: list[str]) -> int:
+    """Return how many entries are read at once.
+
+    uproot would ask each basket for its size, in a request of its own.
+    """
+    sizes = [getattr(tree[name], "uncompressed_bytes", 0) for name in names]
+    each = max(sum(int(size) for size in sizes) / tree.num_entries, 1.0)
+    return max(SMALLEST_STEP, min(int(STEP_BYTES / each), LARGEST_STEP))
 
 
 def _filtered(query: TreeQuery, tree: Any, place: str) -> list[str]:

@@ -13,9 +13,9 @@ import signal
 import socket
 import sys
 import tempfile
+import threading
 import time
 import traceback
-from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -27,9 +27,12 @@ from coffea_shoppe_servicex import queries
 from coffea_shoppe_servicex.errors import QueryError, TransformError, UnreadableError
 
 LOG = logging.getLogger(__name__)
+ALIVE = Path(tempfile.gettempdir()) / "alive"
+"""Touched while it works or waits: what the pod's probe looks at."""
 IDLE_S = 0.5
 LOOK_S = 0.2
 TIMEOUT_S = 30
+TELL_S = 30
 PATIENCE_S = 600
 """So long is an API waited for that does not answer."""
 PRELOADED = [
@@ -52,6 +55,8 @@ class Api:
     def __init__(self, url: str, key: Path, *, patience: float = PATIENCE_S) -> None:
         self.url, self.key, self.patience = url.rstrip("/"), key, patience
         self.session = requests.Session()
+        self.stopping = threading.Event()
+        """Set once the transformer is to end: nothing is waited for any more."""
 
     def post(self, path: str, body: dict[str, Any], *, patience: float | None = None) -> Any:
         """Send something; asks again while the API is away.
@@ -59,6 +64,7 @@ class Api:
         Raises `GoneError`, or `ApiError` where it refuses or stays away.
         """
         end = time.monotonic() + (self.patience if patience is None else patience)
+        told = 0.0
         while True:
             try:
                 answer = self.session.post(
@@ -68,7 +74,7 @@ class Api:
                     timeout=TIMEOUT_S,
                 )
             except requests.RequestException as error:
-                problem = f"{type(error).__name__}: {error}"
+                problem = type(error).__name__
             else:
                 if answer.status_code == 204:
                     return None
@@ -79,10 +85,13 @@ class Api:
                     raise GoneError(problem)
                 if answer.status_code < 500:
                     raise ApiError(problem)
-            if time.monotonic() > end:
+            if time.monotonic() > end or self.stopping.is_set():
                 raise ApiError(f"the API at {self.url} does not answer: {problem}")
-            LOG.warning("the API does not answer yet: %s", problem)
-            time.sleep(1)
+            if time.monotonic() - told > TELL_S:
+                LOG.warning("the API at %s does not answer yet: %s", self.url, problem)
+                told = time.monotonic()
+            ALIVE.touch()
+            self.stopping.wait(1)
 
 
 @dataclass(frozen=True)
@@ -106,7 +115,7 @@ def _work(lease: dict[str, Any], target: str, channel: Connection) -> None:
     handler.setFormatter(logging.Formatter("%(levelname)s %(message)s"))
     logging.getLogger().handlers = [handler]
     # What a user's function prints is part of its log.
-    sys.stdout = sys.stderr = text  # type: ignore[assignment]
+    sys.stdout = sys.stderr = text
     form = lease["result_format"]
     try:
         query = queries.parse(lease["codegen"], lease["selection"], form)
@@ -146,7 +155,6 @@ class Transformer:
     ) -> None:
         self.api, self.name, self.scratch = api, name, scratch
         self.memory, self.everything = memory, everything
-        self.stopping = False
         self._processes = multiprocessing.get_context("forkserver")
         self._processes.set_forkserver_preload(PRELOADED)
 
@@ -154,7 +162,8 @@ class Transformer:
         """Take files until stopped; with `until_idle`, until none was there for so many seconds."""
         LOG.info("transformer %s takes files with up to %s MiB", self.name, self.memory)
         last = time.monotonic()
-        while not self.stopping:
+        while not self.api.stopping.is_set():
+            ALIVE.touch()
             try:
                 told = {"worker": self.name, "memory": self.memory, "everything": self.everything}
                 lease = self.api.post("lease", told)
@@ -220,6 +229,7 @@ class Transformer:
                         message="it was killed, most likely for its memory" if killed else told,
                         again=True,
                     )
+                ALIVE.touch()
                 now = time.monotonic()
                 if (used := resident_mib(process.pid or 0)) > lease["memory"]:
                     told = f"it used {used:.0f} MiB; {lease['memory']} were allowed"
@@ -284,10 +294,8 @@ def main(arguments: list[str]) -> None:
 
     def stop(*_: object) -> None:
         # The file under way is finished; its lease would only run out.
-        worker.stopping = True
+        api.stopping.set()
 
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
     worker.run(until_idle=options.until_idle)
-
-

@@ -14,7 +14,7 @@ import pytest
 import uproot
 import uvicorn
 import yaml
-from coffea_shoppe_servicex.main import local
+from coffea_shoppe_servicex.local import local
 
 START_S = 60
 
@@ -76,7 +76,10 @@ def make(path: Path, *, first: int = 0, count: int = 1000, **more: Any) -> Path:
     }
     with uproot.recreate(path) as file:
         jet = ak.zip({"pt": jets, "eta": jets * 0.001})
-        file.mktree("Events", {**{k: v.dtype for k, v in keys.items()}, "Jet": jet.type.content, "met": "f4"})
+        file.mktree(
+            "Events",
+            {**{k: v.dtype for k, v in keys.items()}, "Jet": jet.type.content, "met": "f4"},
+        )
         file["Events"].extend({**keys, "Jet": jet, "met": number.astype("f4")})
         file["Weights"] = {**keys, "weight": number * 0.5}
         file["Events_up"] = {"met": number.astype("f4") * 1.1}

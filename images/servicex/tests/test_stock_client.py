@@ -7,8 +7,9 @@ import awkward as ak
 import numpy as np
 import pytest
 import uproot
-from conftest import Deliver
 from servicex import dataset, query
+
+from conftest import Deliver
 
 
 def paths(inputs: list[Path]) -> Any:

@@ -18,6 +18,8 @@ DASHBOARDS_PATH = "dask-dashboards"
 """Path below a user's server at which the dashboards of the user's clusters are."""
 MLFLOW_PATH = "mlflow"
 """Path below a user's server at which MLflow's pages are."""
+SERVICEX_PATH = "servicex"
+"""Path below a user's server at which the pages of the user's requests are."""
 
 
 @dataclass(frozen=True)

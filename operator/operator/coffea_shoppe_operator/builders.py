@@ -5,6 +5,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+import yaml
 from coffea_shoppe_contract import identity
 
 from coffea_shoppe_operator.keys import Key
@@ -34,8 +35,41 @@ def user_files(user: FacilityUser, key: Key, settings: Settings, *, now: float) 
     }
     if settings.mlflow:
         files[identity.WORKSPACE_FILE] = identity.workspace_name(user.spec.username)
+    files |= servicex_files(files[identity.token_file(identity.SERVICEX_REFRESH)], settings)
     files[identity.CONNECTIONS_FILE] = json.dumps(settings.connections, indent=1, sort_keys=True)
     return {name: text.encode() for name, text in files.items()}
+
+
+def servicex_files(token: str, settings: Settings) -> dict[str, str]:
+    """Return the file with which the stock ServiceX client finds the service, if there is one."""
+    endpoint = settings.connections.get("servicex")
+    if not endpoint:
+        return {}
+    entry = {"name": "servicex", "endpoint": endpoint.rstrip("/"), "token": token}
+    return {identity.SERVICEX_FILE: yaml.safe_dump({"api_endpoints": [entry]}, sort_keys=False)}
+
+
+def bucket_policy(bucket: str, owner: str, writers: list[str]) -> str:
+    """Return a bucket's policy: its owner's, and a folder for each service that writes to it.
+
+    A policy takes the place of the owner's own rights, so that they are in it.
+    """
+
+    def allow(account: str, actions: list[str], resources: list[str]) -> dict[str, Any]:
+        return {
+            "Effect": "Allow",
+            "Principal": {"AWS": [account]},
+            "Action": actions,
+            "Resource": [f"arn:aws:s3:::{resource}" for resource in resources],
+        }
+
+    statements = [allow(owner, ["s3:*"], [bucket, f"{bucket}/*"])]
+    for service in writers:
+        account = identity.service_name(service)
+        objects = ["s3:GetObject", "s3:PutObject", "s3:DeleteObject", "s3:AbortMultipartUpload"]
+        statements.append(allow(account, objects, [f"{bucket}/{service}/*"]))
+        statements.append(allow(account, ["s3:ListBucket"], [bucket]))
+    return json.dumps({"Version": "2012-10-17", "Statement": statements})
 
 
 def s3_files(bucket: str, key: str, settings: ObjectStoreSettings) -> dict[str, bytes]:

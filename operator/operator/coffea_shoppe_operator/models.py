@@ -152,6 +152,8 @@ class ObjectStoreSettings(Model):
     """Folder of the files root-access-key and root-secret-key."""
     services: dict[str, str] = {}
     """Services with a bucket of their own → the Secret for the keys to it."""
+    writers: list[str] = []
+    """Those of them that may keep objects in a folder of their name in users' buckets."""
 
 
 class MlflowSettings(Model):

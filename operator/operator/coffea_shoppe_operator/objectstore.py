@@ -83,6 +83,11 @@ class ObjectStore:
             raise StorageError(f"the object store refused the bucket {bucket!r}: {code}")
 
     @_telling
+    def govern(self, bucket: str, policy: str) -> None:
+        """Give a bucket a policy in the place of any other."""
+        self._client().put_bucket_policy(Bucket=bucket, Policy=policy)
+
+    @_telling
     def remove_account(self, account: str) -> None:
         """Remove an account; one that is gone already is no error.  Its buckets stay."""
         done, code = self._admin(f"/delete-user?access={account}")

@@ -43,6 +43,7 @@ class Objects(Protocol):
 
     def holds(self, account: str, key: str, bucket: str) -> bool: ...  # noqa: D102
     def ensure(self, account: str, key: str, bucket: str) -> None: ...  # noqa: D102
+    def govern(self, bucket: str, policy: str) -> None: ...  # noqa: D102
     def remove_account(self, account: str) -> None: ...  # noqa: D102
     def remove_bucket(self, bucket: str) -> None: ...  # noqa: D102
     def remove_folder(self, bucket: str, folder: str) -> None: ...  # noqa: D102
@@ -172,25 +173,35 @@ class Facility:
         until = min(_expiry(files[identity.token_file(a)]) for a in identity.AUDIENCES)
         conditions = [builders.ready(True, "Ready", "tokens and connections are in the Secret")]
         if self.objects:
-            conditions.append(self._account(self.objects, user, files))
+            conditions.append(self._account(self.objects, user, files, fresh=files != before))
         if self.workspaces:
             fresh = files != before
             conditions.append(self._workspace(self.workspaces, user, files, fresh=fresh))
         return FacilityUserStatus(secret_name=name, valid_until=until, conditions=conditions)
 
-    @staticmethod
-    def _account(objects: Objects, user: FacilityUser, files: Mapping[str, bytes]) -> Condition:
+    def _account(
+        self, objects: Objects, user: FacilityUser, files: Mapping[str, bytes], *, fresh: bool
+    ) -> Condition:
         """Give the user an account and a bucket; return how that went.
 
-        A store that is down is no reason to withhold the tokens.
+        A store that is down is no reason to withhold the tokens.  Which services write
+        to the bucket is said anew with each fresh token: its owner may have changed it.
         """
         bucket, key = identity.bucket_name(user.spec.username), builders.s3_key(files)
+        writers = self.settings.object_store.writers if self.settings.object_store else []
+        told = f"the bucket is {bucket}"
+        if writers:
+            told += f"; written to also by {', '.join(writers)}"
+        ready = builders.condition("ObjectStore", True, "Ready", told)
         try:
-            if not objects.holds(bucket, key, bucket):
+            new = not objects.holds(bucket, key, bucket)
+            if new:
                 objects.ensure(bucket, key, bucket)
+            if writers and (new or fresh or ready not in user.status.conditions):
+                objects.govern(bucket, builders.bucket_policy(bucket, bucket, writers))
         except StorageError as error:
             return builders.condition("ObjectStore", False, "Unavailable", str(error))
-        return builders.condition("ObjectStore", True, "Ready", f"the bucket is {bucket}")
+        return ready
 
     @staticmethod
     def _workspace(
@@ -245,8 +256,11 @@ class Facility:
             left = self._left(user, held[identity.token_file(audience)], audience, known, now)
             if left is None or (left < identity.LIFETIME_S / 2 and self._active(user, now)):
                 return fresh
-        tokens = {identity.token_file(audience) for audience in identity.AUDIENCES}
-        return fresh | {name: held[name] for name in tokens}
+        names = {identity.token_file(audience) for audience in identity.AUDIENCES}
+        tokens = {name: held[name] for name in names}
+        refresh = tokens[identity.token_file(identity.SERVICEX_REFRESH)].decode()
+        texts = builders.servicex_files(refresh, self.settings)
+        return fresh | tokens | {name: text.encode() for name, text in texts.items()}
 
     def _left(
         self,

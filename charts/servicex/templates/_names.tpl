@@ -1,0 +1,28 @@
+{{- /*
+Names of this component's objects.  Input: the root context.
+*/ -}}
+{{- define "shoppe.servicex.app" -}}{{ include "shoppe.lib.fullname" (dict "root" . "suffix" "servicex") }}{{- end -}}
+{{- define "shoppe.servicex.controller" -}}{{ include "shoppe.lib.fullname" (dict "root" . "suffix" "servicex-controller") }}{{- end -}}
+{{- define "shoppe.servicex.transformer" -}}{{ include "shoppe.lib.fullname" (dict "root" . "suffix" "servicex-transformer") }}{{- end -}}
+{{- define "shoppe.servicex.secret" -}}{{ .Values.existingSecret | default (include "shoppe.servicex.app" .) }}{{- end -}}
+
+{{- /*
+shoppe.servicex.ownNamespace: where users' functions run.  Input: the root context.
+*/ -}}
+{{- define "shoppe.servicex.ownNamespace" -}}
+{{ tpl .Values.transformer.own.namespace . | default .Release.Namespace }}
+{{- end -}}
+
+{{- /*
+shoppe.servicex.url: the API as transformers reach it.  Input: the root context.
+*/ -}}
+{{- define "shoppe.servicex.url" -}}
+http://{{ include "shoppe.servicex.app" . }}.{{ .Release.Namespace }}:{{ .Values.service.port }}
+{{- end -}}
+
+{{- /*
+shoppe.servicex.onVolume: "true" where results are files.  Input: the root context.
+*/ -}}
+{{- define "shoppe.servicex.onVolume" -}}
+{{- if not (tpl .Values.objectStore.endpoint .) }}true{{ end -}}
+{{- end -}}

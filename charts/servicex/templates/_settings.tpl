@@ -1,0 +1,65 @@
+{{- /*
+shoppe.servicex.settings: what API, front and controller read, as YAML
+(`settings.Settings`).  Input: the root context.
+*/ -}}
+{{- define "shoppe.servicex.settings" -}}
+database: postgresql+psycopg2://?service={{ .Values.postgres.service }}
+auth:
+  enabled: {{ .Values.app.auth }}
+  api: {{ tpl .Values.app.tokens.api . | quote }}
+  issuer: {{ tpl .Values.app.tokens.issuer . | quote }}
+objects:
+  {{- if include "shoppe.servicex.onVolume" . }}
+  folder: /data/results
+  {{- else }}
+  endpoint: {{ tpl .Values.objectStore.endpoint . | quote }}
+  region: {{ .Values.objectStore.region }}
+  bucket: {{ .Values.objectStore.bucket | quote }}
+  {{- end }}
+front:
+  endpoint: {{ .Values.objectStore.publicURL | default (printf "%s.%s:%v" (include "shoppe.servicex.app" .) .Release.Namespace .Values.service.s3Port) | quote }}
+  secure: {{ .Values.objectStore.publicClientUseTLS }}
+url: {{ include "shoppe.servicex.url" . }}
+pages: {{ .Values.app.pages | quote }}
+cachePrefix: {{ tpl .Values.transformer.cachePrefix . | quote }}
+image: {{ include "shoppe.lib.image" (dict "image" .Values.transformer.image "key" "servicex.transformer.image") | quote }}
+failClosed: {{ .Values.app.failClosed }}
+resultCache: {{ .Values.app.resultCache }}
+{{- $enabled := list }}
+{{- range $name, $one := .Values.codeGen }}
+{{- if $one.enabled }}{{ $enabled = append $enabled $name }}{{ end }}
+{{- end }}
+codegens: {{ toJson $enabled }}
+limits:
+  deadlineS: {{ .Values.transformer.deadline }}
+  attempts: {{ .Values.transformer.attempts }}
+  memoryMiB: {{ .Values.transformer.memoryMiB }}
+  memoryMaxMiB: {{ .Values.transformer.memoryMaxMiB }}
+  retentionS: {{ mulf .Values.retention.days 86400 }}
+  bytesPerUser: {{ mulf .Values.retention.gigabytesPerUser 1e9 | int64 }}
+finders:
+  cernopendata: {{ ternary .Values.didFinder.CERNOpenData.url "" .Values.didFinder.CERNOpenData.enabled | quote }}
+  xrootd: {{ .Values.didFinder.xrootd.enabled }}
+  {{- with .Values.didFinder.rucio }}
+  {{- if .enabled }}
+  rucio:
+    host: {{ .rucio_host | quote }}
+    rseExpression: {{ .rseExpression | quote }}
+    token: /run/secrets/rucio/token
+  {{- end }}
+  {{- end }}
+own:
+  namespace: {{ include "shoppe.servicex.ownNamespace" . }}
+  maxPods: {{ .Values.transformer.own.maxPods }}
+pool:
+  {{- with .Values.transformer.autoscaler }}
+  {{- if .enabled }}
+  namespace: {{ $.Release.Namespace }}
+  deployment: {{ include "shoppe.servicex.transformer" $ }}
+  minReplicas: {{ .minReplicas }}
+  maxReplicas: {{ .maxReplicas }}
+  filesPerReplica: {{ .filesPerReplica }}
+  idleS: {{ .idleSeconds }}
+  {{- end }}
+  {{- end }}
+{{- end -}}
