@@ -94,10 +94,10 @@ livenessProbe:
   failureThreshold: 5
 resources:
   requests:
-    cpu: {{ $root.Values.transformer.cpuRequest }}
+    cpu: {{ $root.Values.transformer.cpuRequest | quote }}
     memory: 300Mi
   limits:
-    cpu: {{ $root.Values.transformer.cpuLimit }}
+    cpu: {{ $root.Values.transformer.cpuLimit | quote }}
     memory: {{ add (.memory | default $root.Values.transformer.memoryMiB) 512 }}Mi
 securityContext:
   {{- include "shoppe.lib.containerSecurityContext" $root | nindent 2 }}

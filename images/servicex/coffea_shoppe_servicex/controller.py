@@ -140,9 +140,18 @@ class Controller:
         free = settings.max_pods - sum(alive.values())
         # One each first, so that nobody waits for another's many files.
         for request, memory, _ in wanted:
-            if free > 0 and not alive.get(request.id):
+            if free <= 0:
+                break
+            if alive.get(request.id):
+                continue
+            try:
                 self._make(self.cluster, request, memory)
-                alive[request.id] = 1
+            except Exception as error:
+                # Told to the user; others' pods may be let in all the same.
+                told = (str(error).strip().splitlines() or [repr(error)])[0]
+                LOG.warning("no pod for request %s: %s", request.id, error)
+                self.delivery.note(request.id, f"its transformer cannot be started: {told}")
+            else:
                 free -= 1
 
     def _make(self, cluster: Cluster, request: Request, memory: int) -> None:

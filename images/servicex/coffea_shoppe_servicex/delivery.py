@@ -507,6 +507,8 @@ class Delivery:
             held.log = result.log[-LOG_LENGTH:]
             held.object = object_name(held, whole.result_format, attempt)
             held.reason = held.message = ""
+            if not whole.failed:
+                whole.reason = ""  # what held it up is over
             self._count(session, whole, held)
             place, form = Place(whole.owner, whole.folder), whole.result_format
         for earlier in range(1, attempt):
@@ -565,7 +567,7 @@ class Delivery:
             whole.completed += 1
         else:
             whole.failed += 1
-            if not whole.reason:
+            if whole.failed == 1:
                 whole.reason = f"{held.reason}: {held.message}"
         if whole.status == "Running" and whole.completed + whole.failed == whole.files:
             good = whole.failed == 0 or not self.settings.fail_closed
@@ -713,6 +715,13 @@ class Delivery:
             found = session.get_one(Request, identifier)
             found.worker_key = hashlib.sha256(key.encode()).hexdigest()
         return key
+
+    def note(self, identifier: str, text: str) -> None:
+        """Tell why a request that has not ended goes on so slowly."""
+        with transaction(self.engine) as session:
+            found = session.get(Request, identifier, with_for_update=True)
+            if found and found.status in OPEN:
+                found.reason = text[:MESSAGE_LENGTH]
 
     def counts(self) -> tuple[dict[str, int], dict[str, int]]:
         """Return how many requests are in each status, and files in each state."""

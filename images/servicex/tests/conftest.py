@@ -3,7 +3,7 @@
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,11 @@ import pytest
 import uproot
 import uvicorn
 import yaml
+from coffea_shoppe_servicex.database import connect, migrate
+from coffea_shoppe_servicex.delivery import Delivery, Owner
 from coffea_shoppe_servicex.local import local
+from coffea_shoppe_servicex.objects import FolderStore
+from coffea_shoppe_servicex.settings import Front, Limits, Objects, Settings
 
 START_S = 60
 
@@ -30,7 +34,7 @@ class Service:
     url: str
     folder: Path
 
-    def client(self, folder: Path) -> Path:
+    def client(self, folder: Path) -> str:
         """Return the configuration of a client that remembers nothing of the others."""
         told = {
             "api_endpoints": [{"name": "here", "endpoint": self.url}],
@@ -38,7 +42,7 @@ class Service:
         }
         path = folder / "servicex.yaml"
         path.write_text(yaml.safe_dump(told))
-        return path
+        return str(path)
 
 
 @pytest.fixture(scope="session")
@@ -68,47 +72,66 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 def make(path: Path, *, first: int = 0, count: int = 1000, **more: Any) -> Path:
     """Write events with known content: event number N has N % 4 jets of N, N+1, … GeV."""
     number = np.arange(first, first + count)
-    jets = ak.Array([[float(n + i) for i in range(n % 4)] for n in number])
+    counts = number % 4
+    momenta = np.repeat(number, counts) + ak.flatten(
+        ak.local_index(ak.unflatten(np.repeat(number, counts), counts))
+    )
+    jets = ak.unflatten(np.asarray(momenta, float), counts)
     keys = {
         "run": np.ones(count, "u4"),
         "luminosityBlock": (number // 100).astype("u4"),
         "event": number.astype("u8"),
     }
+    path.parent.mkdir(parents=True, exist_ok=True)
     with uproot.recreate(path) as file:
         jet = ak.zip({"pt": jets, "eta": jets * 0.001})
-        file.mktree(
-            "Events",
-            {**{k: v.dtype for k, v in keys.items()}, "Jet": jet.type.content, "met": "f4"},
-        )
+        kinds = {name: column.dtype for name, column in keys.items()}
+        file.mktree("Events", {**kinds, "Jet": jet.type.content, "met": "f4"})
         file["Events"].extend({**keys, "Jet": jet, "met": number.astype("f4")})
         file["Weights"] = {**keys, "weight": number * 0.5}
-        file["Events_up"] = {"met": number.astype("f4") * 1.1}
+        file["Events_up"] = {"met": number.astype("f4") * 2}
         file["h"] = np.histogram(number, bins=10)
         for name, tree in more.items():
             file[name] = tree
     return path
 
 
-Deliver = Callable[..., Any]
+class Clock:
+    """A time that goes on when it is told."""
+
+    def __init__(self) -> None:
+        self.now = 1_800_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+ANN, BOB = Owner("ann", "uid-ann"), Owner("bob", "uid-bob")
 
 
 @pytest.fixture
-def deliver(service: Service, tmp_path: Path) -> Deliver:
-    """The stock client's deliver() for one sample; returns what it gives for it."""
-    from servicex import deliver as stock
-
-    def run(dataset: Any, query: Any, **options: Any) -> Any:
-        general = {"OutputFormat": "parquet", **options.pop("general", {})}
-        kept = {k: options.pop(k) for k in ("fail_if_incomplete",) if k in options}
-        sample = {"Name": "sample", "Dataset": dataset, "Query": query, **options}
-        spec = {"General": general, "Sample": [sample]}
-        config = str(service.client(tmp_path))
-        return stock(spec, config_path=config, progress_bar=_quiet(), **kept)["sample"]
-
-    return run
+def clock() -> Clock:
+    return Clock()
 
 
-def _quiet() -> Any:
-    from servicex import ProgressBarFormat
+@pytest.fixture
+def delivery(tmp_path: Path, clock: Clock) -> Iterator[Delivery]:
+    """Requests of nobody yet, in a file; the tests in the cluster have PostgreSQL."""
+    database = f"sqlite:///{tmp_path / 'requests.db'}"
+    front = Front(endpoint="127.0.0.1:7000")
+    settings = Settings(
+        database=database,
+        objects=Objects(folder=tmp_path / "results"),
+        front=front,
+        limits=Limits(attempts=3, memory_mi_b=1000, memory_max_mi_b=3000),
+    )
+    engine = connect(database)
+    migrate(engine)
+    yield Delivery(settings, engine, FolderStore(tmp_path / "results", front), clock)
+    engine.dispose()
 
-    return ProgressBarFormat.none
+
+def changed(delivery: Delivery, **settings: Any) -> Delivery:
+    """Return the same requests under other settings."""
+    own = delivery.settings.model_copy(update=settings)
+    return Delivery(own, delivery.engine, delivery.store, delivery.clock)

@@ -1,44 +1,50 @@
 """The stock client, as PyPI has it, against the whole service."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import awkward as ak
 import numpy as np
 import pytest
+import requests
 import uproot
-from servicex import dataset, query
+from servicex import ProgressBarFormat, dataset, query
+from servicex import deliver as stock
 
-from conftest import Deliver
+from conftest import Service, make
 
-
-def paths(inputs: list[Path]) -> Any:
-    return dataset.FileList([str(path) for path in inputs])
-
-
-def test_expressions_with_a_cut_come_as_parquet(deliver: Deliver, inputs: list[Path]) -> None:
-    asked = query.UprootRaw(
-        {"treename": "Events", "expressions": ["event", "Jet_pt", "sum(Jet_pt)"], "cut": "nJet > 2"}
-    )
-    files = deliver(paths(inputs), asked)
-    assert len(files) == 3
-    found = ak.concatenate([ak.from_parquet(path) for path in sorted(files)])
-    assert found.event.tolist() == [n for n in range(3000) if n % 4 == 3]
-    assert ak.all(found["sum(Jet_pt)"] == 3 * found.event + 3)
-    assert str(found.Jet_pt.type) == "750 * var * float64"
+Deliver = Callable[..., dict[str, Any]]
+FORMATS = ("parquet", "root-ttree", "root-rntuple")
 
 
-def test_root_keeps_the_shape_of_nanoaod(deliver: Deliver, inputs: list[Path]) -> None:
-    asked = query.UprootRaw({"treename": "Events", "filter_name": ["event", "nJet", "Jet_*"]})
-    files = deliver(paths(inputs[:1]), asked, general={"OutputFormat": "root-ttree"})
-    tree, original = (uproot.open(path)["Events"] for path in (files[0], inputs[0]))
-    assert sorted(tree.keys()) == ["Jet_eta", "Jet_pt", "event", "nJet"]
-    assert ak.all(tree["Jet_pt"].array() == original["Jet_pt"].array())
+def listed(*paths: Path) -> Any:
+    return dataset.FileList([str(path) for path in paths])
 
 
-@pytest.mark.parametrize("form", ["root-ttree", "root-rntuple", "parquet"])
-def test_funcadl_selects_jets(deliver: Deliver, inputs: list[Path], form: str) -> None:
-    asked = (
+def deliver(config: str, samples: list[dict[str, Any]], form: str = "parquet", **more: Any) -> Any:
+    """Return what the client's deliver() gives for each sample; they run side by side."""
+    general = {"OutputFormat": form, **more}
+    spec = {"General": general, "Sample": samples}
+    return stock(spec, config_path=config, progress_bar=ProgressBarFormat.none)
+
+
+def run_query(input_filenames: str) -> object:
+    import uproot
+
+    with uproot.open(input_filenames) as file:
+        return file["Events"].arrays(["met"], "met < 10")
+
+
+def samples(inputs: list[Path]) -> list[dict[str, Any]]:
+    raw = {
+        "treename": "Events",
+        "expressions": ["event", "Jet_pt", "sum(Jet_pt)"],
+        "cut": "nJet > 2",
+    }
+    nano = {"treename": "Events", "filter_name": ["event", "nJet", "Jet_*"]}
+    several = {"treename": {"Events": "nominal", "Events_up": "up"}, "expressions": ["met"]}
+    funcadl = (
         query.FuncADL_Uproot()
         .FromTree("Events")
         .Where(lambda e: e.met > 100)
@@ -50,24 +56,199 @@ def test_funcadl_selects_jets(deliver: Deliver, inputs: list[Path], form: str) -
             }
         )
     )
-    files = deliver(paths(inputs[:1]), asked, general={"OutputFormat": form})
-    found = (
-        ak.from_parquet(files[0]) if form == "parquet" else uproot.open(files[0])["Events"].arrays()
-    )
-    assert len(found) == 899
-    assert found.n.tolist() == [n % 4 for n in range(101, 1000)]
-    assert found.pt.tolist() == [
-        [float(n + i) for i in range(n % 4) if n + i > 120] for n in range(101, 1000)
+    return [
+        {"Name": "raw", "Dataset": listed(*inputs), "Query": query.UprootRaw(raw)},
+        {"Name": "nano", "Dataset": listed(inputs[0]), "Query": query.UprootRaw(nano)},
+        {"Name": "several", "Dataset": listed(inputs[0]), "Query": query.UprootRaw(several)},
+        {"Name": "funcadl", "Dataset": listed(inputs[0]), "Query": funcadl},
+        {"Name": "own", "Dataset": listed(inputs[0]), "Query": query.PythonFunction(run_query)},
     ]
+
+
+@pytest.fixture(scope="module")
+def delivered(
+    service: Service, inputs: list[Path], tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, dict[str, list[Any]]]:
+    """All query types in all formats: format → sample → the results' trees, in order."""
+    found: dict[str, dict[str, list[Any]]] = {}
+    for form in FORMATS:
+        config = service.client(tmp_path_factory.mktemp("client"))
+        files = deliver(config, samples(inputs), form)
+        found[form] = {name: [read(path) for path in sorted(some)] for name, some in files.items()}
+    return found
+
+
+def read(path: str) -> Any:
+    """Return a result's trees by name; parquet has one, named ''."""
+    if path.endswith(".parquet"):
+        return {"": ak.from_parquet(path)}
+    with uproot.open(path) as file:
+        return {name: file[name].arrays() for name in file.keys(cycle=False)}
+
+
+def one(trees: dict[str, Any]) -> Any:
+    (tree,) = trees.values()
+    return tree
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_expressions_and_a_cut(delivered: Any, form: str) -> None:
+    found = ak.concatenate([one(trees) for trees in delivered[form]["raw"]])
+    assert found.event.tolist() == [n for n in range(3000) if n % 4 == 3]
+    assert ak.all(found["sum(Jet_pt)"] == 3 * found.event + 3)
+    assert str(found.Jet_pt.type) == "750 * var * float64"
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_branches_by_name(delivered: Any, form: str, inputs: list[Path]) -> None:
+    found = one(delivered[form]["nano"][0])
+    original = uproot.open(inputs[0])["Events"].arrays(["event", "nJet", "Jet_pt", "Jet_eta"])
+    assert ak.all(found.event == original.event)
+    assert ak.all(found.nJet == original.nJet)
+    assert ak.all(found.Jet_pt == original.Jet_pt)
+    assert ak.all(found.Jet_eta == original.Jet_eta)
+
+
+def test_a_root_tree_keeps_the_shape_of_nanoaod(delivered: Any) -> None:
+    found = one(delivered["root-ttree"]["nano"][0])
+    assert sorted(found.fields) == ["Jet_eta", "Jet_pt", "event", "nJet"]
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_systematics_several_trees_in_as_many_out(delivered: Any, form: str) -> None:
+    trees = delivered[form]["several"][0]
+    if form == "parquet":
+        rows = trees[""]
+        trees = {name: rows[rows.treename == name] for name in ("nominal", "up")}
+    assert trees["nominal"].met.tolist() == list(range(1000))
+    assert trees["up"].met.tolist() == list(range(0, 2000, 2))
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_funcadl(delivered: Any, form: str) -> None:
+    found = one(delivered[form]["funcadl"][0])
+    numbers = range(101, 1000)
+    assert found.n.tolist() == [n % 4 for n in numbers]
+    wanted = [[float(n + i) for i in range(n % 4) if n + i > 120] for n in numbers]
+    assert found.pt.tolist() == wanted
     assert ak.all(found.twice == 2 * np.arange(101, 1000))
 
 
-def test_a_function_of_the_user_s_own(deliver: Deliver, inputs: list[Path]) -> None:
-    def run_query(input_filenames: str) -> Any:
-        import uproot
+@pytest.mark.parametrize("form", FORMATS)
+def test_a_function_of_the_user_s_own(delivered: Any, form: str) -> None:
+    assert one(delivered[form]["own"][0]).met.tolist() == list(range(10))
 
-        with uproot.open(input_filenames) as file:
-            return file["Events"].arrays(["met"], "met < 10")
 
-    files = deliver(paths(inputs[:1]), query.PythonFunction(run_query))
-    assert ak.from_parquet(files[0]).met.tolist() == list(range(10))
+def test_urls_can_be_read_without_credentials(
+    service: Service, inputs: list[Path], tmp_path: Path
+) -> None:
+    raw = query.UprootRaw({"treename": "Events", "expressions": ["met"]})
+    asked = [{"Name": "a", "Dataset": listed(*inputs[:2]), "Query": raw}]
+    urls = deliver(service.client(tmp_path), asked, Delivery="URLs")["a"]
+    assert len(urls) == 2
+    for url in urls:
+        assert "AWSAccessKeyId" in url, "the stock client signs by version 2"
+        assert requests.get(url, timeout=20).content[:4] == b"PAR1"
+        tampered = url.replace("Signature=", "Signature=A")
+        assert requests.get(tampered, timeout=20).status_code == 403
+    name = urls[0].partition("?")[0].rpartition("/")[2]
+    other = urls[1].replace(urls[1].partition("?")[0].rpartition("/")[2], name)
+    assert requests.get(other, timeout=20).status_code == 403, "good for its own object alone"
+
+
+def status(service: Service, title: str) -> dict[str, Any]:
+    found = requests.get(f"{service.url}/servicex/transformation", timeout=20).json()["requests"]
+    return next(one for one in found if one["title"].startswith(title))
+
+
+def test_a_partial_result_is_not_taken_for_a_whole_one(
+    service: Service, inputs: list[Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The client's own check is lost in a callback: trap 1."""
+    without = tmp_path / "empty.root"
+    with uproot.recreate(without) as file:
+        file["Other"] = {"x": np.arange(3)}
+    raw = query.UprootRaw({"treename": "Events", "expressions": ["met"]})
+    asked = [{"Name": "partial", "Dataset": listed(inputs[0], without), "Query": raw}]
+    found = deliver(service.client(tmp_path), asked)["partial"]
+    assert not found.valid()
+    told = status(service, "partial")
+    assert (told["status"], told["files-completed"], told["files-failed"]) == ("Fatal", 1, 1)
+    assert "MissingTree" in caplog.text
+    assert "empty.root: has no tree 'Events'; it holds: Other" in caplog.text
+    log = requests.get(told["log-url"], timeout=20).text
+    assert "MissingTree: " in log
+    assert str(inputs[0]) in log
+
+
+def test_files_of_one_name_are_all_delivered(service: Service, tmp_path: Path) -> None:
+    """Rows with one object's name would have the client wait for ever: trap 2."""
+    same = [
+        make(tmp_path / folder / "same.root", first=first)
+        for folder, first in (("a", 0), ("b", 5000))
+    ]
+    raw = query.UprootRaw({"treename": "Events", "expressions": ["event"]})
+    asked = [{"Name": "same", "Dataset": listed(*same), "Query": raw}]
+    files = deliver(service.client(tmp_path), asked)["same"]
+    found = ak.concatenate([ak.from_parquet(path) for path in sorted(files)])
+    assert found.event.tolist() == [*range(1000), *range(5000, 6000)]
+
+
+@pytest.mark.parametrize(
+    ("asked", "files", "told"),
+    [
+        (query.UprootRaw({"treename": "Events", "expressions": ["met +"]}), 1, "invalid syntax"),
+        (query.UprootRaw({"treename": "Events", "expressions": ["eval(1)"]}), 1, "'eval'"),
+        (query.PythonFunction("def run_query(f):\n  return 1 +\n"), 1, "line 2 of your function"),
+        (query.UprootRaw({"treename": "Events", "expressions": ["met"]}), 2, "twice"),
+        (query.UprootRaw({"treename": "Events", "expressions": ["met"]}), 0, "is empty"),
+    ],
+)  # fmt: skip
+def test_what_can_never_work_is_refused_at_once(
+    service: Service, inputs: list[Path], tmp_path: Path, asked: Any, files: int, told: str
+) -> None:
+    named = dataset.FileList([str(inputs[0])] * files)
+    spec = [{"Name": "bad", "Dataset": named, "Query": asked}]
+    found = deliver(service.client(tmp_path), spec)["bad"]
+    with pytest.raises(Exception, match="ServiceX request") as caught:
+        list(found)
+    assert told in str(caught.value.__cause__ or caught.value)
+
+
+BAD = {
+    "tree": ({"treename": "Event", "expressions": ["met"]}, "has no tree 'Event'; is it 'Events'?"),
+    "branch": (
+        {"treename": "Events", "expressions": ["metx"]},
+        "has no branch 'metx'; is it 'met'?",
+    ),
+    "types": (
+        {"treename": "Events", "expressions": ["Jet_pt + Jet_pt[:, :1]"]},
+        "cannot broadcast",
+    ),
+}
+
+
+def test_what_fails_in_a_file_is_told_in_the_client_s_own_output(
+    service: Service, inputs: list[Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    truncated = tmp_path / "truncated.root"
+    truncated.write_bytes(inputs[0].read_bytes()[:2000])
+    good = query.UprootRaw({"treename": "Events", "expressions": ["met"]})
+    asked = [
+        {"Name": name, "Dataset": listed(inputs[0]), "Query": query.UprootRaw(raw)}
+        for name, (raw, _) in BAD.items()
+    ]
+    asked.append({"Name": "missing", "Dataset": listed(tmp_path / "no.root"), "Query": good})
+    asked.append({"Name": "truncated", "Dataset": listed(truncated), "Query": good})
+    code = "def run_query(f):\n    return 1 / 0\n"
+    asked.append({"Name": "own", "Dataset": listed(inputs[0]), "Query": query.PythonFunction(code)})
+    found = deliver(service.client(tmp_path), asked)
+    assert not [name for name, files in found.items() if files.valid()]
+    told = {name: text for name, (_, text) in BAD.items()} | {
+        "missing": "no.root: no such file",
+        "truncated": "truncated",
+        "own": "line 2 of your function: ZeroDivisionError",
+    }
+    shown = [record.getMessage() for record in caplog.records] + [caplog.text]
+    for name, text in told.items():
+        assert any(f'"{name}: ' in line and text in line for line in shown), name
