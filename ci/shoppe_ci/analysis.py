@@ -170,6 +170,7 @@ class Outcome:
             f"Dask workers        {report['num_workers']}: {', '.join(report['worker_names'])}",
             f"events              {sum(report['events'].values())} in {report['walltime']:.1f} s, "
             f"{report['rate']:.0f} events/s",
+            *self._delivery(),
             f"XCache              {self.sent / 1e6:.2f} MB sent to readers, "
             f"{self.from_origin / 1e6:.2f} MB fetched from the origin in whole blocks",
         ]
@@ -177,6 +178,16 @@ class Outcome:
             lines.append(f"  {name:32s} {value:12.1f}")
         lines.append(f"results             {self.folder}")
         return "\n".join(lines)
+
+    def _delivery(self) -> list[str]:
+        """Return the line about ServiceX, where the columns came from there."""
+        report = self.report
+        if report["source"] != "servicex":
+            return []
+        return [
+            f"ServiceX            {report['delivered']} files, {report['bytesread'] / 1e6:.2f} MB "
+            f"of columns in {report['deliverytime']:.1f} s"
+        ]
 
 
 def save_notebook(notebook: Any, path: Path) -> None:
@@ -214,11 +225,12 @@ def run_agc(
     results: Path,
     weights: str = "xsec",
     workers: int = 2,
+    source: str = "servicex",
 ) -> Outcome:
     """Run the AGC notebook as a user and bring its results back."""
     user, seconds = log_in(cluster, name)
     results.mkdir(parents=True, exist_ok=True)
-    settings = {"weights": weights, "workers": workers}
+    settings = {"weights": weights, "workers": workers, "from": source}
     for file, content in (("fileset.json", inputs), ("settings.json", settings)):
         (results / file).write_text(json.dumps(content, indent=2) + "\n")
         user.upload(results / file, f"{FOLDER}/{file}")

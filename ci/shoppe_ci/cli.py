@@ -120,6 +120,14 @@ def down(name: str) -> None:
     help="Default: unit for your own data, xsec for the synthetic samples.",
 )
 @click.option("--workers", type=click.IntRange(1, 8), default=2, show_default=True)
+@click.option(
+    "--columns",
+    "source",
+    type=click.Choice(["servicex", "direct"]),
+    default="servicex",
+    show_default=True,
+    help="Have ServiceX deliver columns, or read the files from the workers.",
+)
 @click.option("--results", type=FOLDER, default=ROOT / "results" / "demo", show_default=True)
 def demo(
     name: str,
@@ -128,6 +136,7 @@ def demo(
     user: str,
     weights: str | None,
     workers: int,
+    source: str,
     results: Path,
 ) -> None:
     """Do everything: set up, install, and run the AGC in a user's pod."""
@@ -144,6 +153,7 @@ def demo(
         results=results,
         weights=weights or ("unit" if data else "xsec"),
         workers=workers,
+        source=source,
     )
     say(f"\nThe AGC has run, {elapsed(time.monotonic() - start)} after the start.\n")
     click.echo(outcome.summary())

@@ -21,6 +21,14 @@ with_executor = click.option(
 with_workers = click.option(
     "--workers", type=click.IntRange(1), default=2, show_default=True, help="Dask workers."
 )
+with_source = click.option(
+    "--from",
+    "source",
+    type=click.Choice(["direct", "servicex"]),
+    default="direct",
+    show_default=True,
+    help="Read the files, or have ServiceX deliver their columns.",
+)
 with_cache = click.option(
     "--cache/--no-cache",
     default=True,
@@ -81,6 +89,7 @@ def main() -> None:
     show_default=True,
     help="Events read at once.",
 )
+@with_source
 @with_cache
 @with_experiment
 def run(
@@ -95,6 +104,7 @@ def run(
     workers: int,
     weights: str,
     chunk_size: int,
+    source: str,
     cache: bool,
     experiment: str | None,
 ) -> None:
@@ -115,7 +125,8 @@ def run(
             files += read_fileset(fileset, limit=max_files)
         if not files:
             raise click.UsageError("give at least one --input FILE or a --fileset JSON")
-        if cache:
+        # ServiceX reads through the facility's cache by itself.
+        if cache and source == "direct":
             files = samples.located(files, data_url)
         if models and served:
             raise click.UsageError("give --models or --served, not both")
@@ -125,6 +136,7 @@ def run(
         elif served:
             scorer = _served(served)
         options: dict[str, Any] = {"weights": weights, "scorer": scorer, "chunk_size": chunk_size}
+        options["source"] = source
         with _client(executor, workers) as client:
             done = analyse(files, client=client, **options)
         histograms.save(done.histograms, output)
@@ -139,6 +151,12 @@ def run(
             f"{total} events in {done.seconds:.1f} s on {done.workers} worker(s), "
             f"{done.rate:.0f} events/s; histograms in {output}"
         )
+        if done.source == "servicex":
+            megabytes = done.bytes_read / 1e6
+            click.echo(
+                f"ServiceX delivered {done.delivered} file(s), {megabytes:.1f} MB, "
+                f"in {done.delivery_seconds:.1f} s"
+            )
         if report:
             for path in run_report.save(done, report):
                 written.append(path)

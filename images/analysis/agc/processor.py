@@ -1,6 +1,7 @@
 """The analysis as a coffea processor: a chunk of events in, histograms out."""
 
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import awkward as ak
@@ -28,8 +29,11 @@ class TtbarProcessor(processor.ProcessorABC):
 
     def process(self, events: ak.Array) -> dict[str, Any]:
         """Return a chunk's histograms, how many events it had, and what it cost."""
+        return self.analyse(events, events.metadata)
+
+    def analyse(self, events: ak.Array, metadata: Mapping[str, Any]) -> dict[str, Any]:
+        """Do so for any events with the branches' collections; `metadata` is theirs."""
         began, spent = time.time(), time.thread_time()
-        metadata = events.metadata
         process, variation = metadata["process"], metadata["variation"]
         count = len(events)
         events = events[selection.one_lepton(events)]

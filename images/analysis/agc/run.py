@@ -9,6 +9,7 @@ import uproot
 from coffea import processor
 from coffea.nanoevents import NanoAODSchema
 
+from agc import delivery
 from agc.executor import PatientDaskExecutor, persistently
 from agc.histograms import Histograms
 from agc.inference import Scorer
@@ -24,6 +25,8 @@ TREE = "Events"
 # Long enough for a reader to notice that a server is gone, and to find it again.
 OPEN_TIMEOUT_S = 120
 WEIGHTS = ("xsec", "unit")
+SOURCES = ("direct", "servicex")
+"""How columns come: read from the files, or delivered by ServiceX."""
 
 
 @dataclass(frozen=True)
@@ -58,8 +61,13 @@ class Report:
     chunks: list[Chunk] = field(default_factory=list)
     """In the order in which they began."""
     bytes_read: int = 0
-    """Compressed, as read from the files."""
+    """Compressed, as read from the files, or from what was delivered."""
     chunk_size: int = CHUNK_SIZE
+    source: str = "direct"
+    delivered: int = 0
+    """Files that ServiceX delivered."""
+    delivery_seconds: float = 0.0
+    """Of `seconds`, those until all files were delivered."""
 
     @property
     def rate(self) -> float:
@@ -116,6 +124,13 @@ def _check_all(paths: Sequence[str], branches: Sequence[str], client: Any) -> li
     return [count for count, _ in looked]
 
 
+def _check_arguments(files: Sequence[File], weights: str) -> None:
+    if not files:
+        raise InputError("no input files were given")
+    if weights not in WEIGHTS:
+        raise InputError(f"weights are {' or '.join(WEIGHTS)}, not {weights!r}")
+
+
 def fileset(
     files: Iterable[File],
     *,
@@ -130,10 +145,7 @@ def fileset(
     `InputError` where files cannot be used or there are none.
     """
     files = list(files)
-    if not files:
-        raise InputError("no input files were given")
-    if weights not in WEIGHTS:
-        raise InputError(f"weights are {' or '.join(WEIGHTS)}, not {weights!r}")
+    _check_arguments(files, weights)
     entries = _check_all([file.path for file in files], branches, client)
     found: dict[str, Any] = {}
     totals: dict[str, int] = {}
@@ -150,6 +162,13 @@ def fileset(
     return found
 
 
+def _executor(client: Any, *, progress: bool) -> Any:
+    """Return what runs a function over chunks: the Dask workers, or this process."""
+    if client is None:
+        return processor.IterativeExecutor(status=progress)
+    return PatientDaskExecutor(client=client, bar=progress, retries=3)
+
+
 def process(
     chosen: dict[str, Any],
     instance: processor.ProcessorABC,
@@ -162,12 +181,8 @@ def process(
 
     With a Dask `client` the workers do so; without one, this process does.
     """
-    if client is None:
-        executor: Any = processor.IterativeExecutor(status=progress)
-    else:
-        executor = PatientDaskExecutor(client=client, bar=progress, retries=3)
     runner = processor.Runner(
-        executor=executor,
+        executor=_executor(client, progress=progress),
         schema=NanoAODSchema,
         chunksize=chunk_size,
         xrootdtimeout=OPEN_TIMEOUT_S,
@@ -179,6 +194,69 @@ def process(
     return result, metrics
 
 
+def _delivered(
+    files: list[File],
+    instance: TtbarProcessor,
+    branches: Sequence[str],
+    *,
+    weights: str,
+    client: Any,
+    progress: bool,
+    config: str | None,
+) -> Report:
+    """Run the analysis on columns that ServiceX delivers."""
+    unknown = [file.path for file in files if not file.events]
+    counted = dict(zip(unknown, _check_all(unknown, branches, client), strict=True))
+    totals: dict[str, int] = {}
+    samples = {file.sample.name: file.sample for file in files}
+    for file in files:
+        events = file.events or counted[file.path]
+        totals[file.sample.name] = totals.get(file.sample.name, 0) + events
+    workers = len(client.scheduler_info()["workers"]) if client else 1
+    start = time.perf_counter()
+    columns = delivery.deliver(files, branches, tree=TREE, progress=progress, config=config)
+    items = [
+        (
+            url,
+            {
+                "dataset": name,
+                "process": samples[name].process,
+                "variation": samples[name].variation,
+                "weight": event_weight(samples[name], totals[name]) if weights == "xsec" else 1.0,
+            },
+        )
+        for name, urls in columns.urls.items()
+        for url in urls
+    ]
+
+    def analyse(item: tuple[str, dict[str, Any]]) -> dict[str, Any]:
+        events, size = delivery.read(item[0])
+        return {**instance.analyse(events, item[1]), "bytes": size}
+
+    executor = _executor(client, progress=progress)
+    kind = {"desc": "Processing", "unit": "chunk", "function_name": type(instance).__name__}
+    result, _ = executor.copy(**kind)(items, analyse, None)
+    seconds = time.perf_counter() - start
+    return Report(
+        result["histograms"],
+        result["features"],
+        totals,
+        seconds,
+        workers,
+        [file.path for file in files],
+        _chunks(result),
+        result["bytes"],
+        source="servicex",
+        delivered=columns.files,
+        delivery_seconds=columns.seconds,
+    )
+
+
+def _chunks(result: dict[str, Any]) -> list[Chunk]:
+    """Return what a run's chunks cost, in the order in which they began."""
+    return sorted((Chunk(**chunk) for chunk in result["chunks"]), key=lambda one: one.start)
+
+
 def run(
     files: Iterable[File],
     *,
@@ -187,15 +265,33 @@ def run(
     client: Any = None,
     chunk_size: int = CHUNK_SIZE,
     progress: bool = True,
+    source: str = "direct",
+    config: str | None = None,
 ) -> Report:
     """Run the analysis and return its histograms.
 
     With a `scorer` jets are assigned, too.  With a Dask `client` the workers read and
     select; without one, this process does.  `chunk_size` is in events; results do not
-    depend on it.  Raises `InputError` before anything is processed where a file cannot
-    be used.
+    depend on it.  With `source="servicex"` the columns are delivered by ServiceX (its
+    client's configuration may be named by `config`), and files are named as at their
+    origins.  Raises `InputError` before anything is processed where a file cannot be
+    used.
     """
+    if source not in SOURCES:
+        raise InputError(f"columns come from {' or '.join(SOURCES)}, not from {source!r}")
     branches = (*BRANCHES, *ASSIGNMENT_BRANCHES) if scorer else BRANCHES
+    if source == "servicex":
+        listed = list(files)
+        _check_arguments(listed, weights)
+        return _delivered(
+            listed,
+            TtbarProcessor(scorer),
+            branches,
+            weights=weights,
+            client=client,
+            progress=progress,
+            config=config,
+        )
     chosen = fileset(files, weights=weights, branches=branches, client=client)
     workers = len(client.scheduler_info()["workers"]) if client else 1
     start = time.perf_counter()
@@ -205,7 +301,6 @@ def run(
     )
     seconds = time.perf_counter() - start
     paths = [path for entry in chosen.values() for path in entry["files"]]
-    chunks = sorted((Chunk(**chunk) for chunk in result["chunks"]), key=lambda one: one.start)
     return Report(
         result["histograms"],
         result["features"],
@@ -213,7 +308,7 @@ def run(
         seconds,
         workers,
         paths,
-        chunks,
+        _chunks(result),
         int(metrics["bytesread"]),
         chunk_size,
     )
