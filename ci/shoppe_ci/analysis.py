@@ -57,11 +57,11 @@ def cache_use(cluster: Cluster, name: str = "xcache") -> CacheUse:
     )
 
 
-def settled_cache_use(cluster: Cluster, before: CacheUse) -> CacheUse:
+def settled_cache_use(cluster: Cluster, before: CacheUse, *, needed: bool = True) -> CacheUse:
     """Return what was counted since `before`, once the cache has reported all of it.
 
     A cache tells of a file some seconds after it was closed: the counts must not
-    change for six seconds.
+    change for six seconds.  Unless a read is `needed`, there may have been none.
     """
     seen: list[CacheUse] = []
 
@@ -70,7 +70,7 @@ def settled_cache_use(cluster: Cluster, before: CacheUse) -> CacheUse:
         # Probes send a few bytes at any time; files are opened by readers alone.
         latest = {(use.fetched, use.files) for use in seen[-4:]}
         same = len(seen) > 3 and len(latest) == 1
-        return seen[-1] if same and seen[-1].files > before.files else None
+        return seen[-1] if same and (seen[-1].files > before.files or not needed) else None
 
     found = eventually(
         settled, "the cache reports what it served", timeout=METRICS_SETTLE_S, every=2
@@ -241,7 +241,8 @@ def run_agc(
         for file in ("histograms.root", "report.json", "report.html", "plots"):
             user.download(f"{FOLDER}/{file}", results / file)
     try:
-        used = settled_cache_use(cluster, before)
+        # What ServiceX has delivered before it need not read again.
+        used = settled_cache_use(cluster, before, needed=source == "direct")
     except ShoppeError as error:
         # The analysis is done all the same; its results are not lost with the counts.
         say(f"  warning: {error.problem}; the counts below may lack this run")

@@ -33,6 +33,7 @@ def same(folder: Path, expected: histograms.Histograms, *, rtol: float) -> None:
 
 
 def on_the_facility(cluster: Cluster, inputs: Any, folder: Path, **options: Any) -> Outcome:
+    options = {"source": "direct", **options}
     return analysis.run_agc(cluster, name="physicist", inputs=inputs, results=folder, **options)
 
 
@@ -62,6 +63,21 @@ def test_all_nine_samples_give_what_this_process_gives(
     assert not [o for c in executed["cells"] for o in c.get("outputs", []) if "evalue" in o]
 
 
+def test_columns_by_servicex_give_the_same_bin_for_bin(
+    data_origin: Cluster, synthetic_inputs: Any, samples: Samples, tmp_path: Path
+) -> None:
+    first, again = tmp_path / "first", tmp_path / "again"
+    outcome = on_the_facility(data_origin, synthetic_inputs, first, source="servicex")
+    assert outcome.report["delivered"] == len(samples)
+    assert sum(outcome.report["events"].values()) == sum(count for *_, count in samples)
+    files = [File(Sample(p, v), str(path), count) for path, p, v, count in samples]
+    same(first, in_process(files, "xsec"), rtol=1e-10)
+    unit = {"source": "servicex", "weights": "unit"}
+    outcome = on_the_facility(data_origin, synthetic_inputs, again, **unit)
+    assert outcome.sent < 1e5, "the results are kept: nothing is read again"
+    same(again, in_process(files, "unit"), rtol=0)
+
+
 def test_the_second_run_needs_no_origin(
     data_origin: Cluster, synthetic_inputs: Any, samples: Samples, tmp_path: Path
 ) -> None:
@@ -77,13 +93,14 @@ def test_the_second_run_needs_no_origin(
 
 
 @pytest.mark.reference
+@pytest.mark.parametrize("source", ["direct", "servicex"])
 def test_the_real_sample_gives_the_known_counts(
-    data_origin: Cluster, reference_data: Path, tmp_path: Path
+    data_origin: Cluster, reference_data: Path, tmp_path: Path, source: str
 ) -> None:
     path = reference_data / "NanoAODv5_sample.root"
     entry = {"path": origin.publish(data_origin, path)}
     inputs = {"ttbar": {"nominal": {"files": [entry]}}}
-    outcome = on_the_facility(data_origin, inputs, tmp_path, weights="unit")
+    outcome = on_the_facility(data_origin, inputs, tmp_path, weights="unit", source=source)
     assert outcome.report["yields"] == {"4j1b_ttbar": 35, "4j2b_ttbar": 73}
     assert outcome.report["num_workers"] >= 2
     same(tmp_path, in_process([File(Sample("ttbar"), str(path))], "unit"), rtol=0)

@@ -21,6 +21,10 @@ ALONE: dict[str, dict[str, Any]] = {
     "objectstore": {},
     "postgresql": {"databases": ["any"]},
     "operator": {},
+    "servicex": {
+        "app": {"auth": False},
+        "postgres": {"existingDatabaseSecret": "alone-servicex-db-postgresql-servicex"},
+    },
     "triton": {"front": {"api": "http://api.elsewhere"}},
     "xcache": {
         "instances": [
@@ -31,16 +35,25 @@ ALONE: dict[str, dict[str, Any]] = {
 }
 
 
+# What a component cannot be without: another chart, in the same namespace.
+NEEDED = {"servicex": ("postgresql", {"databases": ["servicex"]})}
+
+
 @pytest.fixture(scope="module")
 def installs(facility: Cluster) -> Iterator[dict[str, Future[None]]]:
     """How the installation of each component alone went; removed at the end."""
 
     def install(chart: str) -> None:
         name = f"alone-{chart}"
+        if chart in NEEDED:
+            other, values = NEEDED[chart]
+            release.install(facility, CHARTS / other, values, name=f"{name}-db", namespace=name)
         release.install(facility, CHARTS / chart, ALONE[chart], name=name, namespace=name)
 
     def remove(chart: str) -> None:
-        release.uninstall(facility, name=f"alone-{chart}", namespace=f"alone-{chart}")
+        names = [f"alone-{chart}", *([f"alone-{chart}-db"] if chart in NEEDED else [])]
+        for name in names:
+            release.uninstall(facility, name=name, namespace=f"alone-{chart}")
         facility.kubectl("delete", "namespace", f"alone-{chart}", "--wait=false")
 
     # Most of an installation is waiting.

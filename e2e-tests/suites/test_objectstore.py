@@ -41,8 +41,9 @@ mlflow.MlflowClient().create_registered_model("mine")
 ASK = """
 import requests, coffea_shoppe as shoppe
 where = shoppe.connections()
-for path, token in zip(("mlflow", "triton"), {tokens}):
-    url = where[path] + dict(mlflow="/api/2.0/mlflow/users/current", triton="/v2")[path]
+paths = dict(mlflow="/api/2.0/mlflow/users/current", servicex="/servicex", triton="/v2")
+for service, token in zip(("mlflow", "servicex", "triton"), {tokens}):
+    url = where[service] + paths[service]
     print(requests.get(url, headers=dict(Authorization="Bearer " + token)).status_code)
 """
 ARTIFACTS = f"{identity.service_name('mlflow')}/workspaces"
@@ -155,14 +156,14 @@ def test_keys_of_a_deleted_user_are_refused_and_the_data_kept_or_removed(
     held = f"access_key={access!r}, secret_key={key!r}"
     look = f"{LOOK}look('{bucket}', {held})"
     assert "numbers.txt" in run_code(bob, look), "the keys work wherever they are"
-    show = "import coffea_shoppe as shoppe; print(shoppe.token('mlflow'), shoppe.token('triton'))"
+    show = "import coffea_shoppe as shoppe\n"
+    show += "print(*map(shoppe.token, ('mlflow', 'servicex', 'triton')))"
     ask = ASK.format(tokens=run_code(ann, show).split())
-    assert run_code(bob, ask).split() == ["200", "200"], "and so do the tokens"
+    assert run_code(bob, ask).split() == ["200"] * 3, "and so do the tokens"
     remove_user(facility, ann.name, data="keep")
     eventually(
         lambda: (
-            run_code(bob, look).strip() == "refused"
-            and run_code(bob, ask).split() == ["401", "401"]
+            run_code(bob, look).strip() == "refused" and run_code(bob, ask).split() == ["401"] * 3
         ),
         "keys and tokens of a deleted user are refused",
         timeout=60,

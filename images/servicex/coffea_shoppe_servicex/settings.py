@@ -56,7 +56,7 @@ class Front(Model):
 class Limits(Model):
     """What a request may use."""
 
-    lease_s: float = 60
+    lease_s: float = 30
     """A transformer that is not heard of for so long has lost its file."""
     deadline_s: float = 3600
     """So long may the transform of one file take."""

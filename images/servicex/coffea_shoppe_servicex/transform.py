@@ -60,6 +60,10 @@ def transform(query: Query, places: Sequence[str], target: Path, result_format: 
             if number + 1 == len(places):
                 raise
             LOG.warning("%s; trying %s", error, places[number + 1])
+        except TransformError as error:
+            # The user knows the file by the name that was asked for.
+            message = str(error).replace(place, places[-1])
+            raise TransformError(error.reason, message) from error
     raise TransformError("MissingFile", "no place of the file is known")
 
 

@@ -1,0 +1,234 @@
+"""Columns delivered by the stock client in users' pods, to the user who asked alone."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from coffea_shoppe_contract import identity
+from lib.fixtures import passing_user, run_code
+from shoppe_ci import origin
+from shoppe_ci.cluster import Cluster
+from shoppe_ci.facility import User
+from shoppe_ci.wait import eventually
+
+Samples = list[tuple[Path, str, str, int]]
+
+# All query types at once: the client polls each five seconds, whatever there is to do.
+DELIVER = """
+import json, urllib.request
+import awkward as ak, pyarrow.parquet as pq
+from servicex import ProgressBarFormat, dataset, deliver, query
+
+def run_query(file):
+    import os, uproot
+    print("I run in", os.uname().nodename, sorted(os.listdir("/run/secrets")))
+    return uproot.open(file)["Events"].arrays(["event"], entry_stop=7)
+
+url = "{url}"
+one = dataset.FileList([url])
+pattern = dataset.XRootD(url.rpartition("/")[0] + "/*.root")
+jets = query.FuncADL_Uproot().FromTree("Events").Where(lambda e: e.nJet > 3)
+jets = jets.Select(lambda e: {{"pt": e.Jet_pt.Where(lambda j: j > 30), "n": e.Jet_pt.Count()}})
+events = query.UprootRaw({{"treename": "Events", "expressions": ["event"], "cut": "nJet > 3"}})
+asked = [
+    {{"Name": "raw", "Dataset": one, "Query": events}},
+    {{"Name": "pattern", "Dataset": pattern, "Query": events}},
+    {{"Name": "funcadl", "Dataset": one, "Query": jets}},
+    {{"Name": "own", "Dataset": one, "Query": query.PythonFunction(run_query)}},
+]
+spec = {{"General": {{"OutputFormat": "parquet", "Delivery": "{delivery}"}}, "Sample": asked}}
+got = deliver(spec, progress_bar=ProgressBarFormat.none)
+for name, files in got.items():
+    assert len(files) == 1, files
+    path = files[0]
+    if "://" in path:
+        path, _ = urllib.request.urlretrieve(path)
+    table = pq.read_table(path)
+    print(name, table.num_rows, ",".join(table.column_names))
+"""
+ASK = """
+import json, requests, coffea_shoppe as shoppe
+base = shoppe.connections()["servicex"]
+own = {"Authorization": "Bearer " + shoppe.token("servicex")}
+def ask(path, method="GET", headers=own):
+    return requests.request(method, base + path, headers=headers, timeout=30)
+def mine():
+    return ask("/servicex/transformation").json()["requests"]
+"""
+
+
+@pytest.fixture(scope="module")
+def url(data_origin: Cluster, samples: Samples) -> str:
+    path = next(path for path, process, variation, _ in samples if process == "wjets")
+    return origin.publish(data_origin, path)
+
+
+@pytest.fixture(scope="module")
+def ann(facility: Cluster) -> Iterator[User]:
+    yield from passing_user(facility, "ann.columns")
+
+
+@pytest.fixture(scope="module")
+def bob(facility: Cluster) -> Iterator[User]:
+    yield from passing_user(facility, "bob.columns")
+
+
+@pytest.fixture(scope="module")
+def delivered(ann: User, url: str) -> dict[str, str]:
+    """What the client printed of each sample, downloaded."""
+    printed = run_code(ann, DELIVER.format(url=url, delivery="LocalCache"))
+    return dict(line.split(" ", 1) for line in printed.splitlines() if line)
+
+
+def test_every_query_type_is_delivered(delivered: dict[str, str]) -> None:
+    rows, columns = delivered["raw"].split()
+    assert columns == "event"
+    assert delivered["pattern"] == delivered["raw"]
+    assert delivered["funcadl"] == f"{rows} pt,n"
+    assert delivered["own"] == "7 event"
+
+
+def test_the_same_again_is_there_at_once_by_address(
+    delivered: dict[str, str], ann: User, url: str
+) -> None:
+    code = DELIVER.format(url=url, delivery="URLs").replace(
+        "deliver(spec,", "deliver(spec, ignore_local_cache=True,"
+    )
+    printed = run_code(ann, code)
+    assert dict(line.split(" ", 1) for line in printed.splitlines() if line) == delivered
+    told = f"{ASK}print([[one['title'], one['files-completed']] for one in mine()][:4])\n"
+    told += "log = ask('/transformation-request/' + mine()[0]['request_id'] + '/log').text\n"
+    assert sorted(json.loads(run_code(ann, told).replace("'", '"'))) == [
+        ["funcadl", 1],
+        ["own", 1],
+        ["pattern", 1],
+        ["raw", 1],
+    ]
+
+
+def test_a_user_s_function_runs_in_a_pod_of_that_user_without_credentials(
+    delivered: dict[str, str], ann: User
+) -> None:
+    code = f"{ASK}found = next(one for one in mine() if one['title'] == 'own')\n"
+    code += "print(ask('/transformation-request/' + found['request_id'] + '/log').text)\n"
+    log = run_code(ann, code)
+    assert "by servicex-" in log, "a pod of the request's own"
+    assert "I run in servicex-" in log
+    assert "['transformer']" in log, "the key to its own request, and nothing else"
+
+
+def test_results_are_files_below_the_user_s_folder_and_objects_of_the_user(
+    delivered: dict[str, str], ann: User, facility: Cluster
+) -> None:
+    code = "import coffea_shoppe as shoppe\n"
+    code += "print(*(path for path in shoppe.storage().find('servicex')), sep='\\n')"
+    names = run_code(ann, code).split()
+    assert len(names) >= 4
+    pod = ("-n", "shoppe", "exec", "shoppe-objectstore-0", "-c", "objectstore", "--")
+    path = f"/data/objects/{identity.bucket_name(ann.name)}/{names[0]}"
+    assert facility.kubectl(*pod, "head", "-c4", path) == "PAR1"
+
+
+OTHERS = """
+import botocore.session
+from botocore.config import Config
+target = {target}
+for path in ("", "/results", "/cancel"):
+    print(ask("/servicex/transformation/" + target["request_id"] + path).status_code)
+print(ask("/servicex/transformation/" + target["request_id"], "DELETE").status_code)
+print(ask("/transformation-request/" + target["request_id"] + "/log").status_code)
+def bucket(keys):
+    client = botocore.session.get_session().create_client(
+        "s3", endpoint_url="http://" + target["minio-endpoint"], region_name="us-east-1",
+        aws_access_key_id=keys["minio-access-key"], aws_secret_access_key=keys["minio-secret-key"],
+        config=Config(s3={{"addressing_style": "path"}}))
+    try:
+        held = client.list_objects_v2(Bucket=target["request_id"])["Contents"]
+        client.get_object(Bucket=target["request_id"], Key=held[0]["Key"])["Body"].read()
+        return 200
+    except Exception as error:
+        return error.response["ResponseMetadata"]["HTTPStatusCode"]
+"""
+
+
+def test_others_get_403_where_the_owner_gets_200(
+    delivered: dict[str, str], ann: User, bob: User, url: str
+) -> None:
+    shown = f"{ASK}import json; found = [one for one in mine() if one['title'] == 'raw']\n"
+    target = json.loads(run_code(ann, shown + "print(json.dumps(found[-1]))"))
+    # Bob has a request of his own, whose keys are good.
+    short = DELIVER.format(url=url, delivery="URLs").replace("asked = [", "asked = [][:0] or [")
+    assert "raw" in run_code(bob, short)
+    tried = ASK + OTHERS.format(target=target)
+    theirs = run_code(bob, tried + "print(bucket(mine()[0]))").split()
+    assert theirs == ["403"] * 6
+    owner = tried.replace('"/results", "/cancel"', '"/results"').replace('"DELETE"', '"GET"')
+    assert run_code(ann, owner + "print(bucket(target))").split() == ["200"] * 5
+    assert run_code(bob, f"{ASK}print(ask('/servicex', headers={{}}).status_code)").strip() == "401"
+
+
+def test_what_goes_wrong_ends_in_the_client_s_output(ann: User, url: str) -> None:
+    code = (
+        "from servicex import ProgressBarFormat, dataset, deliver, query\n"
+        f"url = '{url}'\n"
+        "def raw(tree, column):\n"
+        "    return query.UprootRaw({'treename': tree, 'expressions': [column]})\n"
+        "def files(path): return dataset.FileList([path])\n"
+        "asked = [\n"
+        "    {'Name': 'tree', 'Dataset': files(url), 'Query': raw('Event', 'x')},\n"
+        "    {'Name': 'branch', 'Dataset': files(url), 'Query': raw('Events', 'evnt')},\n"
+        "    {'Name': 'file', 'Dataset': files(url + 'x'), 'Query': raw('Events', 'x')},\n"
+        "    {'Name': 'empty', 'Dataset': dataset.XRootD(url + 'x*'), \n"
+        "     'Query': raw('Events', 'x')},\n"
+        "]\n"
+        "spec = {'General': {'OutputFormat': 'parquet'}, 'Sample': asked}\n"
+        "for name, got in deliver(spec, progress_bar=ProgressBarFormat.none).items():\n"
+        "    try: list(got); print(name, 'no error')\n"
+        "    except Exception as error: print(name, str(error).strip().splitlines()[-1])\n"
+    )
+    lines = dict(line.split(" ", 1) for line in run_code(ann, code).splitlines() if " " in line)
+    assert "has no tree 'Event'; is it 'Events'?" in lines["tree"]
+    assert "has no branch 'evnt'; is it 'event" in lines["branch"]
+    assert "x: cannot be opened" in lines["file"] or "no such file" in lines["file"]
+    assert "Dataset does not exist" in lines["empty"]
+    assert "has no files" in lines["empty"]
+
+
+@pytest.mark.long
+def test_a_killed_transformer_loses_nothing(ann: User, url: str, facility: Cluster) -> None:
+    """Its file is taken back once the lease has run out, and given to another."""
+    hold = (
+        "import time\n"
+        "def run_query(file):\n"
+        "    import time; time.sleep(8)\n"
+        "    import uproot; return uproot.open(file)['Events'].arrays(['event'], entry_stop=3)\n"
+    )
+    code = (
+        f"{ASK}import base64\n"
+        f"source = {hold!r}\n"
+        "body = {'title': 'held', 'codegen': 'python', 'result-format': 'parquet',\n"
+        "        'result-destination': 'object-store', 'file-list': ['" + url + "'],\n"
+        "        'selection': base64.b64encode(source.encode()).decode()}\n"
+        "answer = requests.post(base + '/servicex/transformation', json=body, headers=own)\n"
+        "print(answer.json()['request_id'])"
+    )
+    request = run_code(ann, code).strip()
+
+    def pods() -> list[str]:
+        selector = f"coffea-shoppe.dev/servicex-request={request}"
+        held = facility.get("pods", "-n", "shoppe-dask", "-l", selector)["items"]
+        return [pod["metadata"]["name"] for pod in held if pod["status"].get("phase") == "Running"]
+
+    eventually(pods, "the transformer of the request runs", timeout=60, every=1)
+    first = pods()[0]
+    words = ("-n", "shoppe-dask", "delete", "pod", first, "--grace-period=0", "--force")
+    facility.kubectl(*words)
+    look = f"{ASK}found = ask('/servicex/transformation/{request}').json()\n"
+    look += "print(found['status'], found['files-completed'], found['files-failed'])"
+    eventually(
+        lambda: run_code(ann, look).strip() == "Complete 1 0",
+        "the request ends all the same",
+        timeout=180,
+        every=5,
+    )
