@@ -86,6 +86,9 @@ class Signed:
         resource = self.path + ("?" + "&".join(covered) if covered else "")
         kind = self.headers.get("content-type", "")
         text = "\n".join([self.method, self.headers.get("content-md5", ""), kind, str(expires)])
+        # A bucket's path is signed with a slash at its end, whether it is sent so or not.
+        if self.path.count("/") == 1:
+            resource = resource.replace(self.path, f"{self.path}/", 1)
         digest = hmac.new(secret.encode(), f"{text}\n{resource}".encode(), hashlib.sha1).digest()
         _same(base64.b64encode(digest).decode(), self.parameter("Signature"))
 

@@ -1,0 +1,209 @@
+"""Signatures of S3 clients, the front's answers, and the tokens of the API."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl, urlsplit
+
+import boto3
+import jwt
+import pytest
+from botocore.auth import HmacV1QueryAuth, S3SigV4QueryAuth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials
+from coffea_shoppe_contract import identity
+from coffea_shoppe_identity import News, RefusedError, Verifier
+from coffea_shoppe_servicex import access, s3
+from coffea_shoppe_servicex.delivery import Delivery, Result, Submission
+from coffea_shoppe_servicex.settings import Auth
+from coffea_shoppe_servicex.signatures import SignatureError, Signed
+from cryptography.hazmat.primitives.asymmetric import ec
+from starlette.testclient import TestClient
+
+from conftest import ANN, Clock
+
+HOST = "store:7000"
+PATH = "/bucket/some%20name.parquet"
+YEAR = 365 * 86400
+SECRET = "secret"  # noqa: S105
+
+
+def signed(url: str, method: str = "GET", **headers: str) -> Signed:
+    parts = urlsplit(url)
+    query = parse_qsl(parts.query, keep_blank_values=True)
+    return Signed(method, parts.path, query, {"host": HOST, **headers})
+
+
+def by_version_2(secret: str = SECRET, lifetime: int = YEAR, method: str = "GET") -> str:
+    request = AWSRequest(method=method, url=f"http://{HOST}{PATH}")
+    request.auth_path = PATH
+    HmacV1QueryAuth(Credentials("key", secret), expires=lifetime).add_auth(request)
+    return str(request.prepare().url)
+
+
+def by_version_4(secret: str = SECRET, lifetime: int = YEAR, method: str = "GET") -> str:
+    request = AWSRequest(method=method, url=f"http://{HOST}{PATH}")
+    auth = S3SigV4QueryAuth(Credentials("key", secret), "s3", "eu-central-1", expires=lifetime)
+    auth.add_auth(request)
+    return str(request.prepare().url)
+
+
+@pytest.mark.parametrize("sign", [by_version_2, by_version_4])
+def test_an_address_is_good_for_a_year_for_what_was_signed(sign: Callable[..., str]) -> None:
+    now = time.time()
+    url = sign()
+    good = signed(url)
+    assert good.access_key == "key"
+    good.verify("secret", now)
+    good.verify("secret", now + YEAR - 60)
+    refused = [
+        (good, "other", now),
+        (good, "secret", now + YEAR + 60),
+        (signed(sign(lifetime=2 * YEAR)), "secret", now),
+        (signed(url.replace("some", "same")), "secret", now),
+        (signed(url, method="PUT"), "secret", now),
+        (signed(url + "&acl"), "secret", now),
+        (signed(url.replace("ignature=", "ignature=A")), "secret", now),
+    ]
+    for request, secret, moment in refused:
+        with pytest.raises(SignatureError):
+            request.verify(secret, moment)
+
+
+def test_what_is_not_signed_is_nobody_s() -> None:
+    with pytest.raises(SignatureError, match="not signed"):
+        _ = signed(f"http://{HOST}{PATH}").access_key
+
+
+@pytest.fixture
+def front(delivery: Delivery, clock: Clock, tmp_path: Path) -> Any:
+    """The front over one finished request, and what boto3 sees of it."""
+    clock.now = time.time()
+    selection = '[{"treename": "E", "expressions": ["x"]}]'
+    asked = {"codegen": "uproot-raw", "selection": selection, "file-list": ["a.root"]}
+    request = delivery.submit(ANN, Submission.model_validate(asked))
+    lease = delivery.lease("w", memory=4000)
+    assert lease
+    revoked: dict[str, str] = {}
+    application = s3.application(s3.Front(delivery, lambda uid, _: revoked.get(uid, "")))
+    with TestClient(application, base_url="http://127.0.0.1:7000") as client:
+        url = delivery.upload(lease.file, lease.attempt)
+        assert client.put(url, content=b"0123456789").status_code == 200
+        delivery.complete(lease.file, 1, Result(bytes=10, events=1, read=1, seconds=1))
+        yield client, delivery.get(ANN, request.id), revoked
+
+
+def presigned(request: Any, method: str = "get_object", **more: str) -> str:
+    client = boto3.client(
+        "s3",
+        endpoint_url="http://127.0.0.1:7000",
+        aws_access_key_id=request.access_key,
+        aws_secret_access_key=request.secret_key,
+        region_name="us-east-1",
+    )
+    named = {"Bucket": request.id, "Key": "000000-a.parquet", **more}
+    if method == "list_objects_v2":
+        del named["Key"]
+    return str(client.generate_presigned_url(method, Params=named))
+
+
+def test_the_front_shows_a_request_s_objects_to_its_keys_alone(front: Any) -> None:
+    client, request, revoked = front
+    assert client.get(presigned(request)).content == b"0123456789"
+    part = client.get(presigned(request), headers={"Range": "bytes=2-4"})
+    assert (part.status_code, part.content) == (206, b"234")
+    listed = client.get(presigned(request, "list_objects_v2"))
+    assert "<Key>000000-a.parquet</Key>" in listed.text
+    assert "<Size>10</Size>" in listed.text
+    refused = {
+        "unsigned": client.get(f"/{request.id}/000000-a.parquet"),
+        "another request": client.get(presigned(request, Bucket="other")),
+        "tampered": client.get(presigned(request).replace("Signature=", "Signature=A")),
+    }
+    assert {why: one.status_code for why, one in refused.items()} == dict.fromkeys(refused, 403)
+    assert client.get(presigned(request, Key="absent")).status_code == 404
+    assert client.get(presigned(request, Key="../../a")).status_code in (403, 404)
+    assert client.delete(presigned(request, "delete_object")).status_code == 405
+    revoked[ANN.uid] = "the user's access was revoked"
+    assert client.get(presigned(request)).status_code == 403
+
+
+ISSUER = "coffea-shoppe:shoppe:shoppe"
+
+
+@pytest.fixture
+def users(tmp_path: Path) -> Any:
+    """The users of a facility with one key, and how it signs tokens."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    public = jwt.PyJWK.from_dict(
+        {**jwt.algorithms.ECAlgorithm.to_jwk(key.public_key(), as_dict=True), "kid": "one"}
+    )
+    revoked: dict[str, float] = {}
+    verifier = Verifier(lambda: News({"one": public}, revoked), issuer=ISSUER, audience="servicex")
+    verifier.refresh()
+    session = tmp_path / "session-key"
+    session.write_text("s" * 48)
+
+    def sign(audience: str, now: float = 0.0, issuer: str = ISSUER) -> str:
+        said = identity.claims(
+            issuer=issuer, audience=audience, user="ann", uid="u", groups=(), now=now or time.time()
+        )
+        return jwt.encode(said, key, algorithm=identity.ALGORITHM, headers={"kid": "one"})
+
+    auth = Auth(api="http://api", issuer=ISSUER, session_key=session)
+    return access.Users(auth, verifier), sign, revoked
+
+
+def test_a_refresh_token_gives_access_tokens_and_nothing_else(users: Any) -> None:
+    known, sign, revoked = users
+    now = time.time()
+    refresh = sign(identity.SERVICEX_REFRESH, now - 20 * 3600)
+    token = known.refresh(f"Bearer {refresh}", now)
+    assert known.identify(f"Bearer {token}").user == "ann"
+    assert jwt.decode(token, options={"verify_signature": False})["exp"] > now + 600
+    assert known.identify(f"Bearer {sign('servicex')}").uid == "u"
+    for bad in (refresh, sign("mlflow"), sign("servicex", now - 2000), token + "x", "", "abc"):
+        with pytest.raises(RefusedError):
+            known.identify(f"Bearer {bad}")
+    for bad in (token, sign("servicex"), sign(identity.SERVICEX_REFRESH, now - 25 * 3600)):
+        with pytest.raises(RefusedError):
+            known.refresh(f"Bearer {bad}", now)
+    forged = jwt.encode(
+        identity.claims(
+            issuer=f"{ISSUER}/servicex",
+            audience="servicex",
+            user="ann",
+            uid="u",
+            groups=(),
+            now=now,
+        ),
+        "t" * 48,
+        algorithm="HS256",
+    )
+    with pytest.raises(RefusedError):
+        known.identify(f"Bearer {forged}")
+    revoked["u"] = now + 1
+    for call in (
+        lambda: known.identify(f"Bearer {token}"),
+        lambda: known.refresh(f"Bearer {refresh}", now),
+    ):
+        with pytest.raises(RefusedError, match="revoked"):
+            call()
+
+
+def test_without_login_the_client_gets_a_token_that_it_can_read() -> None:
+    everybody = access.Users(Auth(enabled=False), None)
+    token = everybody.refresh("", time.time())
+    assert jwt.decode(token, options={"verify_signature": False})["exp"] > time.time()
+    assert everybody.identify("").user == "user"
+
+
+def test_transformers_are_known_by_their_keys(delivery: Delivery, tmp_path: Path) -> None:
+    key = tmp_path / "pool-key"
+    key.write_text("pool\n")
+    known = access.Transformers(delivery, key)
+    assert known.identify("Bearer pool") == ""
+    for header in ("", "pool", "Bearer other"):
+        with pytest.raises(RefusedError):
+            known.identify(header)
