@@ -133,7 +133,7 @@ class Delivery:
         return request
 
     def _request(self, owner: Owner, asked: Submission) -> Request:
-        identifier = str(uuid.uuid4())
+        identifier, keys = str(uuid.uuid4()), _new_keys()
         return Request(
             id=identifier,
             owner=owner.user,
@@ -148,8 +148,8 @@ class Delivery:
             folder=identifier,
             created=self.clock(),
             finished=None,
-            access_key=f"SX{secrets.token_hex(9).upper()}",
-            secret_key=secrets.token_urlsafe(30),
+            access_key=keys[0],
+            secret_key=keys[1],
             dataset_id=0,
             cache_key="",
             files=0,
@@ -252,6 +252,9 @@ class Delivery:
             raise NotFoundError(f"there is no request {identifier!r}; it may have been removed")
         if found.owner_uid != owner.uid:
             raise ForbiddenError(f"the request {identifier!r} is another user's")
+        if not found.access_key:
+            # The user was shut out, and is let in again.
+            found.access_key, found.secret_key = _new_keys()
         return found
 
     def mine(self, owner: Owner) -> list[Request]:
@@ -655,22 +658,33 @@ class Delivery:
         return found
 
     def revoke(self, revoked: Mapping[str, float]) -> int:
-        """End what users whose access was revoked had under way."""
+        """End what users whose access was revoked had under way; make their keys void.
+
+        The list of revocations forgets them one day; the keys are void for ever.
+        """
+        if not revoked:
+            return 0
         with transaction(self.engine) as session:
-            open_ones = select(Request).where(Request.status.in_(OPEN))
+            held = select(Request).where(
+                Request.owner_uid.in_(list(revoked)), Request.access_key != ""
+            )
             gone = [
                 one
-                for one in session.scalars(open_ones.with_for_update(skip_locked=True))
-                if one.created <= revoked.get(one.owner_uid, -1.0)
+                for one in session.scalars(held.with_for_update(skip_locked=True))
+                if one.created <= revoked[one.owner_uid]
             ]
             for one in gone:
-                self._end(session, one, "Canceled", "its user's access was revoked")
+                if one.status in OPEN:
+                    self._end(session, one, "Canceled", "its user's access was revoked")
+                one.access_key = one.secret_key = ""
             return len(gone)
 
     # What the S3 front and the controller ask for.
 
     def grant(self, access_key: str) -> Request | None:
-        """Return the request whose clients sign with a key."""
+        """Return the request whose clients sign with a key; None where there is none."""
+        if not access_key:
+            return None
         with transaction(self.engine) as session:
             return session.scalars(select(Request).where(Request.access_key == access_key)).first()
 
@@ -731,6 +745,11 @@ class Delivery:
             )
             files = session.execute(select(File.state, func.count()).group_by(File.state))
             return dict(requests.tuples().all()), dict(files.tuples().all())
+
+
+def _new_keys() -> tuple[str, str]:
+    """Return an access key and a secret key for S3."""
+    return f"SX{secrets.token_hex(9).upper()}", secrets.token_urlsafe(30)
 
 
 def object_name(file: File, result_format: str, attempt: int) -> str:

@@ -308,10 +308,17 @@ def test_an_overdue_request_ends(delivery: Delivery, clock: Clock) -> None:
 
 def test_what_a_revoked_user_had_under_way_ends(delivery: Delivery, clock: Clock) -> None:
     mine, theirs = submit(delivery, ANN), submit(delivery, BOB)
+    key = delivery.get(ANN, mine).access_key
+    assert delivery.grant(key)
     assert delivery.revoke({ANN.uid: clock.now - 1}) == 0, "let in again since"
     assert delivery.revoke({ANN.uid: clock.now}) == 1
-    assert delivery.get(ANN, mine).status == "Canceled"
     assert delivery.get(BOB, theirs).status == "Running"
+    assert delivery.grant(key) is None, "the keys stay void when the revocation is forgotten"
+    assert delivery.grant("") is None
+    back = delivery.get(ANN, mine)
+    assert back.status == "Canceled"
+    assert back.access_key not in ("", key), "a user who is let in again gets others"
+    assert delivery.grant(back.access_key)
 
 
 BAD: dict[str, Any] = {

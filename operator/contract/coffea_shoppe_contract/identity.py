@@ -29,6 +29,8 @@ LIFETIME_S = 900
 """A token's life; it is renewed at half of it."""
 REFRESH_LIFETIME_S = 24 * 3600
 """The life of a token that is for `SERVICEX_REFRESH`; revoked like any other."""
+LONGEST_S = max(LIFETIME_S, REFRESH_LIFETIME_S)
+"""The longest that any token lives: so long keys and revocations are published."""
 LEEWAY_S = 10
 """By how much the clocks of two pods may differ."""
 POLL_S = 10

@@ -45,6 +45,19 @@ def test_any_other_token_is_refused_with_the_reason(changes: dict[str, object], 
         identify(**changes)
 
 
+def test_only_a_refresh_token_may_live_for_long() -> None:
+    said = identity.claims(
+        issuer="here", audience="servicex-refresh", user="ann", uid="u1", groups=(), now=NOW
+    )
+    late = NOW + 20 * 3600
+    good = {"issuer": "here", "audience": "servicex-refresh", "now": late, "revoked": {}}
+    assert identity.identify(said, **good).user == "ann"
+    with pytest.raises(identity.RefusedError, match="not for 'servicex'"):
+        identity.identify(said, **{**good, "audience": "servicex"})
+    with pytest.raises(identity.RefusedError, match="lives longer"):
+        identity.identify({**said, "aud": "servicex"}, **{**good, "audience": "servicex"})
+
+
 @pytest.mark.parametrize("user", ["ann", "Ann", "ann@cern.ch", "ann.b", "ann-b", "é", "a" * 99])
 def test_a_users_resource_has_a_dns_label_for_a_name(user: str) -> None:
     assert re.fullmatch(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?", identity.resource_name(user))

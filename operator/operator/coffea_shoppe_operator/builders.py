@@ -220,6 +220,6 @@ def revocations(before: Mapping[str, float], uid: str | None, *, now: float) -> 
     kept = {
         one: until
         for one, until in before.items()
-        if now <= until + identity.LIFETIME_S + 2 * identity.LEEWAY_S
+        if now <= until + identity.LONGEST_S + 2 * identity.LEEWAY_S
     }
     return kept | ({uid: float(int(now))} if uid else {})

@@ -87,7 +87,7 @@ class KeyRing:
         keys = self.keys
         if not keys or now - keys[-1].created >= ROTATE_S:
             keys = (*keys, Key.new(now))
-        over = PUBLISH_S + identity.LIFETIME_S + 2 * identity.LEEWAY_S
+        over = PUBLISH_S + identity.LONGEST_S + 2 * identity.LEEWAY_S
         kept = [
             key
             for key, successor in zip(keys, (*keys[1:], None), strict=True)

@@ -1,11 +1,13 @@
 """What the operator does to a cluster: here one in memory that counts writes."""
 
 import copy
+import json
 from collections.abc import Mapping
 from typing import Any
 
 import jwt
 import pytest
+import yaml
 from coffea_shoppe_contract import identity
 from coffea_shoppe_identity import News, RefusedError, Verifier
 from coffea_shoppe_operator import services
@@ -34,6 +36,7 @@ STORE = ObjectStoreSettings(
     admin_endpoint="http://store:7080",
     region="here",
     services={"mlflow": "shoppe-mlflow-s3"},
+    writers=["servicex"],
 )
 
 
@@ -81,6 +84,7 @@ class Store:
     def __init__(self) -> None:
         self.accounts: dict[str, str] = {}
         self.buckets: dict[str, str] = {}
+        self.policies: dict[str, str] = {}
         self.removed: list[str] = []
         self.down = False
         self.writes = 0
@@ -98,6 +102,11 @@ class Store:
         self.writes += 1
         self.accounts[account] = key
         self.buckets.setdefault(bucket, account)
+
+    def govern(self, bucket: str, policy: str) -> None:
+        self._look()
+        self.writes += 1
+        self.policies[bucket] = policy
 
     def remove_account(self, account: str) -> None:
         self._look()
@@ -304,9 +313,9 @@ def test_revocations_are_dropped_when_no_token_can_be_alive(
 ) -> None:
     facility.reconcile(ann(), NOW)
     facility.revoke(ann(), NOW)
-    facility.keys(NOW + identity.LIFETIME_S)
+    facility.keys(NOW + identity.LONGEST_S)
     assert cluster.published["revocations.json"]["revoked"] == {"u1": NOW}
-    facility.keys(NOW + identity.LIFETIME_S + 60)
+    facility.keys(NOW + identity.LONGEST_S + 60)
     assert cluster.published["revocations.json"]["revoked"] == {}
 
 
@@ -348,6 +357,52 @@ def test_a_user_gets_a_bucket_and_the_files_that_lead_there(
     writes = (cluster.writes, store.writes)
     assert storing.reconcile(ann(status=status), NOW + 30) == status
     assert (cluster.writes, store.writes) == writes, "a second look writes nothing"
+
+
+def test_services_write_to_a_folder_of_a_user_s_bucket_and_no_other(
+    storing: services.Facility, store: Store
+) -> None:
+    first = storing.reconcile(ann(), NOW)
+    told = next(c for c in first.conditions if c.type == "ObjectStore")
+    assert "written to also by servicex" in told.message
+    statements = json.loads(store.policies["user-ann"])["Statement"]
+    of = {one["Principal"]["AWS"][0]: [] for one in statements}
+    for one in statements:
+        of[one["Principal"]["AWS"][0]].append((one["Action"], one["Resource"]))
+    everything = ["arn:aws:s3:::user-ann", "arn:aws:s3:::user-ann/*"]
+    assert of["user-ann"] == [(["s3:*"], everything)], "the owner's rights stay"
+    objects, listing = of["service-servicex"]
+    assert objects[1] == ["arn:aws:s3:::user-ann/servicex/*"]
+    assert listing == (["s3:ListBucket"], ["arn:aws:s3:::user-ann"])
+    # One of the user's own does not last, and a second look writes nothing.
+    store.policies["user-ann"] = "public"
+    writes = store.writes
+    storing.reconcile(ann(status=first), NOW + 30)
+    assert store.writes == writes
+    storing.reconcile(ann(status=first, wanted=NOW + 800), NOW + 800)
+    assert store.policies["user-ann"] != "public"
+
+
+def test_the_stock_servicex_client_finds_its_token_beside_the_others(cluster: Memory) -> None:
+    connections = {"servicex": "http://shoppe-servicex.shoppe:5000/"}
+    facility = services.Facility(SETTINGS.model_copy(update={"connections": connections}), cluster)
+    facility.reconcile(ann(), NOW)
+    files = cluster.secrets[HELD]
+    (endpoint,) = yaml.safe_load(files["servicex.yaml"])["api_endpoints"]
+    assert endpoint["endpoint"] == "http://shoppe-servicex.shoppe:5000", "paths are appended"
+    token = endpoint["token"].encode()
+    assert token == files["token-servicex-refresh"]
+    day = NOW + identity.LONGEST_S - 60
+    facility.keys(day)
+    assert verify(cluster, token, day, identity.SERVICEX_REFRESH).user == "ann"
+    with pytest.raises(RefusedError, match="not for 'servicex'"):
+        verify(cluster, token, NOW + 60, "servicex")
+    writes = cluster.writes
+    facility.reconcile(ann(), NOW + 30)
+    assert cluster.writes == writes
+    facility.reconcile(ann(wanted=NOW + 800), NOW + 800)
+    renewed = yaml.safe_load(cluster.secrets[HELD]["servicex.yaml"])["api_endpoints"][0]["token"]
+    assert renewed.encode() == cluster.secrets[HELD]["token-servicex-refresh"] != token
 
 
 def test_the_bucket_s_key_outlives_the_tokens(
