@@ -1,19 +1,25 @@
 """Measurements that a reader can repeat."""
 
 import json
+import shutil
 import time
+import uuid
 from pathlib import Path
+from typing import Any
 
 import nbformat
 
-from shoppe_ci import analysis, diagnostics, release, shell
+from shoppe_ci import analysis, diagnostics, origin, release, shell
 from shoppe_ci.cluster import Cluster
 from shoppe_ci.errors import ShoppeError
 from shoppe_ci.facility import User
 from shoppe_ci.kernel import NotebookError
+from shoppe_ci.paths import cache
 from shoppe_ci.wait import eventually
 
 BENCH_NAME = "bench"
+COPIES = 12
+"""Of the synthetic samples: direct reading takes over a minute on two cores."""
 
 
 def agc(models: Path | None = None) -> dict[str, str]:
@@ -88,6 +94,56 @@ def models(cluster: Cluster) -> dict[str, str]:
         told += [f"{way} {one[way]:.2f} ms ({one[way] / local:.2f}x)" for way in ("gRPC", "HTTP")]
         rows[f"{one['model']}, {one['rows']} rows"] = ", ".join(told)
     return rows
+
+
+def servicex(cluster: Cluster, copies: int = COPIES) -> dict[str, str]:
+    """Return what the way through ServiceX costs beside direct reading, the cache cold for both.
+
+    The same events lie at the origin under two names, so that neither side finds in the
+    cache what the other has read.
+    """
+    origin.install(cluster)
+    run = f"bench{uuid.uuid4().hex[:6]}"
+    rows, walls = {}, {}
+    try:
+        inputs = {side: _copies(cluster, f"{run}{side}-", copies) for side in ("a", "b")}
+        for label, side, source in (
+            ("by ServiceX", "a", "servicex"),
+            ("the same again", "a", "servicex"),
+            ("directly", "b", "direct"),
+        ):
+            folder = cache("bench", run) / label.replace(" ", "-")
+            outcome = analysis.run_agc(
+                cluster, name=BENCH_NAME, inputs=inputs[side], results=folder, source=source
+            )
+            report = outcome.report
+            walls[label] = report["walltime"]
+            told = [f"{sum(report['events'].values())} events in {report['walltime']:.1f} s"]
+            if report["source"] == "servicex":
+                told.append(f"of which delivery {report['deliverytime']:.1f} s")
+                told.append(f"{report['delivered']} files, {report['bytesread'] / 1e6:.1f} MB")
+            told.append(f"XCache sent {outcome.sent / 1e6:.1f} MB")
+            told.append(f"fetched {outcome.from_origin / 1e6:.1f} MB")
+            rows[label] = ", ".join(told)
+    finally:
+        for path in cluster.data.glob(f"{run}*"):
+            shutil.rmtree(path, ignore_errors=True)
+    direct = walls["directly"]
+    rows["(ServiceX then coffea) / coffea"] = f"{walls['by ServiceX'] / direct:.2f}"
+    rows["the same with the results kept"] = f"{walls['the same again'] / direct:.2f}"
+    rows["the client's polling"] = "each 5 s: up to 10 s of every delivery"
+    return rows
+
+
+def _copies(cluster: Cluster, below: str, copies: int) -> dict[str, Any]:
+    """Return a list of inputs: the synthetic samples, many times under other names."""
+    found: dict[str, Any] = {}
+    for number in range(copies):
+        for path, process, variation, events in analysis.synthetic():
+            url = origin.publish(cluster, path, below=f"{below}{number:03d}-")
+            entry = found.setdefault(process, {}).setdefault(variation, {"files": []})
+            entry["files"].append({"path": url, "nevts": events})
+    return found
 
 
 def _run(user: User, source: str) -> str:

@@ -306,17 +306,19 @@ def test(
     type=click.Path(exists=True, file_okay=False, path_type=Path, resolve_path=True),
     help="For `agc`: models to assign jets with; others are trained with published settings.",
 )
-@click.argument("subject", type=click.Choice(["agc", "install", "models"]))
+@click.argument("subject", type=click.Choice(["agc", "install", "models", "servicex"]))
 def bench_command(name: str, models: Path | None, subject: str) -> None:
     """Measure.
 
     `agc`: events/s on one core; `install`: install, spawn and Dask's start; `models`:
-    Triton beside XGBoost in process.
+    Triton beside XGBoost in process; `servicex`: columns delivered beside direct reading.
     """
     if subject == "agc":
         rows = bench.agc(models)
     elif subject == "install":
         rows = bench.install(_existing(name))
+    elif subject == "servicex":
+        rows = bench.servicex(_existing(name))
     else:
         rows = bench.models(_existing(name))
     for label, value in rows.items():

@@ -126,6 +126,18 @@ def _dataset(one: Dataset, *, whole: bool) -> dict[str, Any]:
     }
 
 
+async def _submission(request: Request) -> Submission:
+    """Return what a client submits; raises `QueryError`."""
+    try:
+        return Submission.model_validate(await request.json())
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise QueryError(f"{where}: {first['msg']}") from error
+    except ValueError as error:
+        raise QueryError(f"the request is no JSON: {error}") from error
+
+
 def _problem(error: Exception) -> JSONResponse:
     """Return an error as the client shows it."""
     statuses: Mapping[type[Exception], int] = {
@@ -180,17 +192,17 @@ def application(delivery: Delivery, users: Users, transformers: Transformers) ->
         return JSONResponse({"access_token": token})
 
     async def submit(owner: Owner, request: Request) -> Response:
-        try:
-            body = Submission.model_validate(await request.json())
-        except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(map(str, first["loc"]))
-            raise QueryError(f"{where}: {first['msg']}") from error
-        except ValueError as error:
-            raise QueryError(f"the request is no JSON: {error}") from error
+        body = await _submission(request)
         made = await run_in_threadpool(delivery.submit, owner, body)
         LOG.info("request %s of %s: %s files by %s", made.id, owner.user, made.files, made.codegen)
         return JSONResponse({"request_id": made.id})
+
+    async def estimated(owner: Owner, request: Request) -> Response:
+        # Its libraries take memory that no other call needs.
+        from coffea_shoppe_servicex.estimate import price
+
+        body = await _submission(request)
+        return JSONResponse(vars(await run_in_threadpool(price, delivery, owner, body)))
 
     async def status(owner: Owner, request: Request) -> Response:
         found = await run_in_threadpool(delivery.get, owner, request.path_params["id"])
@@ -313,6 +325,7 @@ def application(delivery: Delivery, users: Users, transformers: Transformers) ->
             Route("/token/refresh", refresh, methods=["POST"]),
             Route("/servicex/transformation", called(every)),
             Route("/servicex/transformation", called(submit), methods=["POST"]),
+            Route("/servicex/estimate", called(estimated), methods=["POST"]),
             Route(one, called(status)),
             Route(one, called(remove), methods=["DELETE"]),
             Route(f"{one}/results", called(results)),

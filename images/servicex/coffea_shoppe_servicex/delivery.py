@@ -7,6 +7,7 @@ file counts as done.
 
 import hashlib
 import json
+import re
 import secrets
 import time
 import uuid
@@ -34,6 +35,8 @@ SUFFIXES = {"parquet": ".parquet", "root-file": ".root", "root-rntuple": ".root"
 OPEN = ("Lookup", "Running")
 """A request that has not ended."""
 SCHEMES = ("rucio", "cernopendata", "xrootd")
+URL = re.compile(r"(x?roots?|https?|davs)://(?!.*::)\S+")
+"""What transformers read: no file of their own, and no chain of file systems."""
 MESSAGE_LENGTH = 2000
 LOG_LENGTH = 20_000
 LATE_S = 1800
@@ -89,6 +92,16 @@ class Result:
     log: str = ""
 
 
+@dataclass(frozen=True)
+class History:
+    """What transforms by a query took."""
+
+    files: int = 0
+    read: int = 0
+    bytes: int = 0
+    seconds: float = 0.0
+
+
 class Delivery:
     """The requests of a facility."""
 
@@ -115,7 +128,7 @@ class Delivery:
             raise QueryError(f"{told}; results are objects, and files below your bucket")
         request = self._request(owner, asked)
         if asked.file_list is not None:
-            files = [{"paths": [path]} for path in self._checked(asked.file_list)]
+            files = [{"paths": [path]} for path in self.checked(asked.file_list)]
         elif asked.did:
             scheme, separator, name = asked.did.partition("://")
             if not separator or scheme not in SCHEMES or not name:
@@ -162,7 +175,7 @@ class Delivery:
             worker_key="",
         )
 
-    def _checked(self, files: Sequence[str]) -> list[str]:
+    def checked(self, files: Sequence[str]) -> list[str]:
         """Return a list of files; raises `QueryError` for what is wrong with it."""
         limit = self.settings.limits.files_per_request
         if not files:
@@ -173,6 +186,8 @@ class Delivery:
         for path in files:
             if not path.strip():
                 raise QueryError("the file-list has an empty name")
+            if not self.settings.local_files and not URL.fullmatch(path):
+                raise QueryError(f"{path!r} cannot be read from here: give root:// or https://")
             if path in seen:
                 raise QueryError(f"the file-list has {path!r} twice: name each file once")
             seen.add(path)
@@ -311,6 +326,23 @@ class Delivery:
             .where(File.request_id == request.id, File.state.in_(("waiting", "leased")))
             .values(state="canceled")
         )
+
+    def history(self, owner: Owner, codegen: str, selection: str) -> History:
+        """Return what a user's transforms by a query took."""
+        with transaction(self.engine) as session:
+            sums = (func.count(), func.sum(File.read), func.sum(File.bytes), func.sum(File.seconds))
+            done = session.execute(
+                select(*sums)
+                .join(Request, Request.id == File.request_id)
+                .where(
+                    File.state == "done",
+                    Request.owner_uid == owner.uid,
+                    Request.codegen == codegen,
+                    Request.selection == selection,
+                )
+            ).one()
+            count, read, size, seconds = done
+            return History(count, int(read or 0), int(size or 0), float(seconds or 0))
 
     # Datasets.
 
@@ -465,6 +497,7 @@ class Delivery:
 
     def places(self, paths: Sequence[str]) -> list[str]:
         """Return where to read a file: through the cache, and then at its origins."""
+        paths = [path.replace("davs://", "https://", 1) for path in paths]
         prefix = self.settings.cache_prefix.rstrip("/")
         cached = [
             f"{prefix}//{path}"

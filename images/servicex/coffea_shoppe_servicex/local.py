@@ -43,6 +43,7 @@ def local(
         front=Front(endpoint=f"{host}:{port}"),
         url=f"http://{host}:{port}",
         pages=f"http://{host}:{port}/transformation-request",
+        local_files=True,
         cache_prefix=cache,
         pool_key=key,
     )

@@ -133,6 +133,8 @@ class Settings(Model):
     """The service's address, as transformers reach it."""
     pages: str = "/transformation-request"
     """Where users see the pages of requests; {user} is the hub's name of the user."""
+    local_files: bool = False
+    """Whether transformers may read files of the machine that they run on: on a laptop."""
     cache_prefix: str = ""
     """`root://HOST:PORT` of a forwarding cache, through which root:// files are read."""
     codegens: list[str] = ["uproot-raw", "uproot", "python"]

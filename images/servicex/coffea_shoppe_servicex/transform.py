@@ -71,7 +71,7 @@ def _once(query: Query, place: str, target: Path, result_format: Format) -> Outc
     if isinstance(query, PythonQuery):
         return _own(query, place, target, result_format)
     several = isinstance(query, RawQuery) and sum(len(one.trees()) for one in query.trees) > 1
-    with _opened(place) as file:
+    with opened(place) as file:
         out = writer(target, result_format, several=several)
         try:
             with _reading(place):
@@ -85,7 +85,7 @@ def _once(query: Query, place: str, target: Path, result_format: Format) -> Outc
 
 
 @contextlib.contextmanager
-def _opened(place: str) -> Iterator[Any]:
+def opened(place: str) -> Iterator[Any]:
     """Yield an open file; raises `UnreadableError` that names what is wrong with it."""
     try:
         file = uproot.open({place: None}, timeout=OPEN_TIMEOUT_S)
@@ -125,7 +125,7 @@ def _first(error: BaseException) -> str:
     return lines[0] if lines else repr(error)
 
 
-def _tree(file: Any, name: str, place: str) -> Any:
+def tree_of(file: Any, name: str, place: str) -> Any:
     """Return a tree; raises `TransformError` where there is none of the name."""
     try:
         found = file[name]
@@ -161,7 +161,7 @@ def _raw(query: RawQuery, file: Any, place: str, out: Writer) -> int:
                 LOG.warning("%s: has no tree %r; it is left out", place, name)
                 continue
             some = True
-            tree = _tree(file, name, place)
+            tree = tree_of(file, name, place)
             for columns, count in _columns(one, tree, place):
                 out.extend(output, columns)
                 events += count
@@ -172,47 +172,60 @@ def _raw(query: RawQuery, file: Any, place: str, out: Writer) -> int:
     return events
 
 
+class Plan:
+    """What a query reads of one tree; made before anything is read."""
+
+    def __init__(self, query: TreeQuery, tree: Any, place: str) -> None:
+        """Raise `TransformError` that names what the tree lacks."""
+        self.query, self.tree, self.place = query, tree, place
+        known = {name: name for name in tree.keys(recursive=True)}
+        self.branches = {name.rpartition("/")[2]: name for name in known} | known
+        self.aliases = {name: query.parsed(text) for name, text in query.aliases.items()}
+        self.cut = query.parsed(query.cut) if query.cut else None
+        self.wanted = [(text, query.parsed(text)) for text in query.expressions or ()]
+        listed = query.expressions is not None
+        self.chosen = [] if listed else _filtered(query, tree, place)
+        """Branches that are columns as they are."""
+        self.names = sorted(self._reads()) or [next(iter(self.branches.values()))]
+        """All branches that are read."""
+
+    def _reads(self) -> set[str]:
+        found: set[str] = {self.branches[name] for name in self.chosen}
+        pending = [one for _, one in self.wanted] + ([self.cut] if self.cut else [])
+        seen: set[str] = set()
+        while pending:
+            for name in pending.pop().names(lambda t: t in self.aliases or t in self.branches):
+                if name in self.aliases and name not in seen:
+                    seen.add(name)
+                    pending.append(self.aliases[name])
+                elif name in self.branches:
+                    found.add(self.branches[name])
+                elif name not in self.aliases:
+                    raise _no_branch(name, self.tree, self.place)
+        for key in KEYS if self.query.join else ():
+            if key not in self.branches:
+                raise _no_branch(key, self.tree, self.place)
+            found.add(self.branches[key])
+        return found
+
+
 def _columns(query: TreeQuery, tree: Any, place: str) -> Iterator[tuple[ak.Array, int]]:
     """Yield a tree's selected columns and how many entries they were selected from."""
-    branches = {name: name for name in tree.keys(recursive=True)}
-    branches = {name.rpartition("/")[2]: name for name in branches} | branches
-    aliases = {name: query.parsed(text) for name, text in query.aliases.items()}
-    cut = query.parsed(query.cut) if query.cut else None
-    wanted = [(text, query.parsed(text)) for text in query.expressions or ()]
-    chosen = [] if query.expressions is not None else _filtered(query, tree, place)
-
-    reads: set[str] = {branches[name] for name in chosen}
-    pending = [one for _, one in wanted] + ([cut] if cut else [])
-    seen: set[str] = set()
-    while pending:
-        for name in pending.pop().names(lambda text: text in aliases or text in branches):
-            if name in aliases and name not in seen:
-                seen.add(name)
-                pending.append(aliases[name])
-            elif name in branches:
-                reads.add(branches[name])
-            elif name not in aliases:
-                raise _no_branch(name, tree, place)
-    for key in KEYS if query.join else ():
-        if key not in branches:
-            raise _no_branch(key, tree, place)
-        reads.add(branches[key])
-    names = sorted(reads) or [next(iter(branches.values()))]
-
+    plan = Plan(query, tree, place)
     joined = _Joined(query.join, tree, place) if query.join else contextlib.nullcontext()
     with joined as other:
-        for start, stop, arrays in _chunks(tree, names):
-            read = _Values(arrays, branches, aliases)
-            found = {name: arrays[branches[name]] for name in chosen}
-            for text, expression in wanted:
+        for start, stop, arrays in _chunks(tree, plan.names):
+            read = _Values(arrays, plan.branches, plan.aliases)
+            found = {name: arrays[plan.branches[name]] for name in plan.chosen}
+            for text, expression in plan.wanted:
                 found[text] = expression.evaluate(read)
             if other is not None:
-                found |= other.columns(arrays, branches, start, stop)
+                found |= other.columns(arrays, plan.branches, start, stop)
             if not found:
                 raise TransformError("BadQuery", f"{place}: the query selects no column")
             records = ak.zip(_as_long(found, stop - start), depth_limit=1)
-            if cut:
-                records = records[cut.evaluate(read)]
+            if plan.cut:
+                records = records[plan.cut.evaluate(read)]
             yield records, stop - start
 
 
@@ -310,8 +323,8 @@ class _Joined:
         self._stack = contextlib.ExitStack()
 
     def __enter__(self) -> "_Joined":
-        file = self._stack.enter_context(_opened(self.other))
-        self.tree = _tree(file, self.join.treename, self.other)
+        file = self._stack.enter_context(opened(self.other))
+        self.tree = tree_of(file, self.join.treename, self.other)
         held = set(self.tree.keys())
         for name in (*KEYS, *self.join.columns):
             if name not in held:
@@ -353,6 +366,17 @@ def _event(key: Any) -> str:
 
 
 def _funcadl(query: FuncAdlQuery, file: Any, place: str, out: Writer) -> int:
+    tree, names = funcadl_reads(query, file, place)
+    branches = [branch.name for branch in tree.branches]
+    events = 0
+    for start, stop, arrays in _chunks(tree, names):
+        out.extend(tree.name, funcadl.evaluate(query.body, arrays, branches))
+        events += stop - start
+    return events
+
+
+def funcadl_reads(query: FuncAdlQuery, file: Any, place: str) -> tuple[Any, list[str]]:
+    """Return the tree that a query is about, and the branches that it reads."""
     name = query.tree
     if name is None:
         held = trees(file)
@@ -360,14 +384,8 @@ def _funcadl(query: FuncAdlQuery, file: Any, place: str, out: Writer) -> int:
             told = f"it holds: {', '.join(held) or 'none'}"
             raise TransformError("MissingTree", f"{place}: name a tree in the query; {told}")
         name = held[0]
-    tree = _tree(file, name, place)
-    branches = [branch.name for branch in tree.branches]
-    names = funcadl.reads(query.body, branches)
-    events = 0
-    for start, stop, arrays in _chunks(tree, names):
-        out.extend(name, funcadl.evaluate(query.body, arrays, branches))
-        events += stop - start
-    return events
+    tree = tree_of(file, name, place)
+    return tree, funcadl.reads(query.body, [branch.name for branch in tree.branches])
 
 
 def _own(query: PythonQuery, place: str, target: Path, result_format: Format) -> Outcome:

@@ -123,6 +123,7 @@ def delivery(tmp_path: Path, clock: Clock) -> Iterator[Delivery]:
         database=database,
         objects=Objects(folder=tmp_path / "results"),
         front=front,
+        local_files=True,
         limits=Limits(attempts=3, memory_mi_b=1000, memory_max_mi_b=3000),
     )
     engine = connect(database)

@@ -346,6 +346,21 @@ def test_what_can_never_work_is_refused(delivery: Delivery, case: str) -> None:
     assert delivery.mine(ANN) == []
 
 
+@pytest.mark.parametrize(
+    "path",
+    ["/etc/passwd", "file:///etc/passwd", "https://x/a.root::file:///etc/x", "simplecache::x://y"],
+)
+def test_transformers_of_a_facility_read_no_files_of_their_own(
+    delivery: Delivery, path: str
+) -> None:
+    facility = changed(delivery, local_files=False)
+    with pytest.raises(QueryError, match="give root:// or https://"):
+        submit(facility, **{"file-list": [path]})
+    for good in ("root://host:1094//a.root", "https://host:8443/a.root", "davs://host/a.root"):
+        assert submit(facility, **{"file-list": [good]})
+    assert facility.places(["davs://host/a.root"]) == ["https://host/a.root"]
+
+
 def test_a_long_list_of_files_is_taken(delivery: Delivery) -> None:
     request = submit(delivery, files=10_000)
     assert delivery.get(ANN, request).files == 10_000

@@ -1,5 +1,6 @@
 """The stock client, as PyPI has it, against the whole service."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -252,3 +253,43 @@ def test_what_fails_in_a_file_is_told_in_the_client_s_own_output(
     shown = [record.getMessage() for record in caplog.records] + [caplog.text]
     for name, text in told.items():
         assert any(f'"{name}: ' in line and text in line for line in shown), name
+
+
+def estimate(service: Service, files: list[Path], **query: Any) -> requests.Response:
+    body = {
+        "codegen": "uproot-raw",
+        "selection": json.dumps([query]),
+        "file-list": [str(path) for path in files],
+    }
+    return requests.post(f"{service.url}/servicex/estimate", json=body, timeout=30)
+
+
+def test_a_request_is_priced_before_it_is_made(
+    service: Service, inputs: list[Path], tmp_path: Path
+) -> None:
+    few, many = (
+        estimate(service, inputs, treename="Events", **more).json()
+        for more in ({"expressions": ["met"]}, {"filter_name": "*"})
+    )
+    assert (few["files"], few["events"]) == (3, 3000)
+    sizes = [uproot.open(path)["Events/met"].compressed_bytes for path in inputs]
+    assert few["read"] == sum(sizes)
+    assert many["read"] > 5 * few["read"]
+    assert few["seconds"] > 0
+    assert "no transform" in many["basis"]
+    priced = query.UprootRaw({"treename": "Events", "expressions": ["met", "Jet_pt"]})
+    asked = [{"Name": "priced", "Dataset": listed(inputs[0]), "Query": priced}]
+    deliver(service.client(tmp_path), asked)
+    selection = json.loads(status(service, "priced")["selection"])[0]
+    known = estimate(service, inputs, **selection).json()
+    assert "1 files that were transformed" in known["basis"]
+    assert known["output"] == pytest.approx(3 * bytes_of(service, "priced"), rel=0.5)
+    wrong = estimate(service, inputs, treename="Event", expressions=["met"])
+    assert wrong.status_code == 400
+    assert "is it 'Events'?" in wrong.json()["message"]
+
+
+def bytes_of(service: Service, title: str) -> int:
+    path = f"/servicex/transformation/{status(service, title)['request_id']}/results"
+    found = requests.get(service.url + path, timeout=20).json()["results"]
+    return sum(row["total-bytes"] for row in found)
