@@ -18,7 +18,7 @@ ISSUER = "coffea-shoppe:shoppe:shoppe"
 REVOKED_S = 60
 """What is promised."""
 
-SERVICES = ("api", "dask-gateway", "mlflow", "s3", "triton", "triton-grpc", "xcache")
+SERVICES = ("api", "dask-gateway", "mlflow", "s3", "servicex", "triton", "triton-grpc", "xcache")
 
 
 def verifier(facility: Cluster, audience: str) -> Verifier:
