@@ -1,14 +1,17 @@
 """Columns delivered by the stock client in users' pods, to the user who asked alone."""
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import requests
 from coffea_shoppe_contract import identity
 from lib.fixtures import passing_user, run_code
 from shoppe_ci import origin
 from shoppe_ci.cluster import Cluster
+from shoppe_ci.errors import ShoppeError
 from shoppe_ci.facility import User
 from shoppe_ci.wait import eventually
 
@@ -166,6 +169,23 @@ def test_others_get_403_where_the_owner_gets_200(
     owner = tried.replace('"/results", "/cancel"', '"/results"').replace('"DELETE"', '"GET"')
     assert run_code(ann, owner + "print(bucket(target))").split() == ["200"] * 5
     assert run_code(bob, f"{ASK}print(ask('/servicex', headers={{}}).status_code)").strip() == "401"
+
+
+def test_requests_have_pages_within_the_user_s_own_server(
+    delivered: dict[str, str], ann: User, bob: User
+) -> None:
+    root = "/servicex/transformation-request"
+    listed = ann.server("GET", root).text
+    request = re.search(r'transformation-request/([0-9a-f-]{36})">own<', listed)
+    assert request
+    page = ann.server("GET", f"{root}/{request[1]}").text
+    assert "I run in servicex-" in page, "the log is on the page"
+    assert "1 of 1 done" in page
+    assert request[1] not in bob.server("GET", root).text
+    with pytest.raises(ShoppeError, match="403"):
+        bob.server("GET", f"{root}/{request[1]}")
+    anybody = requests.get(f"{ann.url}{ann.server_path}{root}", timeout=20)
+    assert "/hub/login" in anybody.url, "the hub asks who it is"
 
 
 def test_what_goes_wrong_ends_in_the_client_s_output(ann: User, url: str) -> None:
