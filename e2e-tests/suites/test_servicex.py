@@ -127,7 +127,8 @@ def test_results_are_files_below_the_user_s_folder_and_objects_of_the_user(
     code = "import coffea_shoppe as shoppe\n"
     code += "print(*(path for path in shoppe.storage().find('servicex')), sep='\\n')"
     names = run_code(ann, code).split()
-    assert len(names) >= 4
+    # Two of the four requests are the same, and share their result.
+    assert len(names) >= 3
     pod = ("-n", "shoppe", "exec", "shoppe-objectstore-0", "-c", "objectstore", "--")
     path = f"/data/objects/{identity.bucket_name(ann.name)}/{names[0]}"
     assert facility.kubectl(*pod, "head", "-c4", path) == "PAR1"

@@ -177,7 +177,9 @@ def test_an_upgrade_backs_the_databases_up_first_and_loses_nothing(
 ) -> None:
     before = _dumps(facility)
     install(facility)
-    (added,) = set(_dumps(facility)) - set(before)
+    dumps = sorted(set(_dumps(facility)) - set(before))
+    added, columns = dumps
+    assert columns.startswith("servicex-")
     listed = facility.kubectl(
         *("-n", "shoppe", "exec", "shoppe-postgresql-0", "-c", "postgresql", "--"),
         *("pg_restore", "--list", f"/backup/{added}"),
