@@ -1,0 +1,148 @@
+"""A transformer with real transforms, and an API and a store that remember."""
+
+import base64
+import http.server
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from coffea_shoppe_servicex.worker import Api, GoneError, Transformer
+
+Answer = tuple[int, str]
+
+
+class FakeApi(Api):
+    """An API that gives out what it is told to, and keeps what it is told."""
+
+    def __init__(self, upload: str, folder: Path) -> None:
+        super().__init__("http://nowhere", folder / "key")
+        self.upload = upload
+        self.told: list[tuple[str, dict[str, Any]]] = []
+        self.gone = False
+
+    def post(self, path: str, body: dict[str, Any], *, patience: float | None = None) -> Any:
+        kind = path.rpartition("/")[2]
+        if self.gone and kind == "renew":
+            raise GoneError("the request has ended")
+        self.told.append((kind, body))
+        return {"url": self.upload} if kind == "upload" else {}
+
+
+@pytest.fixture
+def store() -> Iterator[Callable[..., Any]]:
+    """Serve a store that answers uploads as it is told; returns its address and what it got."""
+    got: list[bytes] = []
+    answer: list[Answer] = [(200, "")]
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_PUT(self) -> None:
+            got.append(self.rfile.read(int(self.headers["Content-Length"])))
+            status, text = answer[0]
+            self.send_response(status)
+            self.end_headers()
+            self.wfile.write(text.encode())
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+
+    def address(*told: Any) -> tuple[str, list[bytes]]:
+        if told:
+            answer[0] = told
+        return f"http://127.0.0.1:{server.server_port}/object", got
+
+    yield address
+    server.shutdown()
+
+
+def lease(code: str, place: str = "a.root", **more: Any) -> dict[str, Any]:
+    return {
+        "file": 1,
+        "attempt": 1,
+        "request": "r",
+        "codegen": "python",
+        "selection": base64.b64encode(code.encode()).decode(),
+        "result_format": "parquet",
+        "places": [place],
+        "memory": 600,
+        "deadline_s": 60,
+        "lease_s": 30,
+        **more,
+    }
+
+
+GOOD = (
+    "def run_query(f):\n    print('hello')\n    import awkward; return awkward.Array({'x': [1]})\n"
+)
+
+
+def outcome(api: FakeApi, tmp_path: Path, given: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    Transformer(api, "w", memory=600, scratch=tmp_path).one(given)
+    assert list(tmp_path.iterdir()) == [], "nothing is left on the disk"
+    return api.told[-1]
+
+
+def test_a_result_is_stored_before_its_file_counts(store: Any, tmp_path: Path) -> None:
+    url, got = store()
+    api = FakeApi(url, tmp_path)
+    kind, told = outcome(api, tmp_path, lease(GOOD))
+    assert [one for one, _ in api.told] == ["upload", "complete"]
+    assert kind == "complete"
+    assert got[0][:4] == b"PAR1"
+    assert told["bytes"] == len(got[0])
+    assert "hello" in told["log"]
+
+
+@pytest.mark.parametrize(
+    ("code", "more", "reason", "again"),
+    [
+        ("x = bytearray(10**9); import time; time.sleep(30)", {}, "OutOfMemory", False),
+        ("import time; time.sleep(30)", {"deadline_s": 1}, "TooSlow", False),
+        ("import os; os._exit(3)", {}, "Crashed", True),
+        ("import os; os.kill(os.getpid(), 9)", {}, "OutOfMemory", True),
+        ("raise ValueError('why not')", {}, "UserCode", False),
+    ],
+)
+def test_what_ends_a_transform_is_told(
+    store: Any, tmp_path: Path, code: str, more: dict[str, Any], reason: str, again: bool
+) -> None:
+    api = FakeApi(store()[0], tmp_path)
+    kind, told = outcome(api, tmp_path, lease(f"def run_query(f):\n    {code}\n", **more))
+    assert (kind, told["reason"]) == ("fail", reason)
+    assert told["message"]
+    assert told["again"] is again
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        ((507, "<Error><Code>InsufficientStorage</Code></Error>"), "the object store is full"),
+        ((500, "<Code>InternalError</Code> no space left on device"), "the object store is full"),
+        ((403, "<Error><Code>AccessDenied</Code></Error>"), "answered 403 AccessDenied"),
+    ],
+)
+def test_a_store_that_takes_nothing_is_told(
+    store: Any, tmp_path: Path, answer: Answer, message: str
+) -> None:
+    api = FakeApi(store(*answer)[0], tmp_path)
+    kind, told = outcome(api, tmp_path, lease(GOOD))
+    assert (kind, told["reason"], told["again"]) == ("fail", "CannotStore", True)
+    assert message in told["message"]
+
+
+def test_a_store_that_is_away_is_told(tmp_path: Path) -> None:
+    api = FakeApi("http://127.0.0.1:9/x", tmp_path)
+    _, told = outcome(api, tmp_path, lease(GOOD))
+    assert "is the object store up?" in told["message"]
+
+
+def test_a_file_that_is_not_wanted_any_more_is_given_up(tmp_path: Path) -> None:
+    api = FakeApi("http://127.0.0.1:9/x", tmp_path)
+    api.gone = True
+    slow = lease("def run_query(f):\n    import time; time.sleep(60)\n", lease_s=2)
+    Transformer(api, "w", memory=600, scratch=tmp_path).one(slow)
+    assert api.told == [], "neither done nor failed: it is another's"
