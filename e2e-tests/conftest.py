@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -9,6 +10,8 @@ from typing import Any
 
 import pytest
 from lib.fixtures import install, new_user
+from selenium.webdriver import Chrome, ChromeOptions
+from selenium.webdriver.chrome.service import Service
 from shoppe_ci import analysis, diagnostics, origin
 from shoppe_ci import cluster as clusters
 from shoppe_ci import engine as engines
@@ -50,6 +53,22 @@ def data_origin(facility: Cluster) -> Cluster:
 def samples() -> list[tuple[Path, str, str, int]]:
     """Small synthetic samples: path, process, variation, events."""
     return analysis.synthetic(4000)
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Chrome]:
+    """A headless Chromium; the first time, its packages are installed."""
+    if not shutil.which("chromedriver"):
+        engines.install_packages(engines.pins()["debian"]["browser"])
+    options = ChromeOptions()
+    # A browser of root's has no sandbox, and this one has nothing to look for elsewhere.
+    for flag in ("headless", "no-sandbox", "disable-gpu", "disable-background-networking"):
+        options.add_argument(f"--{flag}")
+    options.binary_location = shutil.which("chromium") or shutil.which("google-chrome") or ""
+    driver = Chrome(options=options, service=Service(shutil.which("chromedriver")))
+    driver.set_page_load_timeout(60)
+    yield driver
+    driver.quit()
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from typing import Any
 
 import nbformat
 from coffea_shoppe_contract import identity
@@ -10,11 +11,15 @@ from shoppe_ci.cluster import Cluster
 from shoppe_ci.facility import User
 
 ADMIN = "boss"
+S3_PORT = 17007
+"""Of this machine: to ServiceX's S3 front, while a test forwards it."""
 
 
 def install(cluster: Cluster) -> None:
     """Install or upgrade the facility as the tests want it, by the code of `up`."""
-    values = {"jupyterhub": {"hub": {"config": {"Authenticator": {"admin_users": [ADMIN]}}}}}
+    outside = {"objectStore": {"publicURL": f"127.0.0.1:{S3_PORT}"}}
+    values: dict[str, Any] = {"servicex": outside}
+    values |= {"jupyterhub": {"hub": {"config": {"Authenticator": {"admin_users": [ADMIN]}}}}}
     release.install(cluster, release.UMBRELLA, release.demo_values(), values)
 
 

@@ -1,18 +1,24 @@
 """Columns delivered by the stock client in users' pods, to the user who asked alone."""
 
+import base64
 import json
+import os
 import re
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 import requests
+import yaml
 from coffea_shoppe_contract import identity
-from lib.fixtures import passing_user, run_code
+from lib.fixtures import S3_PORT, passing_user, run_code
+from selenium.webdriver import Chrome
 from shoppe_ci import origin
 from shoppe_ci.cluster import Cluster
 from shoppe_ci.errors import ShoppeError
-from shoppe_ci.facility import User
+from shoppe_ci.facility import User, password
 from shoppe_ci.wait import eventually
 
 Samples = list[tuple[Path, str, str, int]]
@@ -59,6 +65,23 @@ def ask(path, method="GET", headers=own):
 def mine():
     return ask("/servicex/transformation").json()["requests"]
 """
+
+
+def submitted(user: User, url: str, title: str, statement: str) -> str:
+    """Submit a function that does something and gives three events; return the request."""
+    source = f"def run_query(file):\n    {statement}\n    import uproot\n"
+    source += "    return uproot.open(file)['Events'].arrays(['event'], entry_stop=3)\n"
+    body = {
+        "title": title,
+        "codegen": "python",
+        "result-format": "parquet",
+        "result-destination": "object-store",
+        "file-list": [url],
+        "selection": base64.b64encode(source.encode()).decode(),
+    }
+    code = f"{ASK}body = {body!r}\n"
+    code += "answer = requests.post(base + '/servicex/transformation', json=body, headers=own)\n"
+    return run_code(user, code + "print(answer.json()['request_id'])").strip()
 
 
 @pytest.fixture(scope="module")
@@ -189,6 +212,69 @@ def test_requests_have_pages_within_the_user_s_own_server(
     assert "/hub/login" in anybody.url, "the hub asks who it is"
 
 
+def test_a_running_request_is_canceled_in_a_browser(
+    ann: User, url: str, facility: Cluster, browser: Chrome
+) -> None:
+    submitted(ann, url, "held up", "import time; time.sleep(300)")
+    browser.get(f"{facility.url}/hub/login")
+    browser.find_element("name", "username").send_keys(ann.name)
+    browser.find_element("name", "password").send_keys(password(facility))
+    browser.find_element("id", "login_submit").click()
+    eventually(lambda: "/hub/login" not in browser.current_url, "the login is over", timeout=30)
+    browser.get(f"{facility.url}{ann.server_path}/servicex/transformation-request")
+    browser.find_element("link text", "held up").click()
+    assert "Running" in browser.find_element("tag name", "h1").text
+    browser.find_element("xpath", "//button[text()='Cancel']").click()
+    eventually(
+        lambda: "Canceled" in browser.find_element("tag name", "h1").text,
+        "the page says that the request is canceled",
+        timeout=20,
+    )
+    assert "canceled by its user" in browser.find_element("class name", "reason").text
+    browser.find_element("link text", "All requests").click()
+    assert browser.find_element("tag name", "h1").text == f"Requests of {ann.name}"
+
+
+@pytest.fixture
+def forwarded(facility: Cluster) -> Iterator[None]:
+    """The S3 front at a port of this machine."""
+    words = ["kubectl", "-n", "shoppe", "port-forward", "service/shoppe-servicex"]
+    command = [*words, f"{S3_PORT}:7000"]
+    environment = {**os.environ, **facility.environment()}
+    with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL) as process:
+
+        def answers() -> bool:
+            try:
+                return requests.get(f"http://127.0.0.1:{S3_PORT}/healthz", timeout=2).ok
+            except requests.RequestException:
+                return False
+
+        eventually(answers, "the S3 front is forwarded", timeout=30, every=0.5)
+        yield
+        process.terminate()
+
+
+@pytest.mark.usefixtures("forwarded")
+def test_a_client_outside_comes_in_by_the_proxy(
+    delivered: dict[str, str], ann: User, url: str, facility: Cluster, tmp_path: Path
+) -> None:
+    from servicex import ProgressBarFormat, dataset, deliver, query
+
+    told = yaml.safe_load(run_code(ann, "print(open('/servicex.yaml').read())"))
+    told["api_endpoints"][0]["endpoint"] = f"{facility.url}/services/servicex"
+    config = tmp_path / "servicex.yaml"
+    config.write_text(yaml.safe_dump({**told, "cache_path": str(tmp_path / "cache")}))
+    asked = query.UprootRaw({"treename": "Events", "expressions": ["event"], "cut": "nJet > 3"})
+    sample = {"Name": "outside", "Dataset": dataset.FileList([url]), "Query": asked}
+    spec = {"General": {"OutputFormat": "parquet"}, "Sample": [sample]}
+    found = deliver(spec, config_path=str(config), progress_bar=ProgressBarFormat.none)
+    (path,) = found["outside"]
+    rows = pq.read_metadata(path).num_rows
+    assert f"{rows} event" == delivered["raw"]
+    refused = requests.get(f"{facility.url}/services/servicex/servicex", timeout=20)
+    assert refused.status_code == 401
+
+
 def test_what_goes_wrong_ends_in_the_client_s_output(ann: User, url: str) -> None:
     code = (
         "from servicex import ProgressBarFormat, dataset, deliver, query\n"
@@ -219,22 +305,8 @@ def test_what_goes_wrong_ends_in_the_client_s_output(ann: User, url: str) -> Non
 @pytest.mark.long
 def test_a_killed_transformer_loses_nothing(ann: User, url: str, facility: Cluster) -> None:
     """Its file is taken back once the lease has run out, and given to another."""
-    hold = (
-        "import time\n"
-        "def run_query(file):\n"
-        "    import time; time.sleep(8)\n"
-        "    import uproot; return uproot.open(file)['Events'].arrays(['event'], entry_stop=3)\n"
-    )
-    code = (
-        f"{ASK}import base64\n"
-        f"source = {hold!r}\n"
-        "body = {'title': 'held', 'codegen': 'python', 'result-format': 'parquet',\n"
-        "        'result-destination': 'object-store', 'file-list': ['" + url + "'],\n"
-        "        'selection': base64.b64encode(source.encode()).decode()}\n"
-        "answer = requests.post(base + '/servicex/transformation', json=body, headers=own)\n"
-        "print(answer.json()['request_id'])"
-    )
-    request = run_code(ann, code).strip()
+    slow = "import time; time.sleep(8)"
+    request = submitted(ann, url, "held", slow)
 
     def pods() -> list[str]:
         selector = f"coffea-shoppe.dev/servicex-request={request}"

@@ -17,9 +17,10 @@ objects:
   bucket: {{ .Values.objectStore.bucket | quote }}
   {{- end }}
 front:
-  endpoint: {{ .Values.objectStore.publicURL | default (printf "%s.%s:%v" (include "shoppe.servicex.app" .) .Release.Namespace .Values.service.s3Port) | quote }}
-  secure: {{ .Values.objectStore.publicClientUseTLS }}
-url: {{ include "shoppe.servicex.url" . }}
+  endpoint: {{ printf "%s.%s:%v" (include "shoppe.servicex.app" .) .Release.Namespace .Values.service.s3Port | quote }}
+  publicEndpoint: {{ .Values.objectStore.publicURL | quote }}
+  publicSecure: {{ .Values.objectStore.publicClientUseTLS }}
+prefix: {{ .Values.app.prefix | quote }}
 pages: {{ .Values.app.pages | quote }}
 cachePrefix: {{ tpl .Values.transformer.cachePrefix . | quote }}
 image: {{ include "shoppe.lib.image" (dict "image" .Values.transformer.image "key" "servicex.transformer.image") | quote }}

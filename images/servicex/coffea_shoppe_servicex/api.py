@@ -14,9 +14,11 @@ from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from coffea_shoppe_servicex import pages
 from coffea_shoppe_servicex.access import Transformers, Users
@@ -33,6 +35,8 @@ from coffea_shoppe_servicex.errors import (
 LOG = logging.getLogger(__name__)
 VERSION = "1.8.0+shoppe"
 CAPABILITIES = ["poll_local_transformation_results", "long_sample_titles_1024"]
+OUTSIDE = "coffea_shoppe.outside"
+"""Key of a request's scope: whether it came through a proxy."""
 TITLE = 900
 """A failed request's title carries the reason: the only words that the client shows."""
 
@@ -44,9 +48,25 @@ def iso(seconds: float | None) -> str | None:
     return None if seconds is None else datetime.fromtimestamp(seconds, UTC).isoformat()
 
 
-def told(asked: Asked, delivery: Delivery) -> dict[str, Any]:
+class FromOutside:
+    """Takes off the prefix of requests that a proxy passes on, and remembers that it did."""
+
+    def __init__(self, application: ASGIApp, prefix: str) -> None:
+        self.application, self.prefix = application, prefix
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request."""
+        if scope["type"] == "http" and scope["path"].startswith(f"{self.prefix}/"):
+            path = scope["path"].removeprefix(self.prefix)
+            scope = {**scope, "path": path, "raw_path": path.encode(), OUTSIDE: True}
+        await self.application(scope, receive, send)
+
+
+def told(asked: Asked, delivery: Delivery, request: Request) -> dict[str, Any]:
     """Return a request's status as the client wants it; all keys are needed."""
     settings = delivery.settings
+    front = settings.front
+    public = bool(request.scope.get(OUTSIDE) and front.public_endpoint)
     title = asked.title
     if asked.reason and asked.status in ("Fatal", "Bad Dataset"):
         title = f"{title}: {asked.reason}"[:TITLE]
@@ -71,8 +91,8 @@ def told(asked: Asked, delivery: Delivery) -> dict[str, Any]:
         "files-remaining": asked.files - asked.completed - asked.failed,
         "submit-time": iso(asked.created),
         "finish-time": iso(asked.finished),
-        "minio-endpoint": settings.front.endpoint,
-        "minio-secured": settings.front.secure,
+        "minio-endpoint": front.public_endpoint if public else front.endpoint,
+        "minio-secured": front.public_secure if public else front.secure,
         "minio-access-key": asked.access_key,
         "minio-secret-key": asked.secret_key,
         "log-url": f"{base}/{asked.id}/log",
@@ -206,11 +226,11 @@ def application(delivery: Delivery, users: Users, transformers: Transformers) ->
 
     async def status(owner: Owner, request: Request) -> Response:
         found = await run_in_threadpool(delivery.get, owner, request.path_params["id"])
-        return JSONResponse(told(found, delivery))
+        return JSONResponse(told(found, delivery, request))
 
-    async def every(owner: Owner, _: Request) -> Response:
+    async def every(owner: Owner, request: Request) -> Response:
         found = await run_in_threadpool(delivery.mine, owner)
-        return JSONResponse({"requests": [told(one, delivery) for one in found]})
+        return JSONResponse({"requests": [told(one, delivery, request) for one in found]})
 
     async def results(owner: Owner, request: Request) -> Response:
         after = 0
@@ -320,6 +340,7 @@ def application(delivery: Delivery, users: Users, transformers: Transformers) ->
     internal = "/servicex/internal/files/{file:int}"
     one = "/servicex/transformation/{id}"
     return Starlette(
+        middleware=[Middleware(FromOutside, prefix=delivery.settings.prefix)],
         routes=[
             Route("/servicex", called(info)),
             Route("/token/refresh", refresh, methods=["POST"]),
@@ -341,7 +362,7 @@ def application(delivery: Delivery, users: Users, transformers: Transformers) ->
             Route("/livez", alive),
             Route("/metrics", metrics),
             *pages.routes(delivery, called),
-        ]
+        ],
     )
 
 

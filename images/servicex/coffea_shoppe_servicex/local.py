@@ -36,13 +36,13 @@ def local(
     if not key.exists():
         key.touch(0o600)
         key.write_text(secrets.token_urlsafe(32))
+    url = f"http://{host}:{port}"
     settings = Settings(
         database=f"sqlite:///{folder / 'requests.db'}",
         auth=Auth(enabled=False),
         objects=Objects(folder=folder / "results"),
         front=Front(endpoint=f"{host}:{port}"),
-        url=f"http://{host}:{port}",
-        pages=f"http://{host}:{port}/transformation-request",
+        pages=f"{url}/transformation-request",
         local_files=True,
         cache_prefix=cache,
         pool_key=key,
@@ -51,7 +51,7 @@ def local(
     database.migrate(requests.engine)
     # There are no pods: every transformer takes everything.
     client = folder / identity.SERVICEX_FILE
-    endpoint = {"name": "local", "endpoint": settings.url}
+    endpoint = {"name": "local", "endpoint": url}
     told = {"api_endpoints": [endpoint], "cache_path": str(folder / "client")}
     client.write_text(yaml.safe_dump(told, sort_keys=False))
     results = services.front(requests, None)
@@ -64,7 +64,7 @@ def local(
     control.start()
     program = [sys.executable, "-m", "coffea_shoppe_servicex.main", "worker"]
     memory = settings.limits.memory_max_mi_b
-    options = [f"--api={settings.url}", f"--key={key}", f"--memory={memory}", "--everything"]
+    options = [f"--api={url}", f"--key={key}", f"--memory={memory}", "--everything"]
     started = [subprocess.Popen([*program, *options]) for _ in range(workers)]
     try:
         yield whole, client

@@ -51,6 +51,9 @@ class Front(Model):
     endpoint: str
     """HOST:PORT of the S3 front, as clients reach it."""
     secure: bool = False
+    public_endpoint: str = ""
+    """The same, as clients outside of the cluster reach it."""
+    public_secure: bool = False
 
 
 class Limits(Model):
@@ -129,8 +132,8 @@ class Settings(Model):
     auth: Auth = Auth()
     objects: Objects
     front: Front
-    url: str = ""
-    """The service's address, as transformers reach it."""
+    prefix: str = "/services/servicex"
+    """Below which a proxy passes requests on that come from outside of the cluster."""
     pages: str = "/transformation-request"
     """Where users see the pages of requests; {user} is the hub's name of the user."""
     local_files: bool = False
