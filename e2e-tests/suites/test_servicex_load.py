@@ -18,7 +18,7 @@ from shoppe_ci.wait import eventually
 pytestmark = pytest.mark.long
 
 USERS, REQUESTS = 5, 380
-CAP = 4
+CAP = 2
 """Of shared transformers: the chart's default."""
 STATUS_S = 5
 END_S = 900

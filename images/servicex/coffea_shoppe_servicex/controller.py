@@ -129,20 +129,24 @@ class Controller:
             return
         wanted = self.delivery.own_pods()
         needed = {request.id: (request, memory, count) for request, memory, count in wanted}
-        alive: dict[str, int] = {}
+        alive: set[str] = set()
+        of_user: dict[str, int] = {}
         for pod in self.cluster.pods():
             request = pod["metadata"]["labels"][REQUEST_LABEL]
             ended = pod["status"].get("phase") in ("Succeeded", "Failed")
             if ended or request not in needed:
                 self.cluster.delete(pod["metadata"]["name"])
-            else:
-                alive[request] = alive.get(request, 0) + 1
-        free = settings.max_pods - sum(alive.values())
-        # One each first, so that nobody waits for another's many files.
-        for request, memory, _ in wanted:
+                continue
+            alive.add(request)
+            owner = needed[request][0].owner
+            of_user[owner] = of_user.get(owner, 0) + 1
+            if why := _waits(pod):
+                self.delivery.note(request, f"its transformer cannot start yet: {why}")
+        free = settings.max_pods - len(alive)
+        for request, memory, _ in sorted(wanted, key=lambda one: of_user.get(one[0].owner, 0)):
             if free <= 0:
                 break
-            if alive.get(request.id):
+            if request.id in alive:
                 continue
             try:
                 self._make(self.cluster, request, memory)
@@ -161,6 +165,14 @@ class Controller:
         pod, secret = own_pod(template, request, name, memory=memory, key=key)
         LOG.info("pod %s for request %s of %s", name, request.id, request.owner)
         cluster.create(pod, secret)
+
+
+def _waits(pod: Mapping[str, Any]) -> str:
+    """Return why a pod has no node yet, or ''."""
+    for condition in pod["status"].get("conditions") or ():
+        if condition["type"] == "PodScheduled" and condition["status"] == "False":
+            return str(condition.get("message", ""))
+    return ""
 
 
 def own_pod(

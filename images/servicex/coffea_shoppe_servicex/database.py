@@ -73,6 +73,8 @@ class Request(Base):
     finished: Mapped[float | None]
     last_result: Mapped[int] = mapped_column(BigInteger, default=0)
     """Time (Unix, µs) of the last result; each is later than the one before."""
+    deleted: Mapped[bool] = mapped_column(default=False)
+    """Whether its user deleted it: it is forgotten once no transformer can come back to it."""
     swept: Mapped[bool] = mapped_column(default=False)
     """Whether what given-up attempts left behind was looked for."""
     access_key: Mapped[str] = mapped_column(index=True)

@@ -7,6 +7,7 @@ file counts as done.
 
 import hashlib
 import json
+import logging
 import re
 import secrets
 import time
@@ -28,9 +29,11 @@ from coffea_shoppe_servicex.errors import (
     NotFoundError,
     QueryError,
 )
+from coffea_shoppe_servicex.finders import LookupFailedError
 from coffea_shoppe_servicex.objects import FolderStore, Key, Place, S3Store
 from coffea_shoppe_servicex.settings import Settings
 
+LOG = logging.getLogger(__name__)
 SUFFIXES = {"parquet": ".parquet", "root-file": ".root", "root-rntuple": ".root"}
 OPEN = ("Lookup", "Running")
 """A request that has not ended."""
@@ -171,6 +174,7 @@ class Delivery:
             bytes=0,
             last_result=0,
             reason="",
+            deleted=False,
             swept=False,
             worker_key="",
         )
@@ -207,7 +211,11 @@ class Delivery:
             return False
         found = session.scalars(
             select(Request)
-            .where(Request.cache_key == request.cache_key, Request.status == "Complete")
+            .where(
+                Request.cache_key == request.cache_key,
+                Request.status == "Complete",
+                Request.deleted.is_(False),
+            )
             .order_by(Request.finished.desc())
             .limit(1)
             .with_for_update()
@@ -263,7 +271,7 @@ class Delivery:
         self, session: Session, owner: Owner, identifier: str, *, lock: bool = False
     ) -> Request:
         found = session.get(Request, identifier, with_for_update=lock or None)
-        if found is None:
+        if found is None or found.deleted:
             raise NotFoundError(f"there is no request {identifier!r}; it may have been removed")
         if found.owner_uid != owner.uid:
             raise ForbiddenError(f"the request {identifier!r} is another user's")
@@ -275,7 +283,8 @@ class Delivery:
     def mine(self, owner: Owner) -> list[Request]:
         """Return all requests of a user, the latest first."""
         with transaction(self.engine) as session:
-            asked = select(Request).where(Request.owner_uid == owner.uid)
+            mine = and_(Request.owner_uid == owner.uid, Request.deleted.is_(False))
+            asked = select(Request).where(mine)
             return list(session.scalars(asked.order_by(Request.created.desc())))
 
     def files(
@@ -305,15 +314,31 @@ class Delivery:
             return found
 
     def delete(self, owner: Owner, identifier: str) -> None:
-        """Forget a request; its objects go unless another one shares them."""
+        """Delete a request; its objects go unless another one shares them.
+
+        A transformer may still have a file of it, and an address for the result: the
+        row stays until what comes late can be removed, too.
+        """
         with transaction(self.engine) as session:
-            self._forget(session, self._owned(session, owner, identifier, lock=True))
+            found = self._owned(session, owner, identifier, lock=True)
+            if found.status in OPEN:
+                self._end(session, found, "Canceled", "deleted by its user")
+            found.deleted = True
+            found.access_key = found.secret_key = ""
+            self._remove_objects(session, found)
+
+    def _remove_objects(self, session: Session, request: Request) -> None:
+        shared = select(Request.id).where(
+            Request.folder == request.folder,
+            Request.id != request.id,
+            Request.deleted.is_(False),
+        )
+        if session.scalars(shared.limit(1)).first() is None:
+            self.store.remove_all(Place(request.owner, request.folder))
 
     def _forget(self, session: Session, request: Request) -> None:
         # The objects first: should that fail, the request is still there to try again.
-        asked = select(Request.id).where(Request.folder == request.folder)
-        if session.scalars(asked.where(Request.id != request.id).limit(1)).first() is None:
-            self.store.remove_all(Place(request.owner, request.folder))
+        self._remove_objects(session, request)
         session.execute(delete(File).where(File.request_id == request.id))
         session.delete(request)
 
@@ -379,60 +404,66 @@ class Delivery:
     def look_up(self, find: Callable[[str], list[dict[str, Any]]]) -> bool:
         """Look up the dataset of one request that waits for it; return whether there was one.
 
-        `find` raises `errors.LookupFailedError`.
+        `find` raises `LookupFailedError`.
         """
-        from coffea_shoppe_servicex.finders import LookupFailedError
-
-        now = self.clock()
         with transaction(self.engine) as session:
-            request = session.scalars(
-                select(Request)
-                .where(Request.status == "Lookup")
-                .order_by(Request.created)
-                .limit(1)
-                .with_for_update(skip_locked=True)
-            ).first()
+            waiting = select(Request).where(Request.status == "Lookup")
+            request = session.scalars(waiting.order_by(Request.created).limit(1)).first()
             if request is None:
                 return False
             name, _, options = request.did.partition("?")
-            dataset = session.scalars(
-                select(Dataset).where(
-                    Dataset.owner == request.owner_uid,
-                    Dataset.name == name,
-                    Dataset.status == "complete",
-                    Dataset.stale.is_(False),
-                )
-            ).first()
+            known = self._known(session, request.owner_uid, name)
+        # Not within a transaction: it may take minutes.
+        files: list[dict[str, Any]] = []
+        status, message = "complete", ""
+        if known is None:
+            try:
+                files = find(name)
+            except LookupFailedError as error:
+                status, message = error.status, str(error)
+            if status == "complete" and not files:
+                status, message = "does_not_exist", f"{name} has no files"
+        with transaction(self.engine) as session:
+            found = session.get(Request, request.id, with_for_update=True)
+            if found is None or found.status != "Lookup":
+                return True  # canceled meanwhile
+            now = self.clock()
+            dataset = session.get(Dataset, known.id) if known else None
             if dataset is None:
                 dataset = Dataset(
-                    owner=request.owner_uid,
+                    owner=found.owner_uid,
                     name=name,
                     finder=name.partition("://")[0],
-                    status="looking",
-                    message="",
+                    status=status,
+                    message=message,
                     stale=False,
-                    files=[],
+                    files=files,
                     updated=now,
                     used=now,
                 )
                 session.add(dataset)
-                try:
-                    dataset.files, dataset.status = find(name), "complete"
-                except LookupFailedError as error:
-                    dataset.status, dataset.message = error.status, str(error)
             dataset.used = now
             session.flush()
-            request.dataset_id = dataset.id
-            files = self._first(dataset.files, options)
-            if dataset.status == "complete" and not files:
-                dataset.status, dataset.message = "does_not_exist", f"{name} has no files"
+            found.dataset_id = dataset.id
             if dataset.status != "complete":
-                self._end(session, request, "Bad Dataset", dataset.message)
+                self._end(session, found, "Bad Dataset", dataset.message)
                 return True
-            request.cache_key = self._cache_key(request, files)
-            if not self._from_cache(session, request):
-                self._begin(session, request, files)
+            chosen = self._first(dataset.files, options)
+            found.cache_key = self._cache_key(found, chosen)
+            if not self._from_cache(session, found):
+                self._begin(session, found, chosen)
         return True
+
+    @staticmethod
+    def _known(session: Session, owner: str, name: str) -> Dataset | None:
+        """Return a dataset that was looked up for a user before."""
+        asked = select(Dataset).where(
+            Dataset.owner == owner,
+            Dataset.name == name,
+            Dataset.status == "complete",
+            Dataset.stale.is_(False),
+        )
+        return session.scalars(asked.limit(1)).first()
 
     @staticmethod
     def _first(files: list[dict[str, Any]], options: str) -> list[dict[str, Any]]:
@@ -548,7 +579,11 @@ class Delivery:
             self._count(session, whole, held)
             place, form = Place(whole.owner, whole.folder), whole.result_format
         for earlier in range(1, attempt):
-            self.store.remove(place, object_name(held, form, earlier))
+            try:
+                self.store.remove(place, object_name(held, form, earlier))
+            except Exception as error:
+                # It is looked for again once the request has ended.
+                LOG.warning("%s: an earlier attempt's object was not removed: %s", whole.id, error)
 
     def fail(
         self,
@@ -665,8 +700,12 @@ class Delivery:
         """Forget requests whose time is over, and the oldest of users who hold too much."""
         limits = self.settings.limits
         with transaction(self.engine) as session:
-            old = select(Request.id).where(Request.finished < self.clock() - limits.retention_s)
-            doomed = list(session.scalars(old))
+            now = self.clock()
+            old = or_(
+                Request.finished < now - limits.retention_s,
+                and_(Request.deleted.is_(True), Request.finished < now - LATE_S),
+            )
+            doomed = list(session.scalars(select(Request.id).where(old)))
             if limits.bytes_per_user:
                 doomed += self._over_quota(session, limits.bytes_per_user)
         for identifier in doomed:
@@ -681,7 +720,8 @@ class Delivery:
         held: dict[str, int] = {}
         # Results that are shared count once, for the latest request.
         seen: set[str] = set()
-        asked = select(Request).where(Request.finished.is_not(None))
+        held_ones = and_(Request.finished.is_not(None), Request.deleted.is_(False))
+        asked = select(Request).where(held_ones)
         for one in session.scalars(asked.order_by(Request.finished.desc())):
             if one.folder not in seen:
                 seen.add(one.folder)

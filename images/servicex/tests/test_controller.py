@@ -147,6 +147,32 @@ def test_a_file_that_ran_out_of_memory_gets_a_larger_pod(
     assert cluster.pods() == []
 
 
+def test_a_pod_that_finds_no_node_is_told_to_its_user(
+    controller: Controller, cluster: FakeCluster
+) -> None:
+    request = submit(controller, ANN, 1, "python")
+    controller.own_pods()
+    assert controller.delivery.get(ANN, request).reason == ""
+    (pod,) = cluster.pods()
+    condition = {"type": "PodScheduled", "status": "False", "message": "0/1 nodes: no memory"}
+    pod["status"] = {"phase": "Pending", "conditions": [condition]}
+    controller.own_pods()
+    assert "no memory" in controller.delivery.get(ANN, request).reason
+    assert len(cluster.pods()) == 1
+
+
+def test_users_share_the_pods(controller: Controller, cluster: FakeCluster) -> None:
+    first = submit(controller, ANN, 1, "python")
+    submit(controller, ANN, 2, "python")
+    controller.delivery.settings.own.max_pods = 1
+    controller.own_pods()
+    theirs = submit(controller, BOB, 1, "python")
+    controller.delivery.settings.own.max_pods = 2
+    controller.own_pods()
+    held = {pod["metadata"]["labels"][REQUEST_LABEL] for pod in cluster.pods()}
+    assert held == {first, theirs}, "Ann has one already, though she asked before"
+
+
 def test_a_pod_that_cannot_be_made_is_told_to_its_user(
     controller: Controller, cluster: FakeCluster
 ) -> None:

@@ -240,6 +240,45 @@ def test_the_same_again_has_its_result_at_once_whatever_the_order(
     place = Place("ann", found.folder)
     delivery.delete(ANN, again)
     assert delivery.store.names(place) == []
+    assert delivery.get(ANN, submit(delivery, files=2)).status == "Running", "made anew"
+
+
+def test_what_comes_late_to_a_deleted_request_is_removed_too(
+    delivery: Delivery, clock: Clock, tmp_path: Path
+) -> None:
+    request = submit(delivery)
+    key = delivery.get(ANN, request).access_key
+    lease = take(delivery)
+    name = store(delivery, lease, tmp_path)
+    delivery.delete(ANN, request)
+    place = Place("ann", request)
+    assert delivery.store.names(place) == []
+    assert delivery.grant(key) is None
+    assert delivery.mine(ANN) == []
+    with pytest.raises(NotFoundError):
+        delivery.get(ANN, request)
+    with pytest.raises(LeaseLostError):
+        finish(delivery, lease)
+    late = tmp_path / "results" / "ann" / request / name
+    late.parent.mkdir(exist_ok=True)
+    late.write_bytes(b"late")
+    assert delivery.retain() == 0, "not before it can be no more"
+    clock.now += LATE_S + 1
+    assert delivery.retain() == 1
+    assert delivery.store.names(place) == []
+
+
+def test_a_look_up_holds_nobody_up(delivery: Delivery) -> None:
+    request = submit(delivery, **{"file-list": None, "did": "xrootd://root://h//*"})
+
+    def find(_: str) -> list[dict[str, Any]]:
+        # While it goes on, others are served, and the request itself can be canceled.
+        finish(delivery, take(delivery, request=submit(delivery, BOB)))
+        delivery.cancel(ANN, request)
+        return [{"paths": ["root://h//a"]}]
+
+    assert delivery.look_up(find)
+    assert delivery.get(ANN, request).status == "Canceled"
 
 
 def test_a_failed_request_is_no_result_for_another(delivery: Delivery) -> None:

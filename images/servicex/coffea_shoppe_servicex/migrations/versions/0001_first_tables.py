@@ -47,6 +47,7 @@ def upgrade() -> None:
         sa.Column("created", sa.Double(), nullable=False),
         sa.Column("finished", sa.Double(), nullable=True),
         sa.Column("last_result", sa.BigInteger(), nullable=False),
+        sa.Column("deleted", sa.Boolean(), nullable=False),
         sa.Column("swept", sa.Boolean(), nullable=False),
         sa.Column("access_key", sa.String(), nullable=False),
         sa.Column("secret_key", sa.String(), nullable=False),
