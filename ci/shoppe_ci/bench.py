@@ -18,7 +18,7 @@ from shoppe_ci.paths import cache
 from shoppe_ci.wait import eventually
 
 BENCH_NAME = "bench"
-COPIES = 20
+COPIES = 28
 """Of the synthetic samples: direct reading takes over a minute on two cores."""
 
 

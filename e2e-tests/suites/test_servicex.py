@@ -195,6 +195,23 @@ def test_others_get_403_where_the_owner_gets_200(
     assert run_code(bob, f"{ASK}print(ask('/servicex', headers={{}}).status_code)").strip() == "401"
 
 
+def test_a_delivery_is_priced_before_it_is_asked_for(
+    delivered: dict[str, str], ann: User, url: str
+) -> None:
+    code = (
+        "import coffea_shoppe as shoppe\n"
+        "from servicex import query\n"
+        "asked = {'treename': 'Events', 'expressions': ['event'], 'cut': 'nJet > 3'}\n"
+        f"print(shoppe.estimate(['{url}'], query.UprootRaw(asked)))\n"
+        "try: shoppe.estimate(['/etc/passwd'], query.UprootRaw(asked))\n"
+        "except shoppe.FacilityError as error: print(error)\n"
+    )
+    known, refused = run_code(ann, code).splitlines()
+    assert known.startswith("1 files, ")
+    assert "transformed by this query" in known
+    assert "give root:// or https://" in refused
+
+
 def test_requests_have_pages_within_the_user_s_own_server(
     delivered: dict[str, str], ann: User, bob: User
 ) -> None:

@@ -11,15 +11,35 @@ from dataclasses import dataclass
 from typing import Any
 
 import awkward as ak
+import pyarrow as pa
 import pyarrow.parquet as pq
 import requests
 
 from agc.samples import File, InputError
-from agc.selection import MIN_JETS
+from agc.selection import (
+    ELECTRON_TIGHT,
+    JET_ETA,
+    LEPTON_ETA,
+    LEPTON_PT,
+    MIN_JETS,
+    MUON_ISOLATION,
+    SIP3D,
+    TIGHT_LEPTON_VETO,
+)
 
-CUT = f"(nJet >= {MIN_JETS}) & (nElectron + nMuon >= 1)"
-"""Jets are varied in momentum, never in number: no variation selects more than this."""
+ELECTRONS = (
+    f"(Electron_pt > {LEPTON_PT}) & (abs(Electron_eta) < {LEPTON_ETA})"
+    f" & (Electron_cutBased == {ELECTRON_TIGHT}) & (Electron_sip3d < {SIP3D})"
+)
+MUONS = (
+    f"(Muon_pt > {LEPTON_PT}) & (abs(Muon_eta) < {LEPTON_ETA}) & Muon_tightId"
+    f" & (Muon_sip3d < {SIP3D}) & (Muon_pfRelIso04_all < {MUON_ISOLATION})"
+)
+JETS = f"(abs(Jet_eta) < {JET_ETA}) & ((Jet_jetId & {TIGHT_LEPTON_VETO}) != 0)"
+CUT = f"(sum({ELECTRONS}) + sum({MUONS}) == 1) & (sum({JETS}) >= {MIN_JETS})"
+"""What `selection` asks of leptons, and of jets but for their momenta and tags, which vary."""
 TIMEOUT_S = (10, 120)
+GROUPS, LARGEST_GROUP = 2, 50
 
 
 @dataclass(frozen=True)
@@ -90,32 +110,41 @@ def _told(error: BaseException) -> str:
     return lines[-1] if lines else repr(error)
 
 
-def read(url: str) -> tuple[ak.Array, int]:
-    """Return the events of a delivered file, with its size in bytes.
+def batches(urls: Sequence[str], workers: int) -> list[Sequence[str]]:
+    """Return a sample's files in groups that are analysed at once.
+
+    What was selected of a file is small, and a call of the analysis has its own cost; each
+    worker has some groups, so that none waits for the others at the end.
+    """
+    size = min(max(len(urls) // (GROUPS * workers), 1), LARGEST_GROUP)
+    return [urls[first : first + size] for first in range(0, len(urls), size)]
+
+
+def read(urls: Sequence[str]) -> tuple[ak.Array, int]:
+    """Return the events of delivered files, with their size in bytes.
 
     Columns `Jet_pt`, … become the fields of a collection `Jet`, as NanoAOD names them.
     """
-    answer = requests.get(url, timeout=TIMEOUT_S)
-    answer.raise_for_status()
-    columns = ak.from_arrow(pq.read_table(io.BytesIO(answer.content)))
-    return collections({name: columns[name] for name in columns.fields}), len(answer.content)
+    tables, size = [], 0
+    with requests.Session() as session:
+        for url in urls:
+            answer = session.get(url, timeout=TIMEOUT_S)
+            answer.raise_for_status()
+            size += len(answer.content)
+            tables.append(pq.read_table(io.BytesIO(answer.content)))
+    columns = ak.from_arrow(pa.concat_tables(tables))
+    return collections({name: columns[name] for name in columns.fields}), size
 
 
 def collections(columns: Mapping[str, ak.Array]) -> ak.Array:
-    """Return flat columns as events with collections: whatever an `nX` counts is one, `X`."""
-    prefixes = [name[1:] for name in columns if name.startswith("n") and name[1:2].isupper()]
+    """Return flat columns as events with collections: lists `X_a`, `X_b` are one, `X`."""
     fields: dict[str, Any] = {}
-    for prefix in prefixes:
-        members = {
-            name.removeprefix(f"{prefix}_"): array
-            for name, array in columns.items()
-            if name.startswith(f"{prefix}_")
-        }
-        if members:
-            fields[prefix] = ak.zip(members)
-    rest = {
-        name: array
-        for name, array in columns.items()
-        if not any(name.startswith(f"{prefix}_") for prefix in prefixes)
-    }
-    return ak.zip({**rest, **fields}, depth_limit=1)
+    members: dict[str, dict[str, ak.Array]] = {}
+    for name, array in columns.items():
+        prefix, separator, member = name.partition("_")
+        if separator and array.ndim == 2:
+            members.setdefault(prefix, {})[member] = array
+        else:
+            fields[name] = array
+    fields |= {prefix: ak.zip(some) for prefix, some in members.items()}
+    return ak.zip(fields, depth_limit=1)

@@ -15,7 +15,7 @@ from agc.histograms import Histograms
 from agc.inference import Scorer
 from agc.processor import TtbarProcessor
 from agc.samples import File, InputError, event_weight
-from agc.selection import ASSIGNMENT_BRANCHES, BRANCHES
+from agc.selection import ASSIGNMENT_BRANCHES, BRANCHES, COLUMNS
 
 # Real files refer to collections that the analysis does not read.
 NanoAODSchema.warn_missing_crossrefs = False
@@ -217,7 +217,7 @@ def _delivered(
     columns = delivery.deliver(files, branches, tree=TREE, progress=progress, config=config)
     items = [
         (
-            url,
+            group,
             {
                 "dataset": name,
                 "process": samples[name].process,
@@ -226,10 +226,10 @@ def _delivered(
             },
         )
         for name, urls in columns.urls.items()
-        for url in urls
+        for group in delivery.batches(urls, workers)
     ]
 
-    def analyse(item: tuple[str, dict[str, Any]]) -> dict[str, Any]:
+    def analyse(item: tuple[Sequence[str], dict[str, Any]]) -> dict[str, Any]:
         events, size = delivery.read(item[0])
         return {**instance.analyse(events, item[1]), "bytes": size}
 
@@ -286,7 +286,7 @@ def run(
         return _delivered(
             listed,
             TtbarProcessor(scorer),
-            branches,
+            branches if scorer else COLUMNS,
             weights=weights,
             client=client,
             progress=progress,

@@ -28,6 +28,13 @@ BRANCHES = (
 )
 """The branches of NanoAOD that a file must have."""
 
+COLUMNS = (
+    *(f"Electron_{name}" for name in ("pt", "eta", "cutBased", "sip3d")),
+    *(f"Muon_{name}" for name in ("pt", "eta", "tightId", "sip3d", "pfRelIso04_all")),
+    *(f"Jet_{name}" for name in ("pt", "eta", "phi", "mass", "btagCSVV2", "jetId")),
+)
+"""Those of them that are read where no jets are assigned."""
+
 ASSIGNMENT_BRANCHES = ("Jet_qgl",)
 """What the assignment of jets reads besides."""
 

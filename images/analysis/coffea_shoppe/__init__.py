@@ -6,6 +6,7 @@
     shoppe.status()           # who I am, and which services answer
     shoppe.storage()          # my bucket, as a file system (fsspec)
     shoppe.token("servicex")  # my present token for a service
+    shoppe.estimate(files, query)  # what a delivery of columns will cost
     shoppe.share_runs("bob")  # bob may read what I log to MLflow
     shoppe.serve("models:/bdt@prod")  # a model of mine, in Triton
 
@@ -14,6 +15,7 @@ facility gives its pods, and from files that it renews.  Outside of a facility, 
 come from their origin.
 """
 
+from coffea_shoppe.columns import Estimate, estimate
 from coffea_shoppe.connections import FacilityError, Status, connections, status, token
 from coffea_shoppe.data import data_url
 from coffea_shoppe.serving import Served, serve, served, triton, unserve
@@ -21,11 +23,13 @@ from coffea_shoppe.sharing import share_runs, unshare_runs, workspace_of
 from coffea_shoppe.storage import storage
 
 __all__ = [
+    "Estimate",
     "FacilityError",
     "Served",
     "Status",
     "connections",
     "data_url",
+    "estimate",
     "serve",
     "served",
     "share_runs",

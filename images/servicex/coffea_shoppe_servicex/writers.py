@@ -89,12 +89,12 @@ class ParquetWriter:
 
 
 def _parquet(path: Path, schema: pa.Schema) -> pq.ParquetWriter:
-    # Dictionaries and statistics cost more than they save for columns of floats.
+    # Dictionaries and statistics cost more than they save for columns of floats, and zstd
+    # takes three times as long to read, for files that are a seventh smaller.
     return pq.ParquetWriter(
         path,
         schema,
-        compression="zstd",
-        compression_level=1,
+        compression="lz4",
         use_dictionary=False,
         write_statistics=False,
     )
