@@ -1,5 +1,6 @@
 """The REST API: the stock client's contract, and what transformers ask for."""
 
+import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -11,7 +12,8 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import GaugeMetricFamily
 from pydantic import ValidationError
 from sqlalchemy import text
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
@@ -37,6 +39,10 @@ VERSION = "1.8.0+shoppe"
 CAPABILITIES = ["poll_local_transformation_results", "long_sample_titles_1024"]
 OUTSIDE = "coffea_shoppe.outside"
 """Key of a request's scope: whether it came through a proxy."""
+AWAY = (OperationalError, InterfaceError, PoolTimeoutError)
+"""What a database raises that is away, or restarts."""
+SUBMIT_S = 120
+"""So long waits a submission for the database: the stock client does not submit again."""
 TITLE = 900
 """A failed request's title carries the reason: the only words that the client shows."""
 
@@ -166,7 +172,7 @@ def _problem(error: Exception) -> JSONResponse:
         ForbiddenError: 403,
         NotFoundError: 404,
         LeaseLostError: 409,
-        SQLAlchemyError: 503,
+        **dict.fromkeys(AWAY, 503),
     }
     status = next(code for kind, code in statuses.items() if isinstance(error, kind))
     message = str(error)
@@ -177,9 +183,7 @@ def _problem(error: Exception) -> JSONResponse:
     return JSONResponse({"message": message}, status, headers)
 
 
-PROBLEMS = (
-    *(QueryError, RefusedError, ForbiddenError, NotFoundError, LeaseLostError, SQLAlchemyError),
-)
+PROBLEMS = (QueryError, RefusedError, ForbiddenError, NotFoundError, LeaseLostError, *AWAY)
 
 
 def application(delivery: Delivery, users: Users, transformers: Transformers) -> Starlette:
@@ -213,7 +217,15 @@ def application(delivery: Delivery, users: Users, transformers: Transformers) ->
 
     async def submit(owner: Owner, request: Request) -> Response:
         body = await _submission(request)
-        made = await run_in_threadpool(delivery.submit, owner, body)
+        end = time.monotonic() + SUBMIT_S
+        while True:
+            try:
+                made = await run_in_threadpool(delivery.submit, owner, body)
+                break
+            except AWAY:
+                if time.monotonic() > end:
+                    raise
+                await asyncio.sleep(1)
         LOG.info("request %s of %s: %s files by %s", made.id, owner.user, made.files, made.codegen)
         return JSONResponse({"request_id": made.id})
 
