@@ -1,7 +1,11 @@
 """The stock client, as PyPI has it, against the whole service."""
 
+import base64
 import json
+import subprocess
+import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -71,12 +75,15 @@ def delivered(
     service: Service, inputs: list[Path], tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, dict[str, list[Any]]]:
     """All query types in all formats: format → sample → the results' trees, in order."""
-    found: dict[str, dict[str, list[Any]]] = {}
-    for form in FORMATS:
+
+    def run(form: str) -> dict[str, list[Any]]:
         config = service.client(tmp_path_factory.mktemp("client"))
         files = deliver(config, samples(inputs), form)
-        found[form] = {name: [read(path) for path in sorted(some)] for name, some in files.items()}
-    return found
+        return {name: [read(path) for path in sorted(some)] for name, some in files.items()}
+
+    # The client polls each five seconds, whatever there is to do.
+    with ThreadPoolExecutor(len(FORMATS)) as pool:
+        return dict(zip(FORMATS, pool.map(run, FORMATS), strict=True))
 
 
 def read(path: str) -> Any:
@@ -294,3 +301,30 @@ def bytes_of(service: Service, title: str) -> int:
     path = f"/servicex/transformation/{status(service, title)['request_id']}/results"
     found = requests.get(service.url + path, timeout=20).json()["results"]
     return sum(row["total-bytes"] for row in found)
+
+
+def test_the_client_s_command_line(service: Service, inputs: list[Path], tmp_path: Path) -> None:
+    service.client(tmp_path)
+
+    def run(*words: str) -> str:
+        command = [sys.executable, "-m", "servicex.app.main", *words]
+        done = subprocess.run(
+            command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+        )
+        return done.stdout
+
+    assert "uproot-raw" in run("codegen", "list")
+    body = {
+        "title": "by command",
+        "codegen": "python",
+        "selection": base64.b64encode(b"def run_query(f):\n  import time; time.sleep(60)").decode(),
+        "file-list": [str(inputs[0])],
+    }
+    answer = requests.post(f"{service.url}/servicex/transformation", json=body, timeout=20)
+    request = answer.json()["request_id"]
+    assert "by command" in run("transforms", "list")
+    # 3.3.1 does what it is asked here, and then fails on its own answer.
+    run("transforms", "cancel", request)
+    assert status(service, "by command")["status"] == "Canceled"
+    run("transforms", "delete", request)
+    assert "by command" not in run("transforms", "list")
