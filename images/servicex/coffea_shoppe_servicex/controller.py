@@ -15,7 +15,6 @@ from typing import Any, Protocol
 import yaml
 from coffea_shoppe_contract import identity
 from coffea_shoppe_identity import RefusedError
-from sqlalchemy.exc import SQLAlchemyError
 
 from coffea_shoppe_servicex import finders
 from coffea_shoppe_servicex.database import Request
@@ -71,8 +70,8 @@ class Controller:
         while not stop.is_set():
             try:
                 found = self.delivery.look_up(lambda name: finders.find(name, settings))
-            except SQLAlchemyError as error:
-                LOG.warning("the database: %s", error)
+            except Exception as error:
+                LOG.warning("look-ups: %s: %s", type(error).__name__, error)
                 found = False
             if not found:
                 stop.wait(STEP_S)
@@ -96,7 +95,7 @@ class Controller:
             LOG.info("%s files taken back from transformers that are gone", lost)
         try:
             if ended := self.delivery.revoke(self.revoked()):
-                LOG.info("%s requests ended: their users' access was revoked", ended)
+                LOG.info("keys of %s requests are void: their users' access was revoked", ended)
         except RefusedError as error:
             LOG.warning("revocations: %s", error)
         if time.monotonic() - self._cleaned < CLEAN_S:

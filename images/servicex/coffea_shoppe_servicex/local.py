@@ -49,7 +49,6 @@ def local(
     )
     requests = services.delivery(settings)
     database.migrate(requests.engine)
-    # There are no pods: every transformer takes everything.
     client = folder / identity.SERVICEX_FILE
     endpoint = {"name": "local", "endpoint": url}
     told = {"api_endpoints": [endpoint], "cache_path": str(folder / "client")}
@@ -64,6 +63,7 @@ def local(
     control.start()
     program = [sys.executable, "-m", "coffea_shoppe_servicex.main", "worker"]
     memory = settings.limits.memory_max_mi_b
+    # There are no pods of requests' own: every transformer takes everything.
     options = [f"--api={url}", f"--key={key}", f"--memory={memory}", "--everything"]
     started = [subprocess.Popen([*program, *options]) for _ in range(workers)]
     try:

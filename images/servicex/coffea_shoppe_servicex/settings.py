@@ -82,8 +82,6 @@ class Rucio(Model):
     """A Rucio server."""
 
     host: str = ""
-    auth_host: str = ""
-    account: str = ""
     token: Path | None = None
     """File of a token."""
     rse_expression: str = ""
@@ -103,7 +101,7 @@ class Own(Model):
     """Pods for users' own functions, and for files that need more memory than the pool has."""
 
     namespace: str = ""
-    """Where they run; empty: none are made, and whatever transformer there is takes all."""
+    """Where they run; empty: none are made."""
     template: Path = Path("/etc/coffea-shoppe/transformer.yaml")
     """The pod that is made of."""
     max_pods: int = 4

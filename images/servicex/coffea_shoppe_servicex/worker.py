@@ -17,6 +17,7 @@ import threading
 import time
 import traceback
 from dataclasses import dataclass
+from multiprocessing import forkserver
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -161,6 +162,8 @@ class Transformer:
     def run(self, *, until_idle: float = 0.0) -> None:
         """Take files until stopped; with `until_idle`, until none was there for so many seconds."""
         LOG.info("transformer %s takes files with up to %s MiB", self.name, self.memory)
+        # The libraries are loaded before the first file comes.
+        forkserver.ensure_running()
         last = time.monotonic()
         while not self.api.stopping.is_set():
             ALIVE.touch()

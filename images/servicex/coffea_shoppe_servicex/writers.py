@@ -13,7 +13,6 @@ import uproot
 from coffea_shoppe_servicex.errors import TransformError
 from coffea_shoppe_servicex.queries import Format
 
-SUFFIX: dict[str, str] = {"parquet": ".parquet", "root-file": ".root", "root-rntuple": ".root"}
 TREE_COLUMN = "treename"
 """In parquet, what tells the rows of several trees apart."""
 
