@@ -4,21 +4,16 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import awkward as ak
-import numpy as np
 import pytest
-import uproot
 import uvicorn
-import yaml
 from coffea_shoppe_servicex.database import connect, migrate
-from coffea_shoppe_servicex.delivery import Delivery, Owner
+from coffea_shoppe_servicex.delivery import Delivery
 from coffea_shoppe_servicex.local import local
 from coffea_shoppe_servicex.objects import FolderStore
 from coffea_shoppe_servicex.settings import Front, Limits, Objects, Settings
+from servicex_helpers import Clock, Service, make
 
 START_S = 60
 
@@ -27,22 +22,6 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
-
-
-@dataclass(frozen=True)
-class Service:
-    url: str
-    folder: Path
-
-    def client(self, folder: Path) -> str:
-        """Return the configuration of a client that remembers nothing of the others."""
-        told = {
-            "api_endpoints": [{"name": "here", "endpoint": self.url}],
-            "cache_path": str(folder / "cache"),
-        }
-        path = folder / "servicex.yaml"
-        path.write_text(yaml.safe_dump(told))
-        return str(path)
 
 
 @pytest.fixture(scope="session")
@@ -69,46 +48,6 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return [make(folder / f"events_{number}.root", first=1000 * number) for number in range(3)]
 
 
-def make(path: Path, *, first: int = 0, count: int = 1000, **more: Any) -> Path:
-    """Write events with known content: event number N has N % 4 jets of N, N+1, … GeV."""
-    number = np.arange(first, first + count)
-    counts = number % 4
-    momenta = np.repeat(number, counts) + ak.flatten(
-        ak.local_index(ak.unflatten(np.repeat(number, counts), counts))
-    )
-    jets = ak.unflatten(np.asarray(momenta, float), counts)
-    keys = {
-        "run": np.ones(count, "u4"),
-        "luminosityBlock": (number // 100).astype("u4"),
-        "event": number.astype("u8"),
-    }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with uproot.recreate(path) as file:
-        jet = ak.zip({"pt": jets, "eta": jets * 0.001})
-        kinds = {name: column.dtype for name, column in keys.items()}
-        file.mktree("Events", {**kinds, "Jet": jet.type.content, "met": "f4"})
-        file["Events"].extend({**keys, "Jet": jet, "met": number.astype("f4")})
-        file["Weights"] = {**keys, "weight": number * 0.5}
-        file["Events_up"] = {"met": number.astype("f4") * 2}
-        file["h"] = np.histogram(number, bins=10)
-        for name, tree in more.items():
-            file[name] = tree
-    return path
-
-
-class Clock:
-    """A time that goes on when it is told."""
-
-    def __init__(self) -> None:
-        self.now = 1_800_000_000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-ANN, BOB = Owner("ann", "uid-ann"), Owner("bob", "uid-bob")
-
-
 @pytest.fixture
 def clock() -> Clock:
     return Clock()
@@ -130,9 +69,3 @@ def delivery(tmp_path: Path, clock: Clock) -> Iterator[Delivery]:
     migrate(engine)
     yield Delivery(settings, engine, FolderStore(tmp_path / "results", front), clock)
     engine.dispose()
-
-
-def changed(delivery: Delivery, **settings: Any) -> Delivery:
-    """Return the same requests under other settings."""
-    own = delivery.settings.model_copy(update=settings)
-    return Delivery(own, delivery.engine, delivery.store, delivery.clock)

@@ -19,9 +19,8 @@ from coffea_shoppe_servicex.delivery import Delivery, Result, Submission
 from coffea_shoppe_servicex.settings import Auth
 from coffea_shoppe_servicex.signatures import SignatureError, Signed
 from cryptography.hazmat.primitives.asymmetric import ec
+from servicex_helpers import ANN, Clock
 from starlette.testclient import TestClient
-
-from conftest import ANN, Clock
 
 HOST = "store:7000"
 PATH = "/bucket/some%20name.parquet"

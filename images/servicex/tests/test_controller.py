@@ -10,8 +10,7 @@ from coffea_shoppe_servicex import controller as controllers
 from coffea_shoppe_servicex.controller import REQUEST_LABEL, USER_LABEL, Controller
 from coffea_shoppe_servicex.delivery import Delivery, Owner, Result, Submission
 from coffea_shoppe_servicex.settings import Own, Pool
-
-from conftest import ANN, BOB, changed
+from servicex_helpers import ANN, BOB, changed
 
 TEMPLATE = {
     "metadata": {"labels": {"app.kubernetes.io/component": "transformer"}},

@@ -14,8 +14,7 @@ from coffea_shoppe_servicex.errors import (
 )
 from coffea_shoppe_servicex.finders import LookupFailedError
 from coffea_shoppe_servicex.objects import Place
-
-from conftest import ANN, BOB, Clock, changed
+from servicex_helpers import ANN, BOB, Clock, changed
 
 RAW = json.dumps([{"treename": "Events", "expressions": ["met"]}])
 DONE = Result(bytes=10, events=5, read=100, seconds=1.0)

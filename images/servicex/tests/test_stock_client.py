@@ -16,8 +16,7 @@ import requests
 import uproot
 from servicex import ProgressBarFormat, dataset, query
 from servicex import deliver as stock
-
-from conftest import Service, make
+from servicex_helpers import Service, make
 
 Deliver = Callable[..., dict[str, Any]]
 FORMATS = ("parquet", "root-ttree", "root-rntuple")

@@ -12,8 +12,7 @@ import uproot
 from coffea_shoppe_servicex import queries, transform
 from coffea_shoppe_servicex.errors import QueryError, TransformError, UnreadableError
 from coffea_shoppe_servicex.expressions import Expression
-
-from conftest import make
+from servicex_helpers import make
 
 
 def raw(**query: Any) -> str:

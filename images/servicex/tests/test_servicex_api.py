@@ -9,10 +9,9 @@ from coffea_shoppe_servicex import access, api
 from coffea_shoppe_servicex.delivery import Delivery
 from coffea_shoppe_servicex.settings import Auth, Front
 from servicex.models import CachedDataset, ServiceXInfo, TransformStatus
+from servicex_helpers import changed
 from sqlalchemy.exc import OperationalError
 from starlette.testclient import TestClient
-
-from conftest import changed
 
 BODY = {
     "title": "t",
