@@ -55,6 +55,7 @@ from rendering import HelmError
         ({"operator": {"enabled": False}}, "ServiceX accepts its tokens only"),
         ({"operator": {"issuer": "elsewhere"}}, 'servicex.app.tokens.issuer is "coffea-shoppe:'),
         ({"servicex": {"enabled": False}}, "operator.connections.servicex leads to it"),
+        ({"servicex": {"external": {"url": "https://sx"}}}, "operator.connections.servicex is"),
         ({"servicex": {"app": {"tokens": {"api": ""}}}}, "servicex.app.tokens.api is empty"),
         ({"postgresql": {"databases": ["mlflow"]}}, "servicex.postgres.existingDatabaseSecret is"),
         ({"operator": {"objectStore": {"writers": []}}}, "operator.objectStore.writers lacks"),
@@ -106,6 +107,10 @@ def test_all_misuse_of_a_component_is_reported_at_once(render: Any) -> None:
             "servicex": {"transformer": {"own": {"namespace": ""}}},
         },
         {"servicex": {"enabled": False}, "operator": {"connections": {"servicex": "https://sx"}}},
+        {
+            "servicex": {"external": {"url": "https://sx"}},
+            "operator": {"connections": {"servicex": "https://sx"}},
+        },
         {
             "operator": {"enabled": False},
             "mlflow": {"enabled": False},

@@ -281,13 +281,23 @@ def test_a_client_outside_comes_in_by_the_proxy(
     told["api_endpoints"][0]["endpoint"] = f"{facility.url}/services/servicex"
     config = tmp_path / "servicex.yaml"
     config.write_text(yaml.safe_dump({**told, "cache_path": str(tmp_path / "cache")}))
-    asked = query.UprootRaw({"treename": "Events", "expressions": ["event"], "cut": "nJet > 3"})
-    sample = {"Name": "outside", "Dataset": dataset.FileList([url]), "Query": asked}
-    spec = {"General": {"OutputFormat": "parquet"}, "Sample": [sample]}
+    one = dataset.FileList([url])
+    raw = query.UprootRaw({"treename": "Events", "expressions": ["event"], "cut": "nJet > 3"})
+    jets = query.FuncADL_Uproot().FromTree("Events").Where(lambda e: e.nJet > 3)
+    own = "def run_query(file):\n    import uproot\n"
+    own += "    return uproot.open(file)['Events'].arrays(['event'], entry_stop=7)\n"
+    asked = {
+        "raw": raw,
+        "funcadl": jets.Select(lambda e: {"pt": e.Jet_pt, "n": e.Jet_pt.Count()}),
+        "own": query.PythonFunction(own),
+    }
+    samples = [{"Name": name, "Dataset": one, "Query": query} for name, query in asked.items()]
+    spec = {"General": {"OutputFormat": "parquet"}, "Sample": samples}
     found = deliver(spec, config_path=str(config), progress_bar=ProgressBarFormat.none)
-    (path,) = found["outside"]
-    rows = pq.read_metadata(path).num_rows
-    assert f"{rows} event" == delivered["raw"]
+    assert found.keys() == asked.keys()
+    for name, files in found.items():
+        rows = pq.read_metadata(files[0]).num_rows
+        assert str(rows) == delivered[name].split()[0], name
     refused = requests.get(f"{facility.url}/services/servicex/servicex", timeout=20)
     assert refused.status_code == 401
 
