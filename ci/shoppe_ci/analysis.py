@@ -171,13 +171,21 @@ class Outcome:
             f"events              {sum(report['events'].values())} in {report['walltime']:.1f} s, "
             f"{report['rate']:.0f} events/s",
             *self._delivery(),
-            f"XCache              {self.sent / 1e6:.2f} MB sent to readers, "
-            f"{self.from_origin / 1e6:.2f} MB fetched from the origin in whole blocks",
+            f"XCache              {self._cached()}",
         ]
         for name, value in report["yields"].items():
             lines.append(f"  {name:32s} {value:12.1f}")
         lines.append(f"results             {self.folder}")
         return "\n".join(lines)
+
+    def _cached(self) -> str:
+        """Return what the cache counted."""
+        if self.report["source"] == "servicex" and not self.sent:
+            return "reports no read: ServiceX had the columns, or the report comes later"
+        return (
+            f"{self.sent / 1e6:.2f} MB sent to readers, "
+            f"{self.from_origin / 1e6:.2f} MB fetched from the origin in whole blocks"
+        )
 
     def _delivery(self) -> list[str]:
         """Return the line about ServiceX, where the columns came from there."""
