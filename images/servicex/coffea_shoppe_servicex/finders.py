@@ -1,6 +1,7 @@
 """Where the files of a named dataset are: CERN Open Data, XRootD, Rucio."""
 
 import fnmatch
+import json
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -135,6 +136,11 @@ def rucio(name: str, settings: Finders) -> Found:
     if answer.status_code == 404:
         raise LookupFailedError("does_not_exist", f"Rucio has no {quote(name, safe=':')}")
     answer.raise_for_status()
+    # A list, or a stream of objects, one a line.
+    found: list[dict[str, Any]] = []
+    for line in filter(str.strip, answer.text.splitlines()):
+        one = json.loads(line)
+        found += one if isinstance(one, list) else [one]
     return [
         {
             "paths": [*sorted(one.get("pfns") or {}, key=lambda url: not url.startswith("root"))],
@@ -142,7 +148,7 @@ def rucio(name: str, settings: Finders) -> Found:
             "events": int(one.get("events") or 0),
             "adler32": str(one.get("adler32") or ""),
         }
-        for one in answer.json()
+        for one in found
         if one.get("pfns")
     ]
 

@@ -1,8 +1,8 @@
 """Look-ups of datasets.
 
-CERN Open Data and Rucio cannot be reached from where these tests run: their answers are
-recorded, in the shape that their documentation gives.  XRootD's are those of a server in
-the end-to-end tests.
+CERN Open Data and Rucio cannot be reached from where these tests run: the answers here
+are written by hand in the shape of their APIs, and were not compared with the services
+themselves.  XRootD's are those of a server, in the end-to-end tests.
 """
 
 import http.server
@@ -56,7 +56,8 @@ def recorded() -> Iterator[Callable[..., str]]:
             status, content = answers.get(self.path, (404, {}))
             self.send_response(status)
             self.end_headers()
-            self.wfile.write(json.dumps(content).encode())
+            text = content if isinstance(content, str) else json.dumps(content)
+            self.wfile.write(text.encode())
 
         do_POST = do_GET  # noqa: N815
 
@@ -101,6 +102,14 @@ def test_a_dataset_of_rucio_with_its_replicas(recorded: Any, tmp_path: Path) -> 
     assert (path, sent) == ("/replicas/list", "secret")
     assert json.loads(body)["dids"] == [{"scope": "data", "name": "set"}]
     assert json.loads(body)["rse_expression"] == "tier=1"
+
+
+def test_rucio_may_answer_line_by_line(recorded: Any, tmp_path: Path) -> None:
+    token = tmp_path / "token"
+    token.write_text("secret")
+    stream = "\n".join(json.dumps(one) for one in REPLICAS)
+    settings = Finders(rucio=Rucio(host=recorded("/replicas/list", stream), token=token))
+    assert len(find("rucio://data:set", settings)) == 1
 
 
 @pytest.mark.parametrize(
