@@ -537,8 +537,17 @@ class Delivery:
         ]
         return [*cached, *paths]
 
-    def _leased(self, session: Session, file: int, attempt: int, request: str) -> File:
-        """Return a file that a transformer still has; raises `LeaseLostError`."""
+    def _leased(
+        self, session: Session, file: int, attempt: int, request: str, *, counted: bool = False
+    ) -> File:
+        """Return a file that a transformer still has; raises `LeaseLostError`.
+
+        Where it is to be `counted`, its request is locked first: whoever locks both does
+        so in this order, or two could wait for one another.
+        """
+        whole = session.scalar(select(File.request_id).where(File.id == file))
+        if whole and counted:
+            session.get(Request, whole, with_for_update=True)
         found = session.get(File, file, with_for_update=True)
         if found is None or found.state != "leased" or found.attempt != attempt:
             raise LeaseLostError("this file is not yours any more")
@@ -565,8 +574,8 @@ class Delivery:
     def complete(self, file: int, attempt: int, result: Result, *, request: str = "") -> None:
         """Count a file as done, its object being stored; raises `LeaseLostError`."""
         with transaction(self.engine) as session:
-            held = self._leased(session, file, attempt, request)
-            whole = session.get_one(Request, held.request_id, with_for_update=True)
+            held = self._leased(session, file, attempt, request, counted=True)
+            whole = session.get_one(Request, held.request_id)
             if whole.status != "Running":
                 raise LeaseLostError("the request has ended")
             held.state, held.bytes, held.read = "done", result.bytes, result.read
@@ -601,8 +610,8 @@ class Delivery:
         It is tried `again` if attempts are left, with more memory where it ran out of it.
         """
         with transaction(self.engine) as session:
-            held = self._leased(session, file, attempt, request)
-            whole = session.get_one(Request, held.request_id, with_for_update=True)
+            held = self._leased(session, file, attempt, request, counted=True)
+            whole = session.get_one(Request, held.request_id)
             self._failed(session, whole, held, reason, message, again=again, log=log)
 
     def _failed(
@@ -650,19 +659,22 @@ class Delivery:
         """Take back the files of transformers that are gone, and end what is overdue."""
         now, limits = self.clock(), self.settings.limits
         with transaction(self.engine) as session:
-            lost = list(
-                session.scalars(
-                    select(File)
-                    .where(File.state == "leased", File.lease_until < now)
-                    .order_by(File.request_id, File.id)
-                    .limit(500)
-                    .with_for_update(skip_locked=True)
-                )
+            late_ones = select(File.id, File.attempt, File.request_id).where(
+                File.state == "leased", File.lease_until < now
             )
-            for held in lost:
-                whole = session.get_one(Request, held.request_id, with_for_update=True)
-                message = f"the transformer that had it ended {held.attempt} times"
-                self._failed(session, whole, held, "TransformerLost", message, again=True)
+            found = session.execute(late_ones.limit(500)).all()
+        lost = 0
+        for file, attempt, request in found:
+            with transaction(self.engine) as session:
+                try:
+                    held = self._leased(session, file, attempt, request, counted=True)
+                except LeaseLostError:
+                    continue  # ended, or canceled, meanwhile
+                if held.lease_until < now:
+                    whole = session.get_one(Request, request)
+                    message = f"the transformer that had it ended {held.attempt} times"
+                    self._failed(session, whole, held, "TransformerLost", message, again=True)
+                    lost += 1
         with transaction(self.engine) as session:
             late = session.scalars(
                 select(Request)
@@ -672,7 +684,7 @@ class Delivery:
             for whole in late:
                 hours = limits.request_deadline_s / 3600
                 self._end(session, whole, "Fatal", f"Overdue: it did not end within {hours:.0f} h")
-        return len(lost)
+        return lost
 
     def sweep(self) -> list[str]:
         """Remove objects that no file names; return their names.
