@@ -479,17 +479,18 @@ class Delivery:
     ) -> Lease | None:
         """Give a transformer a file, or None where none waits.
 
-        A shared one gets files of the user who has the fewest under way, with declared
-        queries unless it takes `everything`; one of a request's own (`request`) that
-        request's.
+        A shared one gets files of the user who has the fewest under way, and of that
+        user's request which has, so that nothing waits for the whole of a large one; with
+        declared queries unless it takes `everything`.  One of a request's own (`request`)
+        gets that request's.
         """
         now, limits = self.clock(), self.settings.limits
         with transaction(self.engine) as session:
-            busy = (
-                select(File.owner, func.count().label("number"))
-                .where(File.state == "leased")
-                .group_by(File.owner)
-                .subquery()
+            leased = File.state == "leased"
+            number = func.count().label("number")
+            busy = select(File.owner, number).where(leased).group_by(File.owner).subquery()
+            going = (
+                select(File.request_id, number).where(leased).group_by(File.request_id).subquery()
             )
             mine = File.request_id == request if request else File.pool.is_(True)
             if everything and not request:
@@ -498,12 +499,18 @@ class Delivery:
                 select(File)
                 .join(Request, Request.id == File.request_id)
                 .outerjoin(busy, busy.c.owner == File.owner)
+                .outerjoin(going, going.c.request_id == File.request_id)
                 .where(
                     and_(File.state == "waiting", File.not_before <= now, File.memory <= memory),
                     Request.status == "Running",
                     mine,
                 )
-                .order_by(func.coalesce(busy.c.number, 0), Request.created, File.id)
+                .order_by(
+                    func.coalesce(busy.c.number, 0),
+                    func.coalesce(going.c.number, 0),
+                    Request.created,
+                    File.id,
+                )
                 .limit(1)
                 .with_for_update(of=File, skip_locked=True)
             ).first()

@@ -161,6 +161,11 @@ def test_files_are_given_out_to_users_in_turn(delivery: Delivery) -> None:
     assert order[4:] == [mine, mine]
 
 
+def test_a_small_request_does_not_wait_for_the_user_s_own_large_one(delivery: Delivery) -> None:
+    large, small = submit(delivery, files=50), submit(delivery, title="small")
+    assert [take(delivery).request for _ in range(3)] == [large, small, large]
+
+
 def test_shared_transformers_get_no_user_s_function(delivery: Delivery) -> None:
     source = "ZGVmIHJ1bl9xdWVyeShmKToKICAgIHJldHVybiBmCg=="
     request = submit(delivery, codegen="python", selection=source)
