@@ -2,6 +2,7 @@
 
 import hmac
 from pathlib import Path
+from typing import Any
 
 import jwt
 from coffea_shoppe_contract import identity
@@ -73,18 +74,21 @@ class Users:
     def refresh(self, header: str, now: float) -> str:
         """Return an access token for a refresh token; raises `RefusedError`."""
         if self.verifier is None:
-            user, uid, groups, key = *_parts(EVERYBODY), b"login is switched off: no secret here"
-        else:
-            found = self.verifier.verify(bearer(header), audience=identity.SERVICEX_REFRESH)
-            user, uid, groups, key = found.user, found.uid, found.groups, self._key()
-        said = identity.claims(
-            issuer=self._issuer, audience="servicex", user=user, uid=uid, groups=groups, now=now
+            said = self._claims(EVERYBODY, (), now)
+            return jwt.encode(said, b"login is switched off: no secret here", algorithm=ALGORITHM)
+        found = self.verifier.verify(bearer(header), audience=identity.SERVICEX_REFRESH)
+        said = self._claims(Owner(found.user, found.uid), found.groups, now)
+        return jwt.encode(said, self._key(), algorithm=ALGORITHM)
+
+    def _claims(self, owner: Owner, groups: tuple[str, ...], now: float) -> dict[str, Any]:
+        return identity.claims(
+            issuer=self._issuer,
+            audience="servicex",
+            user=owner.user,
+            uid=owner.uid,
+            groups=groups,
+            now=now,
         )
-        return jwt.encode(said, key, algorithm=ALGORITHM)
-
-
-def _parts(owner: Owner) -> tuple[str, str, tuple[str, ...]]:
-    return owner.user, owner.uid, ()
 
 
 class Transformers:

@@ -127,22 +127,22 @@ class Controller:
         if not self.cluster or not settings.namespace:
             return
         wanted = self.delivery.own_pods()
-        needed = {request.id: (request, memory, count) for request, memory, count in wanted}
+        owners = {request.id: request.owner for request, _ in wanted}
         alive: set[str] = set()
         of_user: dict[str, int] = {}
         for pod in self.cluster.pods():
             request = pod["metadata"]["labels"][REQUEST_LABEL]
             ended = pod["status"].get("phase") in ("Succeeded", "Failed")
-            if ended or request not in needed:
+            if ended or request not in owners:
                 self.cluster.delete(pod["metadata"]["name"])
                 continue
             alive.add(request)
-            owner = needed[request][0].owner
+            owner = owners[request]
             of_user[owner] = of_user.get(owner, 0) + 1
             if why := _waits(pod):
                 self.delivery.note(request, f"its transformer cannot start yet: {why}")
         free = settings.max_pods - len(alive)
-        for request, memory, _ in sorted(wanted, key=lambda one: of_user.get(one[0].owner, 0)):
+        for request, memory in sorted(wanted, key=lambda one: of_user.get(one[0].owner, 0)):
             if free <= 0:
                 break
             if request.id in alive:

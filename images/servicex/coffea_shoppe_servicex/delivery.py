@@ -797,12 +797,12 @@ class Delivery:
             )
             return session.scalar(found.where(at_work)) or 0
 
-    def own_pods(self) -> list[tuple[Request, int, int]]:
-        """Return the requests that need pods of their own, with memory and number of files."""
+    def own_pods(self) -> list[tuple[Request, int]]:
+        """Return the requests that need pods of their own, with the memory that they need."""
         base = self.settings.limits.memory_mi_b
         with transaction(self.engine) as session:
             rows = session.execute(
-                select(File.request_id, func.max(File.memory), func.count())
+                select(File.request_id, func.max(File.memory))
                 .join(Request, Request.id == File.request_id)
                 .where(
                     File.state.in_(("waiting", "leased")),
@@ -812,7 +812,7 @@ class Delivery:
                 .group_by(File.request_id, Request.created)
                 .order_by(Request.created)
             )
-            return [(session.get_one(Request, one), memory, count) for one, memory, count in rows]
+            return [(session.get_one(Request, one), memory) for one, memory in rows]
 
     def issue_worker_key(self, identifier: str) -> str:
         """Return a new key for a request's own transformers; earlier ones are void."""

@@ -53,18 +53,18 @@ class GoneError(ApiError):
 class Api:
     """The API, as a transformer sees it."""
 
-    def __init__(self, url: str, key: Path, *, patience: float = PATIENCE_S) -> None:
-        self.url, self.key, self.patience = url.rstrip("/"), key, patience
+    def __init__(self, url: str, key: Path) -> None:
+        self.url, self.key = url.rstrip("/"), key
         self.session = requests.Session()
         self.stopping = threading.Event()
         """Set once the transformer is to end: nothing is waited for any more."""
 
-    def post(self, path: str, body: dict[str, Any], *, patience: float | None = None) -> Any:
+    def post(self, path: str, body: dict[str, Any]) -> Any:
         """Send something; asks again while the API is away.
 
         Raises `GoneError`, or `ApiError` where it refuses or stays away.
         """
-        end = time.monotonic() + (self.patience if patience is None else patience)
+        end = time.monotonic() + PATIENCE_S
         told = 0.0
         while True:
             try:

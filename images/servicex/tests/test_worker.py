@@ -22,7 +22,7 @@ class FakeApi(Api):
         self.told: list[tuple[str, dict[str, Any]]] = []
         self.gone = False
 
-    def post(self, path: str, body: dict[str, Any], *, patience: float | None = None) -> Any:
+    def post(self, path: str, body: dict[str, Any]) -> Any:
         kind = path.rpartition("/")[2]
         if self.gone and kind == "renew":
             raise GoneError("the request has ended")
