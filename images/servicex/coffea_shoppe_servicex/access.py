@@ -1,7 +1,6 @@
 """Who sends a request: a user, by the facility's tokens or this service's own; a transformer."""
 
 import hmac
-from pathlib import Path
 from typing import Any
 
 import jwt
@@ -12,6 +11,8 @@ from coffea_shoppe_servicex.delivery import Delivery, Owner
 from coffea_shoppe_servicex.settings import Auth
 
 ALGORITHM = "HS256"
+OWN_TRANSFORMER = "servicex-transformer"
+"""Audience of the key of a request's own transformers."""
 EVERYBODY = Owner("user", "user")
 """Who everybody is where login is switched off."""
 
@@ -92,10 +93,22 @@ class Users:
 
 
 class Transformers:
-    """The keys of transformers: one of the shared ones, and one for each request's own."""
+    """The keys of transformers: one of the shared ones, and one for each request's own.
 
-    def __init__(self, delivery: Delivery, pool_key: Path) -> None:
-        self.delivery, self.pool_key = delivery, pool_key
+    A request's key is good for as long as the request runs; it is signed, so that any
+    number of its pods may have one, and none needs to be remembered.
+    """
+
+    def __init__(self, delivery: Delivery) -> None:
+        self.delivery = delivery
+
+    def _signer(self) -> str:
+        return self.delivery.settings.auth.session_key.read_text().strip()
+
+    def issue(self, request: str) -> str:
+        """Return a key for a request's own transformers."""
+        said = {"aud": OWN_TRANSFORMER, "sub": request}
+        return jwt.encode(said, self._signer(), algorithm=ALGORITHM)
 
     def identify(self, header: str) -> str:
         """Return the request that a transformer is for, '' for a shared one.
@@ -103,8 +116,19 @@ class Transformers:
         Raises `RefusedError`.
         """
         key = bearer(header)
-        if hmac.compare_digest(key.encode(), self.pool_key.read_text().strip().encode()):
+        pool = self.delivery.settings.pool_key.read_text().strip()
+        if hmac.compare_digest(key.encode(), pool.encode()):
             return ""
-        if found := self.delivery.by_worker_key(key):
-            return found
-        raise RefusedError("this is no key of a transformer, or its request has ended")
+        try:
+            said = jwt.decode(
+                key,
+                self._signer(),
+                algorithms=[ALGORITHM],
+                audience=OWN_TRANSFORMER,
+                options={"require": ["aud", "sub"]},
+            )
+        except (OSError, jwt.PyJWTError) as error:
+            raise RefusedError("this is no key of a transformer") from error
+        if not self.delivery.runs(said["sub"]):
+            raise RefusedError("the request that this key is for has ended")
+        return str(said["sub"])

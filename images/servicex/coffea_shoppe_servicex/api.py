@@ -43,7 +43,7 @@ AWAY = (OperationalError, InterfaceError, PoolTimeoutError)
 """What a database raises that is away, or restarts."""
 SUBMIT_S = 120
 """So long waits a submission for the database: the stock client does not submit again."""
-TITLE = 900
+TITLE = 3000
 """A failed request's title carries the reason: the only words that the client shows."""
 
 Call = Callable[[Owner, Request], Awaitable[Response]]

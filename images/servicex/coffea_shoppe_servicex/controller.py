@@ -5,9 +5,11 @@ Several controllers do no harm: each step locks what it works on.
 
 import base64
 import logging
+import secrets
 import tempfile
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -18,7 +20,7 @@ from coffea_shoppe_identity import RefusedError
 
 from coffea_shoppe_servicex import finders
 from coffea_shoppe_servicex.database import Request
-from coffea_shoppe_servicex.delivery import Delivery
+from coffea_shoppe_servicex.delivery import Delivery, OwnPods
 
 LOG = logging.getLogger(__name__)
 STEP_S = 2
@@ -58,9 +60,12 @@ class Controller:
         delivery: Delivery,
         *,
         cluster: Cluster | None = None,
+        issue: Callable[[str], str] = str,
         revoked: Callable[[], Mapping[str, float]] = dict,
     ) -> None:
         self.delivery, self.cluster, self.revoked = delivery, cluster, revoked
+        self.issue = issue
+        """Returns the key for the pods of a request."""
         self._cleaned = 0.0
         self._busy = time.monotonic()
 
@@ -126,42 +131,45 @@ class Controller:
         settings = self.delivery.settings.own
         if not self.cluster or not settings.namespace:
             return
-        wanted = self.delivery.own_pods()
-        owners = {request.id: request.owner for request, _ in wanted}
-        alive: set[str] = set()
-        of_user: dict[str, int] = {}
+        wanted = {one.request.id: one for one in self.delivery.own_pods()}
+        held = dict.fromkeys(wanted, 0)
+        of_user = Counter[str]()
         for pod in self.cluster.pods():
             request = pod["metadata"]["labels"][REQUEST_LABEL]
             ended = pod["status"].get("phase") in ("Succeeded", "Failed")
-            if ended or request not in owners:
+            if ended or request not in wanted:
                 self.cluster.delete(pod["metadata"]["name"])
                 continue
-            alive.add(request)
-            owner = owners[request]
-            of_user[owner] = of_user.get(owner, 0) + 1
+            held[request] += 1
+            of_user[wanted[request].request.owner] += 1
             if why := _waits(pod):
                 self.delivery.note(request, f"its transformer cannot start yet: {why}")
-        free = settings.max_pods - len(alive)
-        for request, memory in sorted(wanted, key=lambda one: of_user.get(one[0].owner, 0)):
-            if free <= 0:
+        while sum(held.values()) < settings.max_pods:
+            # One after the other, so that users have as many, and a user's requests.
+            waiting = [one for key, one in wanted.items() if held[key] < one.files]
+            if not waiting:
                 break
-            if request.id in alive:
-                continue
+            one = min(waiting, key=lambda one: (of_user[one.request.owner], held[one.request.id]))
+            request, owner = one.request.id, one.request.owner
             try:
-                self._make(self.cluster, request, memory)
+                self._make(self.cluster, one)
             except Exception as error:
                 # Told to the user; others' pods may be let in all the same.
                 told = (str(error).strip().splitlines() or [repr(error)])[0]
-                LOG.warning("no pod for request %s: %s", request.id, error)
-                self.delivery.note(request.id, f"its transformer cannot be started: {told}")
+                LOG.warning("no pod for request %s: %s", request, error)
+                self.delivery.note(request, f"its transformer cannot be started: {told}")
+                del wanted[request]
             else:
-                free -= 1
+                held[request] += 1
+                of_user[owner] += 1
 
-    def _make(self, cluster: Cluster, request: Request, memory: int) -> None:
+    def _make(self, cluster: Cluster, one: OwnPods) -> None:
         template = yaml.safe_load(self.delivery.settings.own.template.read_text())
-        key = self.delivery.issue_worker_key(request.id)
-        name = f"servicex-{request.id[:8]}-{int(time.time()) % 100_000:05d}"
-        pod, secret = own_pod(template, request, name, memory=memory, key=key)
+        request = one.request
+        name = f"servicex-{request.id[:8]}-{secrets.token_hex(3)}"
+        pod, secret = own_pod(
+            template, request, name, memory=one.memory, key=self.issue(request.id)
+        )
         LOG.info("pod %s for request %s of %s", name, request.id, request.owner)
         cluster.create(pod, secret)
 

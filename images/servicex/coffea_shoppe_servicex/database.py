@@ -80,7 +80,7 @@ class Request(Base):
     access_key: Mapped[str] = mapped_column(index=True)
     secret_key: Mapped[str]
     worker_key: Mapped[str] = mapped_column(default="")
-    """SHA-256 of the key of transformers that are this request's own."""
+    """Unused.  An API of before the upgrade writes it; the next migration drops it."""
 
 
 class File(Base):

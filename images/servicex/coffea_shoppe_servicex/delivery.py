@@ -42,6 +42,8 @@ URL = re.compile(r"(x?roots?|https?|davs)://(?!.*::)\S+")
 """What transformers read: no file of their own, and no chain of file systems."""
 MESSAGE_LENGTH = 2000
 LOG_LENGTH = 20_000
+REASONS, REASON_LENGTH, LOG_LINES = 5, 300, 3
+"""So many files' reasons, so much of each, and of the log, does a failed request tell."""
 LATE_S = 1800
 """So long after its end a request is looked through for what lost transformers left."""
 
@@ -93,6 +95,16 @@ class Result:
     read: int
     seconds: float
     log: str = ""
+
+
+@dataclass(frozen=True)
+class OwnPods:
+    """What a request needs of pods of its own."""
+
+    request: Request
+    memory: int
+    files: int
+    """More pods than that have nothing to do."""
 
 
 @dataclass(frozen=True)
@@ -658,7 +670,23 @@ class Delivery:
                 whole.reason = f"{held.reason}: {held.message}"
         if whole.status == "Running" and whole.completed + whole.failed == whole.files:
             good = whole.failed == 0 or not self.settings.fail_closed
-            self._end(session, whole, "Complete" if good else "Fatal", whole.reason)
+            reason = self._why(session, whole) if whole.failed else whole.reason
+            self._end(session, whole, "Complete" if good else "Fatal", reason)
+
+    @staticmethod
+    def _why(session: Session, whole: Request) -> str:
+        """Return the reasons of the files that failed, and the end of the first one's log."""
+        session.flush()
+        asked = select(File).where(File.request_id == whole.id, File.state == "failed")
+        first = list(session.scalars(asked.order_by(File.number).limit(REASONS)))
+        told = [f"{file.reason}: {file.message}"[:REASON_LENGTH] for file in first]
+        if tail := [line.strip() for line in first[0].log.splitlines() if line.strip()]:
+            told[0] += f" [its log ends: {' / '.join(tail[-LOG_LINES:])[-REASON_LENGTH:]}]"
+        if whole.failed > len(first):
+            told.append(f"and {whole.failed - len(first)} more")
+        if whole.files > 1:
+            told.insert(0, f"{whole.failed} of {whole.files} files failed")
+        return "; ".join(told)
 
     # What is done every few seconds.
 
@@ -780,12 +808,11 @@ class Delivery:
         with transaction(self.engine) as session:
             return session.scalars(select(Request).where(Request.access_key == access_key)).first()
 
-    def by_worker_key(self, key: str) -> str:
-        """Return the request whose own transformers hold a key, or ''."""
-        hashed = hashlib.sha256(key.encode()).hexdigest()
+    def runs(self, identifier: str) -> bool:
+        """Return whether there is a request that has files to transform."""
         with transaction(self.engine) as session:
-            asked = select(Request.id).where(Request.worker_key == hashed)
-            return session.scalars(asked.where(Request.status == "Running")).first() or ""
+            found = session.get(Request, identifier)
+            return found is not None and found.status == "Running"
 
     def waiting(self) -> int:
         """Return how many files wait for, or are at, shared transformers."""
@@ -797,12 +824,12 @@ class Delivery:
             )
             return session.scalar(found.where(at_work)) or 0
 
-    def own_pods(self) -> list[tuple[Request, int]]:
-        """Return the requests that need pods of their own, with the memory that they need."""
+    def own_pods(self) -> list[OwnPods]:
+        """Return the requests that need pods of their own, the earliest first."""
         base = self.settings.limits.memory_mi_b
         with transaction(self.engine) as session:
             rows = session.execute(
-                select(File.request_id, func.max(File.memory))
+                select(File.request_id, func.max(File.memory), func.count())
                 .join(Request, Request.id == File.request_id)
                 .where(
                     File.state.in_(("waiting", "leased")),
@@ -812,15 +839,7 @@ class Delivery:
                 .group_by(File.request_id, Request.created)
                 .order_by(Request.created)
             )
-            return [(session.get_one(Request, one), memory) for one, memory in rows]
-
-    def issue_worker_key(self, identifier: str) -> str:
-        """Return a new key for a request's own transformers; earlier ones are void."""
-        key = secrets.token_urlsafe(32)
-        with transaction(self.engine) as session:
-            found = session.get_one(Request, identifier)
-            found.worker_key = hashlib.sha256(key.encode()).hexdigest()
-        return key
+            return [OwnPods(session.get_one(Request, one), *needs) for one, *needs in rows]
 
     def note(self, identifier: str, text: str) -> None:
         """Tell why a request that has not ended goes on so slowly."""
@@ -836,7 +855,7 @@ class Delivery:
                 select(Request.status, func.count()).group_by(Request.status)
             )
             files = session.execute(select(File.state, func.count()).group_by(File.state))
-            return dict(requests.tuples().all()), dict(files.tuples().all())
+            return dict(requests.all()), dict(files.all())
 
 
 def _new_keys() -> tuple[str, str]:

@@ -123,34 +123,63 @@ def rucio(name: str, settings: Finders) -> Found:
     scope, separator, short = name.partition(":")
     if not separator or not scope or not short:
         raise LookupFailedError("bad_name", f"rucio://{name}: give SCOPE:NAME")
-    answer = requests.post(
-        f"{where.host.rstrip('/')}/replicas/list",
-        json={
-            "dids": [{"scope": scope, "name": short}],
-            "schemes": ["root", "davs", "https"],
-            "rse_expression": where.rse_expression or None,
-        },
-        headers={"X-Rucio-Auth-Token": _token(where), "Accept": "application/json"},
-        timeout=settings.timeout_s,
-    )
-    if answer.status_code == 404:
-        raise LookupFailedError("does_not_exist", f"Rucio has no {quote(name, safe=':')}")
-    answer.raise_for_status()
-    # A list, or a stream of objects, one a line.
-    found: list[dict[str, Any]] = []
-    for line in filter(str.strip, answer.text.splitlines()):
-        one = json.loads(line)
-        found += one if isinstance(one, list) else [one]
+    path = f"dids/{quote(scope, safe='')}/{quote(short, safe='')}/files"
+    files = _asked_of_rucio("GET", path, settings)
+    body = {
+        "dids": [{"scope": scope, "name": short}],
+        "schemes": ["root", "davs", "https"],
+        "rse_expression": where.rse_expression or None,
+    }
+    replicas = {
+        (one["scope"], one["name"]): [*sorted(one.get("pfns") or {}, key=_root_first)]
+        for one in _asked_of_rucio("POST", "replicas/list", settings, body)
+    }
+    # Rucio lists no file that has no replica: the dataset without it would pass for whole.
+    missing = [one for one in files if not replicas.get((one["scope"], one["name"]))]
+    if missing:
+        first = f"{missing[0]['scope']}:{missing[0]['name']}"
+        told = f"{len(missing)} of the {len(files)} files of {name} have no replica "
+        told += f"that can be read from here, {first} is the first"
+        raise LookupFailedError("internal_failure", told)
     return [
         {
-            "paths": [*sorted(one.get("pfns") or {}, key=lambda url: not url.startswith("root"))],
+            "paths": replicas[one["scope"], one["name"]],
             "size": int(one.get("bytes") or 0),
             "events": int(one.get("events") or 0),
             "adler32": str(one.get("adler32") or ""),
         }
-        for one in found
-        if one.get("pfns")
+        for one in files
     ]
+
+
+def _root_first(url: str) -> bool:
+    return not url.startswith("root")
+
+
+def _asked_of_rucio(
+    method: str, path: str, settings: Finders, body: dict[str, Any] | None = None
+) -> list[dict[str, Any]]:
+    """Return what Rucio streams, an object a line; raises `LookupFailedError`."""
+    where = settings.rucio
+    answer = requests.request(
+        method,
+        f"{where.host.rstrip('/')}/{path}",
+        json=body,
+        # The one kind that it offers here besides metalink.
+        headers={"X-Rucio-Auth-Token": _token(where), "Accept": "application/x-json-stream"},
+        timeout=settings.timeout_s,
+    )
+    if answer.ok:
+        return [json.loads(line) for line in answer.text.splitlines() if line.strip()]
+    try:
+        told = str(answer.json()["ExceptionMessage"])
+    except (ValueError, LookupError, TypeError):
+        told = f"{answer.status_code} {answer.reason}"
+    if answer.status_code == 404:
+        raise LookupFailedError("does_not_exist", f"Rucio: {told}")
+    if answer.status_code == 401:
+        told += "; the facility's operators renew the token in didFinder.rucio.existingSecret"
+    raise LookupFailedError("internal_failure", f"Rucio: {told}")
 
 
 def _token(where: Rucio) -> str:

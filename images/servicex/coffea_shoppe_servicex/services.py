@@ -43,7 +43,7 @@ def delivery(settings: Settings) -> Delivery:
 def rest(settings: Settings, requests: Delivery, tokens: Verifier | None) -> Starlette:
     """Return the API."""
     users = access.Users(settings.auth, tokens)
-    return api.application(requests, users, access.Transformers(requests, settings.pool_key))
+    return api.application(requests, users, access.Transformers(requests))
 
 
 def front(requests: Delivery, tokens: Verifier | None) -> Starlette:
@@ -92,7 +92,8 @@ def _control(settings: Settings) -> None:
 
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
-    Controller(requests, cluster=cluster, revoked=revoked).run(stop)
+    issue = access.Transformers(requests).issue
+    Controller(requests, cluster=cluster, issue=issue, revoked=revoked).run(stop)
 
 
 def main(command: str, arguments: list[str]) -> None:

@@ -19,7 +19,7 @@ from coffea_shoppe_servicex.delivery import Delivery, Result, Submission
 from coffea_shoppe_servicex.settings import Auth
 from coffea_shoppe_servicex.signatures import SignatureError, Signed
 from cryptography.hazmat.primitives.asymmetric import ec
-from servicex_helpers import ANN, Clock
+from servicex_helpers import ANN, Clock, changed
 from starlette.testclient import TestClient
 
 HOST = "store:7000"
@@ -199,10 +199,23 @@ def test_without_login_the_client_gets_a_token_that_it_can_read() -> None:
 
 
 def test_transformers_are_known_by_their_keys(delivery: Delivery, tmp_path: Path) -> None:
-    key = tmp_path / "pool-key"
-    key.write_text("pool\n")
-    known = access.Transformers(delivery, key)
+    pool, session = tmp_path / "pool-key", tmp_path / "session-key"
+    pool.write_text("pool\n")
+    session.write_text("s" * 48)
+    whole = changed(delivery, pool_key=pool, auth=Auth(session_key=session))
+    known = access.Transformers(whole)
     assert known.identify("Bearer pool") == ""
-    for header in ("", "pool", "Bearer other"):
+    source = "ZGVmIHJ1bl9xdWVyeShmKToKICAgIHJldHVybiBmCg=="
+    asked = {"codegen": "python", "selection": source, "file-list": ["a"]}
+    request = delivery.submit(ANN, Submission.model_validate(asked)).id
+    key = known.issue(request)
+    assert known.identify(f"Bearer {key}") == request
+    said = {"aud": access.OWN_TRANSFORMER, "sub": request}
+    forged = jwt.encode(said, "t" * 48, algorithm="HS256")
+    other = jwt.encode({**said, "aud": "servicex"}, "s" * 48, algorithm="HS256")
+    for header in ("", "pool", "Bearer other", f"Bearer {forged}", f"Bearer {other}"):
         with pytest.raises(RefusedError):
             known.identify(header)
+    delivery.cancel(ANN, request)
+    with pytest.raises(RefusedError, match="has ended"):
+        known.identify(f"Bearer {key}")

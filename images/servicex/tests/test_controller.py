@@ -160,6 +160,27 @@ def test_a_pod_that_finds_no_node_is_told_to_its_user(
     assert len(cluster.pods()) == 1
 
 
+def test_a_request_has_more_pods_where_there_is_room(
+    controller: Controller, cluster: FakeCluster
+) -> None:
+    controller.delivery.settings.own.max_pods = 6
+
+    def held() -> list[str]:
+        controller.own_pods()
+        return [pod["metadata"]["labels"][REQUEST_LABEL] for pod in cluster.pods()]
+
+    first = submit(controller, ANN, 2, "python")
+    assert held() == [first] * 2, "no more than it has files"
+    second = submit(controller, BOB, 9, "python")
+    assert held().count(second) == 4
+    cluster.held.clear()
+    third = submit(controller, ANN, 9, "python")
+    found = held()
+    assert [found.count(one) for one in (first, second, third)] == [2, 3, 1], "as many a user"
+    keys = {cluster.secrets[name]["data"]["key"] for name in cluster.held}
+    assert len(keys) == 3, "one a request"
+
+
 def test_users_share_the_pods(controller: Controller, cluster: FakeCluster) -> None:
     first = submit(controller, ANN, 1, "python")
     submit(controller, ANN, 2, "python")

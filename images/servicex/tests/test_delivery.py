@@ -125,8 +125,22 @@ def test_a_user_s_mistake_is_not_tried_again_but_an_outage_is(
     finish(delivery, take(delivery))
     found = delivery.get(ANN, request)
     assert (found.status, found.completed, found.failed) == ("Fatal", 1, 1)
-    assert found.reason == "MissingBranch: no branch 'x'"
+    told = "1 of 2 files failed; MissingBranch: no branch 'x' [its log ends: the log]"
+    assert found.reason == told
     assert [file.log for file in delivery.files(ANN, request)] == ["the log", ""]
+
+
+def test_a_failed_request_tells_of_several_files(delivery: Delivery) -> None:
+    request = submit(delivery, files=9)
+    for number, lease in enumerate([take(delivery) for _ in range(9)]):
+        log = f"begin\n\n  one\ntwo\nthree {number}\n"
+        failed = {"reason": "MissingTree", "message": f"file {number} has no tree", "log": log}
+        delivery.fail(lease.file, 1, **failed, again=False)
+    reasons = "; ".join(f"MissingTree: file {number} has no tree" for number in range(1, 5))
+    assert delivery.get(ANN, request).reason == (
+        "9 of 9 files failed; MissingTree: file 0 has no tree [its log ends: one / two / three 0]; "
+        f"{reasons}; and 4 more"
+    )
 
 
 def test_incomplete_results_pass_for_complete_ones_where_that_is_asked_for(
@@ -171,16 +185,12 @@ def test_shared_transformers_get_no_user_s_function(delivery: Delivery) -> None:
     request = submit(delivery, codegen="python", selection=source)
     other = submit(delivery, codegen="python", selection=source, title="other")
     assert delivery.lease("shared", memory=4000) is None
-    key = delivery.issue_worker_key(request)
-    assert delivery.by_worker_key(key) == request
-    assert delivery.by_worker_key("guessed") == ""
     lease = take(delivery, request=request)
     assert lease.request == request
     assert delivery.lease("own", memory=4000, request=request) is None, "and no other's"
     with pytest.raises(LeaseLostError):
         delivery.complete(lease.file, 1, DONE, request=other)
     delivery.complete(lease.file, 1, DONE, request=request)
-    assert delivery.by_worker_key(key) == "", "the key is void once the request has ended"
 
 
 def test_only_the_owner_gets_at_a_request(delivery: Delivery) -> None:

@@ -1,115 +1,170 @@
 """Look-ups of datasets.
 
-CERN Open Data and Rucio cannot be reached from where these tests run: the answers here
-are written by hand in the shape of their APIs, and were not compared with the services
-themselves.  XRootD's are those of a server, in the end-to-end tests.
+Rucio's answers are recorded from its own server (`recorded/record_rucio.py`), of which
+the request, too, must be the one that was answered.  CERN Open Data cannot be reached from
+where these tests run: its answer is written by hand, in a shape that the portal's own
+client reads as we do.  XRootD's are those of a server, in the end-to-end tests.
 """
 
 import http.server
 import json
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from cernopendata_client.searcher import get_files_list, get_record_as_json
 from coffea_shoppe_servicex.finders import LookupFailedError, find
 from coffea_shoppe_servicex.settings import Finders, Rucio
 
+RECORDED = Path(__file__).parent / "recorded" / "rucio.json"
+A, B = "root://eospublic.cern.ch//eos/opendata/a.root", "root://eospublic.cern.ch//eos/opendata/b"
 RECORD = {
     "id": 1507,
     "metadata": {
         "recid": "1507",
         "files": [
+            {"uri": A, "size": 5, "checksum": "adler32:1234abcd"},
+            {"uri": f"{B}.json", "size": 1, "checksum": "adler32:00000001"},
+        ],
+        "_file_indices": [
             {
-                "uri": "root://eospublic.cern.ch//eos/opendata/a.root",
-                "size": 5,
-                "checksum": "adler32:1234abcd",
-            },
-            {"uri": "root://eospublic.cern.ch//eos/opendata/index.json", "size": 1},
+                "key": "b_file_index.json",
+                "size": 9,
+                "files": [{"uri": f"{B}.root", "size": 7, "checksum": "adler32:0000000b"}],
+            }
         ],
     },
 }
-REPLICAS = [
-    {
-        "scope": "data",
-        "name": "one.root",
-        "bytes": 7,
-        "adler32": "0a",
-        "pfns": {"davs://b:443/one.root": {}, "root://a:1094//one.root": {}},
-    },
-    {"scope": "data", "name": "gone.root", "bytes": 1, "pfns": {}},
-]
+
+
+class Answering(http.server.ThreadingHTTPServer):
+    """Answers what it was told to, and only that."""
+
+    def __init__(self) -> None:
+        self.answers: dict[tuple[str, str, str, str], tuple[int, str]] = {}
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server_port}"
+
+    def tell(
+        self,
+        path: str,
+        text: str,
+        status: int = 200,
+        *,
+        method: str = "GET",
+        body: Any = None,
+        token: str = "",
+    ) -> None:
+        asked = json.dumps(body, sort_keys=True)
+        self.answers[method, path, asked, token] = (status, text)
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    server: Answering
+
+    def do_GET(self) -> None:
+        length = int(self.headers.get("Content-Length") or 0)
+        body = json.dumps(json.loads(self.rfile.read(length) or b"null"), sort_keys=True)
+        token = self.headers.get("X-Rucio-Auth-Token", "")
+        status, text = self.server.answers.get((self.command, self.path, body, token), (404, "{}"))
+        if token and self.headers["Accept"] != "application/x-json-stream":
+            status, text = 406, ""
+        self.send_response(status)
+        self.end_headers()
+        self.wfile.write(text.encode())
+
+    do_POST = do_GET  # noqa: N815
+
+    def log_message(self, *_: Any) -> None:
+        pass
 
 
 @pytest.fixture
-def recorded() -> Iterator[Callable[..., str]]:
-    """Serve recorded answers; returns the server's address and keeps what was asked."""
-    answers: dict[str, tuple[int, Any]] = {}
-    asked: list[tuple[str, str, str]] = []
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            length = int(self.headers.get("Content-Length") or 0)
-            body = self.rfile.read(length).decode()
-            asked.append((self.path, body, self.headers.get("X-Rucio-Auth-Token", "")))
-            status, content = answers.get(self.path, (404, {}))
-            self.send_response(status)
-            self.end_headers()
-            text = content if isinstance(content, str) else json.dumps(content)
-            self.wfile.write(text.encode())
-
-        do_POST = do_GET  # noqa: N815
-
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-
-    def record(path: str, content: Any, status: int = 200) -> str:
-        answers[path] = (status, content)
-        return f"http://127.0.0.1:{server.server_port}"
-
-    record.asked = asked  # type: ignore[attr-defined]
-    yield record
-    server.shutdown()
+def server() -> Iterator[Answering]:
+    with Answering() as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server
+        server.shutdown()
 
 
-def test_a_record_of_cern_open_data(recorded: Any) -> None:
-    settings = Finders(cernopendata=recorded("/api/records/1507", RECORD))
-    (file,) = find("cernopendata://1507", settings)
-    assert file["paths"] == ["root://eospublic.cern.ch//eos/opendata/a.root"]
-    assert (file["size"], file["adler32"]) == (5, "1234abcd")
+@pytest.fixture
+def rucio(server: Answering, tmp_path: Path) -> Rucio:
+    """A Rucio with its recorded answers."""
+    for one in json.loads(RECORDED.read_text())["answers"]:
+        asked = {"method": one["method"], "body": one["body"], "token": one["token"]}
+        server.tell(one["path"], one["text"], one["status"], **asked)
+    token = tmp_path / "token"
+    token.write_text("good\n")
+    return Rucio(host=server.url, token=token)
 
 
-def test_what_cern_open_data_has_not(recorded: Any) -> None:
-    settings = Finders(cernopendata=recorded("/api/records/1", {}, 500))
+def test_a_record_of_cern_open_data(server: Answering) -> None:
+    server.tell("/api/records/1507", json.dumps(RECORD))
+    server.tell("/record/1507", "a page")
+    found = find("cernopendata://1507", Finders(cernopendata=server.url))
+    assert [file["paths"] for file in found] == [[A], [f"{B}.root"]]
+    assert [(file["size"], file["adler32"]) for file in found] == [(5, "1234abcd"), (7, "0000000b")]
+    record = get_record_as_json(server=server.url, recid=1507)
+    theirs = get_files_list(server=server.url, record_json=record, protocol="xrootd", expand=True)
+    assert [(A, 5, "adler32:1234abcd"), (f"{B}.root", 7, "adler32:0000000b")] == [
+        one for one in theirs if one[0].endswith(".root")
+    ]
+
+
+def test_what_cern_open_data_has_not(server: Answering) -> None:
+    server.tell("/api/records/1", "{}", 500)
+    settings = Finders(cernopendata=server.url)
     for name, status in (("2", "does_not_exist"), ("x", "bad_name"), ("1", "internal_failure")):
         with pytest.raises(LookupFailedError) as caught:
             find(f"cernopendata://{name}", settings)
         assert caught.value.status == status
 
 
-def test_a_dataset_of_rucio_with_its_replicas(recorded: Any, tmp_path: Path) -> None:
-    token = tmp_path / "token"
-    token.write_text("secret\n")
-    host = recorded("/replicas/list", REPLICAS)
-    settings = Finders(rucio=Rucio(host=host, token=token, rse_expression="tier=1"))
-    (file,) = find("rucio://data:set", settings)
-    assert file["paths"] == ["root://a:1094//one.root", "davs://b:443/one.root"]
-    path, body, sent = recorded.asked[0]
-    assert (path, sent) == ("/replicas/list", "secret")
-    assert json.loads(body)["dids"] == [{"scope": "data", "name": "set"}]
-    assert json.loads(body)["rse_expression"] == "tier=1"
+@pytest.mark.parametrize("name", ["data:ttbar", "data:all"])
+def test_a_dataset_of_rucio_with_its_replicas(rucio: Rucio, name: str) -> None:
+    first, second = find(f"rucio://{name}", Finders(rucio=rucio))
+    assert first["paths"] == [
+        f"{scheme}://{site}.example.org:{port}{store}c2/3b/ttbar_0.root"
+        for scheme, port, store in (("root", 1094, "//store/data/"), ("davs", 443, "/store/data/"))
+        for site in "ab"
+    ]
+    assert (first["size"], first["adler32"]) == (1000, "00000000")
+    assert [path.split("/")[2] for path in second["paths"]] == [
+        "a.example.org:1094",
+        "a.example.org:443",
+    ]
 
 
-def test_rucio_may_answer_line_by_line(recorded: Any, tmp_path: Path) -> None:
-    token = tmp_path / "token"
-    token.write_text("secret")
-    stream = "\n".join(json.dumps(one) for one in REPLICAS)
-    settings = Finders(rucio=Rucio(host=recorded("/replicas/list", stream), token=token))
-    assert len(find("rucio://data:set", settings)) == 1
+def test_a_site_s_own_replicas_alone(rucio: Rucio) -> None:
+    settings = Finders(rucio=rucio.model_copy(update={"rse_expression": "tier=1"}))
+    for file in find("rucio://data:ttbar", settings):
+        assert all("a.example.org" in path for path in file["paths"])
+
+
+@pytest.mark.parametrize(
+    ("name", "expression", "token", "status", "told"),
+    [
+        ("data:nope", "", "good", "does_not_exist", "'data:nope' not found"),
+        ("data:ttbar", "tier=2", "good", "internal_failure", "1 of the 2 files.*data:ttbar_1.root"),
+        ("data:ttbar", "tier=9", "good", "internal_failure", "resulted in an empty set"),
+        ("data:ttbar", "", "expired", "internal_failure", "operators renew the token"),
+    ],
+)
+def test_what_rucio_has_not(
+    rucio: Rucio, name: str, expression: str, token: str, status: str, told: str
+) -> None:
+    assert rucio.token
+    rucio.token.write_text(token)
+    settings = Finders(rucio=rucio.model_copy(update={"rse_expression": expression}))
+    with pytest.raises(LookupFailedError, match=told) as caught:
+        find(f"rucio://{name}", settings)
+    assert caught.value.status == status
+
+
+def test_a_dataset_of_rucio_that_is_empty(rucio: Rucio) -> None:
+    assert find("rucio://data:empty", Finders(rucio=rucio)) == []
 
 
 @pytest.mark.parametrize(

@@ -32,9 +32,9 @@ def client(delivery: Delivery, tmp_path: Path) -> Iterator[TestClient]:
     front = Front(
         endpoint="s3.inside:7000", public_endpoint="s3.example.org:443", public_secure=True
     )
-    whole = changed(delivery, front=front, codegens=["uproot-raw"])
+    whole = changed(delivery, front=front, codegens=["uproot-raw"], pool_key=key)
     users = access.Users(Auth(enabled=False), None)
-    application = api.application(whole, users, access.Transformers(whole, key))
+    application = api.application(whole, users, access.Transformers(whole))
     with TestClient(application, follow_redirects=False) as found:
         yield found
 

@@ -2,6 +2,8 @@
 
 import base64
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -125,6 +127,45 @@ def test_aliases_and_missing_trees(tmp_path: Path, inputs: list[Path]) -> None:
     strict = raw(treename=["Events", "Gone"], expressions=["met"], fail_on_missing_trees=True)
     with pytest.raises(TransformError, match="no tree 'Gone'"):
         columns(tmp_path, strict, inputs[0])
+
+
+STEP_MB = 16
+MEASURE = f"""
+import resource, sys
+from pathlib import Path
+from coffea_shoppe_servicex import queries, transform
+transform.STEP_BYTES = {STEP_MB} * 1_000_000
+form, target, *places = sys.argv[1:]
+query = queries.parse("uproot-raw", '[{{"treename": "t", "filter_name": "*"}}]', form)
+for place in places:
+    transform.transform(query, [place], Path(target), form)
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000)
+"""
+
+
+@pytest.fixture(scope="module")
+def growing(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """A file of three steps, and one of twelve, of numbers that do not compress."""
+    folder = tmp_path_factory.mktemp("growing")
+    rows, generator = STEP_MB * 1_000_000 // (8 * 16) // 5, np.random.default_rng(1)
+    paths = []
+    for steps in (3, 12):
+        path = folder / f"{steps}.root"
+        with uproot.recreate(path, compression=None) as file:
+            tree = file.mktree("t", dict.fromkeys((f"x{n}" for n in range(16)), "f8"))
+            for _ in range(5 * steps):
+                tree.extend({f"x{n}": generator.random(rows) for n in range(16)})
+        paths.append(path)
+    return paths
+
+
+@pytest.mark.parametrize("form", ["parquet", "root-file", "root-rntuple"])
+def test_memory_does_not_grow_with_the_file(growing: list[Path], tmp_path: Path, form: str) -> None:
+    command = [sys.executable, "-c", MEASURE, form, str(tmp_path / "out"), *map(str, growing)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
+    few, many = map(float, done.stdout.split())
+    assert few > 3 * STEP_MB, "what is measured is the transform's memory, in MB"
+    assert many - few < 3 * STEP_MB, "nine more steps would take nine more of it"
 
 
 JOIN = {"treename": "Weights", "columns": "weight"}
