@@ -1,14 +1,19 @@
 """Users and their code, as a browser would bring them."""
 
 import json
+import os
+import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import nbformat
+import requests
 from coffea_shoppe_contract import identity
 from shoppe_ci import facility, release
 from shoppe_ci.cluster import Cluster
 from shoppe_ci.facility import User
+from shoppe_ci.wait import eventually
 
 ADMIN = "boss"
 S3_PORT = 17007
@@ -53,6 +58,31 @@ def passing_user(cluster: Cluster, name: str) -> Iterator[User]:
     yield someone
     someone.stop()
     remove_user(cluster, name, data="remove")
+
+
+@contextmanager
+def forwarded(
+    cluster: Cluster, namespace: str, service: str, ports: dict[int, int]
+) -> Iterator[None]:
+    """Reach ports of a service at ports of this machine: {of this machine: of the service}."""
+    words = ["kubectl", "-n", namespace, "port-forward", f"service/{service}"]
+    command = [*words, *(f"{here}:{there}" for here, there in ports.items())]
+    environment = {**os.environ, **cluster.environment()}
+    with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL) as process:
+
+        def answers() -> bool:
+            for port in ports:
+                try:
+                    requests.get(f"http://127.0.0.1:{port}/", timeout=2)
+                except requests.RequestException:
+                    return False
+            return True
+
+        try:
+            eventually(answers, f"{service} of {namespace} is forwarded", timeout=30, every=0.5)
+            yield
+        finally:
+            process.terminate()
 
 
 def run_code(user: User, code: str) -> str:

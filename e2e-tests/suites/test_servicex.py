@@ -2,18 +2,20 @@
 
 import base64
 import json
-import os
 import re
-import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import jwt
 import pyarrow.parquet as pq
 import pytest
 import requests
 import yaml
 from coffea_shoppe_contract import identity
-from lib.fixtures import S3_PORT, passing_user, run_code
+from coffea_shoppe_operator.keys import KeyRing
+from lib.fixtures import S3_PORT, forwarded, passing_user, run_code
 from selenium.webdriver import Chrome
 from shoppe_ci import origin
 from shoppe_ci.cluster import Cluster
@@ -21,6 +23,8 @@ from shoppe_ci.errors import ShoppeError
 from shoppe_ci.facility import User, password
 from shoppe_ci.wait import eventually
 
+CLIENT_S = 5
+"""The stock client waits no longer for a status."""
 Samples = list[tuple[Path, str, str, int]]
 
 # All query types at once: the client polls each five seconds, whatever there is to do.
@@ -253,25 +257,13 @@ def test_a_running_request_is_canceled_in_a_browser(
 
 
 @pytest.fixture
-def forwarded(facility: Cluster) -> Iterator[None]:
+def front(facility: Cluster) -> Iterator[None]:
     """The S3 front at a port of this machine."""
-    words = ["kubectl", "-n", "shoppe", "port-forward", "service/shoppe-servicex"]
-    command = [*words, f"{S3_PORT}:7000"]
-    environment = {**os.environ, **facility.environment()}
-    with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL) as process:
-
-        def answers() -> bool:
-            try:
-                return requests.get(f"http://127.0.0.1:{S3_PORT}/healthz", timeout=2).ok
-            except requests.RequestException:
-                return False
-
-        eventually(answers, "the S3 front is forwarded", timeout=30, every=0.5)
+    with forwarded(facility, "shoppe", "shoppe-servicex", {S3_PORT: 7000}):
         yield
-        process.terminate()
 
 
-@pytest.mark.usefixtures("forwarded")
+@pytest.mark.usefixtures("front")
 def test_a_client_outside_comes_in_by_the_proxy(
     delivered: dict[str, str], ann: User, url: str, facility: Cluster, tmp_path: Path
 ) -> None:
@@ -302,31 +294,163 @@ def test_a_client_outside_comes_in_by_the_proxy(
     assert refused.status_code == 401
 
 
-def test_what_goes_wrong_ends_in_the_client_s_output(ann: User, url: str) -> None:
-    code = (
-        "from servicex import ProgressBarFormat, dataset, deliver, query\n"
-        f"url = '{url}'\n"
-        "def raw(tree, column):\n"
-        "    return query.UprootRaw({'treename': tree, 'expressions': [column]})\n"
-        "def files(path): return dataset.FileList([path])\n"
-        "asked = [\n"
-        "    {'Name': 'tree', 'Dataset': files(url), 'Query': raw('Event', 'x')},\n"
-        "    {'Name': 'branch', 'Dataset': files(url), 'Query': raw('Events', 'evnt')},\n"
-        "    {'Name': 'file', 'Dataset': files(url + 'x'), 'Query': raw('Events', 'x')},\n"
-        "    {'Name': 'empty', 'Dataset': dataset.XRootD(url + 'x*'), \n"
-        "     'Query': raw('Events', 'x')},\n"
-        "]\n"
-        "spec = {'General': {'OutputFormat': 'parquet'}, 'Sample': asked}\n"
-        "for name, got in deliver(spec, progress_bar=ProgressBarFormat.none).items():\n"
-        "    try: list(got); print(name, 'no error')\n"
-        "    except Exception as error: print(name, str(error).strip().splitlines()[-1])\n"
+WRONG = """
+from concurrent.futures import ThreadPoolExecutor
+from servicex import ProgressBarFormat, dataset, deliver, query
+url, truncated = "{url}", "{truncated}"
+def raw(tree, *columns):
+    return query.UprootRaw({{"treename": tree, "expressions": list(columns)}})
+def files(*paths): return dataset.FileList(list(paths))
+event = raw("Events", "event")
+asked = [
+    {{"Name": "tree", "Dataset": files(url), "Query": raw("Event", "x")}},
+    {{"Name": "branch", "Dataset": files(url), "Query": raw("Events", "evnt")}},
+    {{"Name": "file", "Dataset": files(url + "x"), "Query": event}},
+    {{"Name": "truncated", "Dataset": files(url, truncated), "Query": event}},
+    {{"Name": "empty", "Dataset": dataset.XRootD(url + "x*"), "Query": event}},
+    {{"Name": "none", "Dataset": files(), "Query": event}},
+    {{"Name": "twice", "Dataset": files(url, url), "Query": event}},
+    {{"Name": "query", "Dataset": files(url), "Query": raw("Events", "event +")}},
+    {{"Name": "source", "Dataset": files(url),
+      "Query": query.PythonFunction("def run_query(f):\\n  return 1 +\\n")}},
+    {{"Name": "codegen", "Dataset": files(url), "Query": event, "Codegen": "cmssw-5-3-32"}},
+    {{"Name": "good", "Dataset": files(url), "Query": event}},
+]
+def get(one):
+    spec = {{"General": {{"OutputFormat": "parquet"}}, "Sample": [one]}}
+    try:
+        (got,) = deliver(spec, progress_bar=ProgressBarFormat.none).values()
+        return str(len(list(got)))
+    except BaseException as error:
+        told = []
+        while error is not None:
+            told.append(str(error).strip())
+            error = error.__cause__
+        return " ".join(" ".join(told).split())
+# The client polls each five seconds, whatever there is to do.
+with ThreadPoolExecutor(len(asked)) as pool:
+    for one, told in zip(asked, pool.map(get, asked)):
+        print(one["Name"], told)
+"""
+
+
+def test_what_goes_wrong_ends_in_the_client_s_output(
+    ann: User, url: str, data_origin: Cluster, samples: Samples, tmp_path: Path
+) -> None:
+    whole = next(path for path, process, _, _ in samples if process == "wjets")
+    part = tmp_path / "truncated.root"
+    part.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
+    code = WRONG.format(url=url, truncated=origin.publish(data_origin, part))
+    printed = run_code(ann, code)
+    lines = dict(line.split(" ", 1) for line in printed.splitlines() if " " in line)
+    told = {
+        "tree": "has no tree 'Event'; is it 'Events'?",
+        "branch": "has no branch 'evnt'; is it 'event",
+        "file": "x: no such file",
+        "truncated": "1 of 2 files failed; BadFile: ",
+        "empty": "has no files",
+        "none": "the file-list is empty",
+        "twice": "name each file once",
+        "query": "'event +'",
+        "source": "line 2 of your function",
+        "codegen": "cmssw-5-3-32",
+        "good": "1",
+    }
+    assert {name: text for name, text in told.items() if text not in lines.get(name, "")} == {}, (
+        printed
     )
-    lines = dict(line.split(" ", 1) for line in run_code(ann, code).splitlines() if " " in line)
-    assert "has no tree 'Event'; is it 'Events'?" in lines["tree"]
-    assert "has no branch 'evnt'; is it 'event" in lines["branch"]
-    assert "x: cannot be opened" in lines["file"] or "no such file" in lines["file"]
-    assert "Dataset does not exist" in lines["empty"]
-    assert "has no files" in lines["empty"]
+
+
+def signed(facility: Cluster, said: dict[str, Any]) -> str:
+    """Return a token as the operator would have signed it."""
+    held = facility.get("secret", "-n", "shoppe", "shoppe-identity-keys")["data"]
+    ring = KeyRing.load({name: base64.b64decode(key) for name, key in held.items()})
+    return ring.keys[-1].sign(said)
+
+
+EXPIRED = """
+import os
+from servicex import ProgressBarFormat, dataset, deliver, query
+tokens = {tokens}
+for name, token in tokens.items():
+    headers = {{"Authorization": "Bearer " + token}}
+    answer = ask("/servicex", headers=headers)
+    print(name, answer.status_code, answer.json().get("message", ""))
+with open("servicex.yaml", "w") as file:
+    endpoint = {{"name": "here", "endpoint": base, "token": {refresh!r}}}
+    json.dump({{"api_endpoints": [endpoint]}}, file)
+event = query.UprootRaw({{"treename": "Events", "expressions": ["event"]}})
+asked = [{{"Name": "late", "Dataset": dataset.FileList(["{url}"]), "Query": event}}]
+try:
+    deliver({{"Sample": asked}}, config_path="servicex.yaml", progress_bar=ProgressBarFormat.none)
+    print("client no error")
+except BaseException as error:
+    print("client", error)
+finally:
+    os.remove("servicex.yaml")
+"""
+
+
+def test_an_expired_token_is_told_from_a_good_one(ann: User, url: str, facility: Cluster) -> None:
+    token = run_code(ann, "import coffea_shoppe as s; print(s.token('servicex'))").strip()
+    said = jwt.decode(token, options={"verify_signature": False})
+    late = {**said, "iat": said["iat"] - 7200, "exp": int(time.time()) - 60}
+    tokens = {"good": signed(facility, said), "expired": signed(facility, late)}
+    refresh = signed(facility, {**late, "aud": identity.SERVICEX_REFRESH})
+    code = EXPIRED.format(tokens=tokens, refresh=refresh, url=url)
+    printed = run_code(ann, ASK + code)
+    lines = dict(line.split(" ", 1) for line in printed.splitlines())
+    assert lines["good"] == "200 "
+    assert lines["expired"].startswith("401 ")
+    assert "expired" in lines["expired"]
+    assert "access token request rejected [401" in lines["client"]
+
+
+MANY = 10_000
+"""Files that are not there: each is worked on, and fails."""
+LARGE = """
+import time
+body = {{"title": "large", "codegen": "uproot-raw", "result-format": "parquet",
+        "result-destination": "object-store", "selection": json.dumps(
+            [{{"treename": "Events", "expressions": ["event"]}}]),
+        "file-list": ["{url}" + str(number) for number in range({count})]}}
+def timed(call):
+    began = time.time()
+    return call(), time.time() - began
+answer, submit = timed(lambda: requests.post(
+    base + "/servicex/transformation", json=body, headers=own, timeout=60))
+path = "/servicex/transformation/" + answer.json()["request_id"]
+end = time.time() + 60
+while ask(path).json()["files-failed"] < 20 and time.time() < end:
+    time.sleep(0.2)
+found, status = timed(lambda: ask(path).json())
+canceled, cancel = timed(lambda: ask(path + "/cancel"))
+last = ask(path).json()
+time.sleep(3)
+print(json.dumps(dict(submit=submit, status=status, cancel=cancel, worked=found["files-failed"],
+    files=found["files"], code=canceled.status_code, last=last, later=ask(path).json())))
+"""
+
+
+def test_a_request_of_ten_thousand_files_is_canceled_amid_them(
+    ann: User, url: str, facility: Cluster
+) -> None:
+    asked = "select deadlocks from pg_stat_database where datname = 'servicex'"
+    psql = ("exec", "-n", "shoppe", "shoppe-postgresql-0", "-c", "postgresql", "--", "psql")
+
+    def deadlocks() -> int:
+        return int(facility.kubectl(*psql, "-U", "postgres", "-tAc", asked))
+
+    before = deadlocks()
+    code = LARGE.format(url=f"{url}.absent", count=MANY)
+    told = json.loads(run_code(ann, f"{ASK}{code}"))
+    assert told["files"] == MANY
+    assert 20 <= told["worked"] < MANY
+    assert max(told["submit"], told["status"], told["cancel"]) < CLIENT_S
+    assert told["code"] == 200
+    assert told["last"]["status"] == told["later"]["status"] == "Canceled"
+    assert told["later"]["files-failed"] == told["last"]["files-failed"], "none is worked on"
+    assert deadlocks() == before
 
 
 @pytest.mark.long

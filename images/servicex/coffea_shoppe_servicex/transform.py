@@ -4,6 +4,7 @@ import contextlib
 import difflib
 import inspect
 import logging
+import re
 import shutil
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -33,6 +34,8 @@ from coffea_shoppe_servicex.writers import Writer, writer
 
 LOG = logging.getLogger(__name__)
 OPEN_TIMEOUT_S = 60
+NOT_FOUND = re.compile(r"\[3011\]|404, message=")
+"""What XRootD's client, and aiohttp, say of a file that the server does not have."""
 STEP_BYTES = 64_000_000
 """What is read of a tree at once, uncompressed; a basket is read whole, though."""
 SMALLEST_STEP, LARGEST_STEP = 1000, 1_000_000
@@ -95,9 +98,16 @@ def opened(place: str) -> Iterator[Any]:
         told = "not a ROOT file, or a truncated one"
         raise UnreadableError("BadFile", f"{place}: {told}") from error
     except Exception as error:
+        if NOT_FOUND.search(str(error)):
+            raise UnreadableError("MissingFile", f"{place}: no such file") from error
         told = f"{place}: cannot be opened ({_first(error)}); is it truncated, or its origin down?"
         raise UnreadableError("CannotOpen", told) from error
     with file:
+        # The columns that are asked for may lie before its end, and be read all the same.
+        whole, held = int(file.file.fEND), file.file.source.num_bytes
+        if held is not None and held < whole:
+            told = f"{place}: truncated: {held} of its {whole} bytes are there"
+            raise UnreadableError("BadFile", told)
         yield file
 
 

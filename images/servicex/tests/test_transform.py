@@ -83,6 +83,19 @@ def test_a_file_is_read_from_where_it_can_be(tmp_path: Path, inputs: list[Path])
         columns(tmp_path, selection, tmp_path / "away.root")
 
 
+def test_a_truncated_file_is_refused_whatever_is_asked_of_it(
+    tmp_path: Path, inputs: list[Path]
+) -> None:
+    part, whole = tmp_path / "part.root", inputs[0].read_bytes()
+    selection = raw(treename="Events", expressions=["met"])
+    part.write_bytes(whole)
+    assert len(columns(tmp_path, selection, part)) == 1000
+    for length in (len(whole) - 1, len(whole) // 2, 500, 0):
+        part.write_bytes(whole[:length])
+        with pytest.raises(UnreadableError, match="truncated"):
+            columns(tmp_path, selection, part)
+
+
 def test_chunks_make_no_difference(
     tmp_path: Path, inputs: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
