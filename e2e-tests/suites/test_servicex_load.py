@@ -41,7 +41,7 @@ def submit(number):
     assert answer.status_code == 200, answer.text
     return answer.json()["request_id"]
 with ThreadPoolExecutor(20) as pool:
-    asked = list(pool.map(submit, range({count})))
+    asked = list(pool.map(submit, range({first}, {first} + {count})))
 """
 WATCH = """
 slowest, ended, end = 0.0, {{}}, time.time() + {end}
@@ -82,7 +82,7 @@ def test_none_is_lost_and_every_user_advances(
     users: list[User], url: tuple[str, int], facility: Cluster
 ) -> None:
     each = REQUESTS // USERS
-    code = SUBMIT.format(tag="load", files=[url[0]], count=each) + WATCH.format(end=END_S)
+    code = SUBMIT.format(tag="load", files=[url[0]], first=0, count=each) + WATCH.format(end=END_S)
     began, most = time.time(), 0
     with ThreadPoolExecutor(USERS) as pool:
         running = [pool.submit(run_code, user, code) for user in users]
@@ -109,8 +109,8 @@ def test_none_is_lost_and_every_user_advances(
 CHECK = """
 import pyarrow.parquet as pq
 import io
-found = {}
-for number, one in enumerate(asked):
+found = {{}}
+for number, one in enumerate(asked, {first}):
     status = ask("GET", "/servicex/transformation/" + one).json()
     results = ask("GET", "/servicex/transformation/" + one + "/results").json()["results"]
     names = [row["s3-object-name"] for row in results]
@@ -159,7 +159,7 @@ def test_kill_9_in_the_middle_loses_nothing_and_leaves_nothing(
     users: list[User], url: tuple[str, int], facility: Cluster
 ) -> None:
     user, count = users[0], 100
-    patient = SUBMIT.format(tag="chaos", files=[url[0]], count=count).replace(
+    patient = SUBMIT.format(tag="chaos", files=[url[0]], first=1000, count=count).replace(
         "def submit(", "def steady(*a, **k):\n"
         "    for _ in range(200):\n"
         "        try:\n"
@@ -172,8 +172,9 @@ def test_kill_9_in_the_middle_loses_nothing_and_leaves_nothing(
         "def submit(",
     )  # fmt: skip
     patient += "ask = steady\n"
+    check = CHECK.format(first=1000)
     with ThreadPoolExecutor(1) as pool:
-        running = pool.submit(run_code, user, patient + WATCH.format(end=END_S) + CHECK)
+        running = pool.submit(run_code, user, patient + WATCH.format(end=END_S) + check)
         eventually(
             lambda: running.done() or transformers(facility) > 1,
             "the requests are under way",
