@@ -24,14 +24,8 @@ COPIES = 28
 
 def agc(models: Path | None = None) -> dict[str, str]:
     """Return the analysis' rates on one core, and uproot's read rates of the same branches."""
-    path = next(
-        where for where, *_ in analysis.synthetic(200_000) if "ttbar__nominal" in where.name
-    )
-    program: list[str | Path] = ["taskset", "-c", "0", "python", "-m", "agc.benchmark", path]
-    single = {"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
-    # Progress bars come first.
-    text = shell.run(program + ([models] if models else []), env=single)
-    found = json.loads(text.splitlines()[-1])
+    program: list[str | Path] = ["taskset", "-c", "0", "python", "-m", "agc.benchmark", _large()]
+    found = _measured(program + ([models] if models else []))
     return {
         "events": str(found["events"]),
         "in-process run, events/s on one core": f"{found['run']:.0f}",
@@ -42,6 +36,45 @@ def agc(models: Path | None = None) -> dict[str, str]:
         "share of the read rate with jets assigned": f"{found['run_ml'] / found['read_ml']:.3f}",
         "nodes of the two models": " and ".join(str(count) for count in found["nodes"]),
     }
+
+
+def scale() -> dict[str, str]:
+    """Return the analysis' costs by workers and size of the input, and what they consist of."""
+    found = _measured(["python", "-m", "agc.benchmark_scale", _large()])
+    rows = {}
+    for workers, runs in found["runs"].items():
+        for size, one in runs.items():
+            rate = one["events"] / one["seconds"]
+            rows[f"{workers} worker(s), input {size}x"] = (
+                f"{one['events']} events in {one['seconds']:.2f} s, {rate:.0f} events/s, "
+                f"workers idle {one['idle']:.0%}"
+            )
+        fit = found["fits"][workers]
+        rows[f"{workers} worker(s), cost against size"] = (
+            f"{fit['start']:.2f} s + {fit['slope']:.3f} s per 1x, off by {fit['missed']:.0%} "
+            f"at most; grows with the power {fit['exponent']:.2f}"
+        )
+    parts = (f"{name} {share:.1%}" for name, share in found["parts"].items())
+    rows["where one process spends its time"] = ", ".join(parts)
+    needed = found["needed"]
+    rows["for 200 Gbps at this rate"] = (
+        f"{needed['size']:.0f} bytes an event, {needed['core']:.3f} Gbps a core: "
+        f"{needed['cores']:.0f} cores, {needed['caches']:.0f} XCaches"
+    )
+    return rows
+
+
+def _large() -> Path:
+    """Return a synthetic file that takes a core seconds."""
+    every = analysis.synthetic(200_000)
+    return next(where for where, *_ in every if "ttbar__nominal" in where.name)
+
+
+def _measured(program: list[str | Path]) -> dict[str, Any]:
+    """Return what a benchmark of the analysis prints last: progress bars come first."""
+    single = {"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
+    found: dict[str, Any] = json.loads(shell.run(program, env=single).splitlines()[-1])
+    return found
 
 
 def install(cluster: Cluster) -> dict[str, str]:

@@ -306,12 +306,13 @@ def test(
     type=click.Path(exists=True, file_okay=False, path_type=Path, resolve_path=True),
     help="For `agc`: models to assign jets with; others are trained with published settings.",
 )
-@click.argument("subject", type=click.Choice(["agc", "install", "models", "servicex"]))
+@click.argument("subject", type=click.Choice(["agc", "install", "models", "scale", "servicex"]))
 def bench_command(name: str, models: Path | None, subject: str) -> None:
     """Measure.
 
     `agc`: events/s on one core; `install`: install, spawn and Dask's start; `models`:
-    Triton beside XGBoost in process; `servicex`: columns delivered beside direct reading.
+    Triton beside XGBoost in process; `scale`: the analysis' costs by workers and size of
+    the input; `servicex`: columns delivered beside direct reading.
     """
     if subject == "agc":
         rows = bench.agc(models)
@@ -319,6 +320,8 @@ def bench_command(name: str, models: Path | None, subject: str) -> None:
         rows = bench.install(_existing(name))
     elif subject == "servicex":
         rows = bench.servicex(_existing(name))
+    elif subject == "scale":
+        rows = bench.scale()
     else:
         rows = bench.models(_existing(name))
     for label, value in rows.items():

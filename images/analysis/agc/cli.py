@@ -449,6 +449,57 @@ def validate(histograms_file: Path, reference: Path) -> None:
         click.echo(f"all histograms agree with {reference}")
 
 
+@main.group()
+def export() -> None:
+    """Write the analysis as other systems run it."""
+
+
+@export.command()
+@click.option("--fileset", type=INPUT, required=True, help="JSON of PROCESS → VARIATION → files.")
+@click.option("--max-files", type=click.IntRange(1), help="At most so many files of each sample.")
+@click.option(
+    "--image",
+    envvar="JUPYTER_IMAGE",
+    default="",
+    help="Of the analysis; by default that of the notebook this is called from.",
+)
+@click.option("--weights", type=click.Choice(["xsec", "unit"]), default="xsec", show_default=True)
+@click.option(
+    "--chunk-size",
+    type=click.IntRange(1),
+    default=200_000,
+    show_default=True,
+    help="Events read at once.",
+)
+@click.option(
+    "--output",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("reana"),
+    show_default=True,
+    help="Folder for the workflow.",
+)
+def reana(
+    fileset: Path,
+    max_files: int | None,
+    image: str,
+    weights: str,
+    chunk_size: int,
+    output: Path,
+) -> None:
+    """Write a workflow for REANA: select, draw, fit.
+
+    Afterwards, in that folder: reana-client run.
+    """
+    from agc import reana as workflow
+
+    with _clear_errors():
+        files = read_fileset(fileset, limit=max_files)
+        for path in workflow.export(
+            files, output, image=image, weights=weights, chunk_size=chunk_size
+        ):
+            click.echo(path)
+
+
 @main.command()
 @click.option(
     "--output",
