@@ -36,6 +36,19 @@ with_cache = click.option(
     help="Read root:// URLs through the facility's cache, where there is one.",
 )
 
+with_servicex_cache = click.option(
+    "--servicex-cache/--no-servicex-cache",
+    "kept",
+    default=True,
+    show_default=True,
+    help="Take what ServiceX has of an earlier run, or have it made anew.",
+)
+with_cache_prefix = click.option(
+    "--cache-prefix",
+    metavar="root://HOST:PORT",
+    help="Read root:// URLs through this cache, instead of the facility's.",
+)
+
 with_experiment = click.option(
     "--experiment", help="Also log this to MLflow, where there is one, in the experiment so named."
 )
@@ -89,8 +102,27 @@ def main() -> None:
     show_default=True,
     help="Events read at once.",
 )
+@click.option(
+    "--read-only",
+    "percent",
+    type=click.FloatRange(0, 100, min_open=True),
+    metavar="PERCENT",
+    help="Read so much of the files' bytes and analyse nothing (the AGC's 4.1, 15, 25, 50).",
+)
+@click.option("--bins", type=int, default=25, show_default=True, help="Of both regions.")
+@click.option(
+    "--range",
+    "limits",
+    type=(float, float),
+    default=(50.0, 550.0),
+    show_default=True,
+    metavar="LOW HIGH",
+    help="Of the bins, in GeV.",
+)
 @with_source
+@with_servicex_cache
 @with_cache
+@with_cache_prefix
 @with_experiment
 def run(
     inputs: tuple[str, ...],
@@ -104,8 +136,13 @@ def run(
     workers: int,
     weights: str,
     chunk_size: int,
+    percent: float | None,
+    bins: int,
+    limits: tuple[float, float],
     source: str,
+    kept: bool,
     cache: bool,
+    cache_prefix: str | None,
     experiment: str | None,
 ) -> None:
     """Select events and write the histograms of both regions.
@@ -117,6 +154,7 @@ def run(
 
     from agc import histograms, inference, samples
     from agc import report as run_report
+    from agc.run import read_only
     from agc.run import run as analyse
 
     with _clear_errors():
@@ -126,8 +164,28 @@ def run(
         if not files:
             raise click.UsageError("give at least one --input FILE or a --fileset JSON")
         # ServiceX reads through the facility's cache by itself.
-        if cache and source == "direct":
+        if cache_prefix and (source != "direct" or not cache):
+            raise click.UsageError("--cache-prefix is for reading directly, and by a cache")
+        if cache_prefix:
+            files = samples.located(files, samples.through(cache_prefix))
+        elif cache and source == "direct":
             files = samples.located(files, data_url)
+        if percent:
+            if source != "direct" or models or served or experiment:
+                raise click.UsageError(
+                    "--read-only goes with none of --from, --models, --served, --experiment"
+                )
+            with _client(executor, workers) as client:
+                done = read_only(files, percent, client=client)
+            gigabits = done.bytes_read * 8e-9
+            click.echo(
+                f"{sum(done.events.values())} events, {done.bytes_read / 1e6:.1f} MB in "
+                f"{done.seconds:.1f} s on {done.workers} worker(s), "
+                f"{gigabits / done.seconds:.3f} Gbps, {done.rate:.0f} events/s"
+            )
+            for path in run_report.save(done, report) if report else ():
+                click.echo(path)
+            return
         if models and served:
             raise click.UsageError("give --models or --served, not both")
         scorer: inference.Scorer | None = None
@@ -136,7 +194,8 @@ def run(
         elif served:
             scorer = _served(served)
         options: dict[str, Any] = {"weights": weights, "scorer": scorer, "chunk_size": chunk_size}
-        options["source"] = source
+        options |= {"source": source, "kept": kept}
+        options["binning"] = histograms.Binning(bins, *limits)
         with _client(executor, workers) as client:
             done = analyse(files, client=client, **options)
         histograms.save(done.histograms, output)

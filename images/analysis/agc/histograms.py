@@ -34,10 +34,31 @@ AXES = {
 """By channel: the two regions, and the features of the best assignment in 4j2b."""
 
 
-def empty(channel: str) -> hist.Hist:
+@dataclass(frozen=True)
+class Binning:
+    """Equal bins of both regions, in GeV; the fit is for the default ones."""
+
+    count: int = BINS
+    low: float = 50.0
+    high: float = 550.0
+
+    def __post_init__(self) -> None:
+        if self.count < 1 or not self.low < self.high:
+            told = f"{self.count} bins from {self.low:g} to {self.high:g} GeV are none"
+            raise InputError(f"{told}: give at least one, and a range that ascends")
+
+
+def empty(channel: str, binning: Binning | None = None) -> hist.Hist:
     """Return a channel's empty histogram: weights and flow are kept."""
     axis = AXES[channel]
-    bins = hist.axis.Regular(BINS, axis.low, axis.high, name="observable", label=axis.label)
+    count, low, high = BINS, axis.low, axis.high
+    if binning and channel in REGIONS:
+        count, low, high = binning.count, binning.low, binning.high
+    return _filled_by_weight(count, low, high, axis.label)
+
+
+def _filled_by_weight(count: int, low: float, high: float, label: str) -> hist.Hist:
+    bins = hist.axis.Regular(count, low, high, name="observable", label=label)
     return hist.Hist(bins, storage=hist.storage.Weight())
 
 
@@ -114,7 +135,9 @@ def load(path: Path) -> Histograms:
 
 def _from_root(key: str, stored: Any) -> hist.Hist:
     """Return a stored histogram with our axis: ROOT keeps its title, but not its name."""
-    histogram = empty(channel_of(key))
+    edges = stored.axis().edges()
+    label = AXES[channel_of(key)].label
+    histogram = _filled_by_weight(len(edges) - 1, edges[0], edges[-1], label)
     histogram.view(flow=True)[...] = stored.to_hist().view(flow=True)
     return histogram
 

@@ -24,8 +24,12 @@ class TtbarProcessor(processor.ProcessorABC):
     With a `scorer` jets are assigned in 4j2b, too, all passes of a chunk at once.
     """
 
-    def __init__(self, scorer: inference.Scorer | None = None) -> None:
-        self.scorer = scorer
+    def __init__(
+        self,
+        scorer: inference.Scorer | None = None,
+        binning: histograms.Binning | None = None,
+    ) -> None:
+        self.scorer, self.binning = scorer, binning
 
     def process(self, events: ak.Array) -> dict[str, Any]:
         """Return a chunk's histograms, how many events it had, and what it cost."""
@@ -51,7 +55,7 @@ class TtbarProcessor(processor.ProcessorABC):
                     continue
                 name = kinematic if variation == "nominal" else variation
                 weights = _weights(process, name, metadata["weight"], chosen)
-                _fill(found, region, process, chosen.observable, weights)
+                _fill(found, region, process, chosen.observable, weights, self.binning)
                 if self.scorer and region == "4j2b":
                     own = events[chosen.index]
                     number = np.asarray(own.event)
@@ -64,7 +68,7 @@ class TtbarProcessor(processor.ProcessorABC):
                     _fill(features, feature.name, process, one.features[:, column], weights)
         dataset = metadata["dataset"]
         cost = {"start": began, "stop": time.time(), "cpu": time.thread_time() - spent}
-        chunk = {"dataset": dataset, "worker": _worker(), "events": count, **cost}
+        chunk = {"dataset": dataset, "worker": worker_name(), "events": count, **cost}
         return {
             "histograms": found,
             "features": features,
@@ -77,7 +81,7 @@ class TtbarProcessor(processor.ProcessorABC):
         return accumulator
 
 
-def _worker() -> str:
+def worker_name() -> str:
     """Return the name of the Dask worker that this runs on, or "local"."""
     from distributed import get_worker
 
@@ -98,9 +102,14 @@ def _weights(process: str, name: str, weight: float, chosen: selection.Region) -
 
 
 def _fill(
-    target: histograms.Histograms, channel: str, process: str, values: Any, weights: Weights
+    target: histograms.Histograms,
+    channel: str,
+    process: str,
+    values: Any,
+    weights: Weights,
+    binning: histograms.Binning | None = None,
 ) -> None:
     """Fill a channel's histograms, one for each variation of the weights."""
     for variation, own in weights.items():
         key = histograms.name(channel, process, variation)
-        target.setdefault(key, histograms.empty(channel)).fill(values, weight=own)
+        target.setdefault(key, histograms.empty(channel, binning)).fill(values, weight=own)

@@ -11,9 +11,9 @@ from coffea.nanoevents import NanoAODSchema
 
 from agc import delivery
 from agc.executor import PatientDaskExecutor, persistently
-from agc.histograms import Histograms
+from agc.histograms import Binning, Histograms
 from agc.inference import Scorer
-from agc.processor import TtbarProcessor
+from agc.processor import TtbarProcessor, worker_name
 from agc.samples import File, InputError, event_weight
 from agc.selection import ASSIGNMENT_BRANCHES, BRANCHES, COLUMNS
 
@@ -203,6 +203,7 @@ def _delivered(
     client: Any,
     progress: bool,
     config: str | None,
+    kept: bool,
 ) -> Report:
     """Run the analysis on columns that ServiceX delivers."""
     unknown = [file.path for file in files if not file.events]
@@ -214,7 +215,9 @@ def _delivered(
         totals[file.sample.name] = totals.get(file.sample.name, 0) + events
     workers = len(client.scheduler_info()["workers"]) if client else 1
     start = time.perf_counter()
-    columns = delivery.deliver(files, branches, tree=TREE, progress=progress, config=config)
+    columns = delivery.deliver(
+        files, branches, tree=TREE, progress=progress, config=config, kept=kept
+    )
     items = [
         (
             group,
@@ -252,6 +255,69 @@ def _delivered(
     )
 
 
+def columns_for(path: str, percent: float) -> list[str]:
+    """Return branches that are so much of a file's compressed bytes, those of the analysis first.
+
+    The last one may go beyond; all branches are fewer where the tree has less.  Raises
+    `InputError` where the file cannot be used.
+    """
+    check_file(path)
+    with uproot.open(path, timeout=OPEN_TIMEOUT_S) as file:
+        tree = file[TREE]
+        sizes = {name: int(tree[name].compressed_bytes) for name in tree.keys(recursive=False)}
+    wanted = percent / 100 * sum(sizes.values())
+    chosen: list[str] = []
+    for name in dict.fromkeys((*BRANCHES, *sizes)):
+        if sum(sizes[one] for one in chosen) >= wanted:
+            break
+        chosen.append(name)
+    return chosen
+
+
+def read_only(
+    files: Iterable[File], percent: float, *, client: Any = None, progress: bool = True
+) -> Report:
+    """Read a share of the files' bytes and analyse nothing: what input alone can do.
+
+    With a Dask `client` the workers read.  Raises `InputError` where a file cannot be
+    used, or the share is none.
+    """
+    files = list(files)
+    _check_arguments(files, "unit")
+    if not 0 < percent <= 100:
+        raise InputError(
+            f"{percent:g} % of the bytes cannot be read: give more than 0, at most 100"
+        )
+    branches = columns_for(files[0].path, percent)
+
+    def read(file: File) -> dict[str, Any]:
+        began, spent, count = time.time(), time.thread_time(), 0
+        with uproot.open(file.path, timeout=OPEN_TIMEOUT_S) as opened:
+            tree = opened[TREE]
+            for arrays in tree.iterate(branches, step_size="100 MB", library="ak"):
+                count += len(arrays)
+            size = sum(int(tree[name].compressed_bytes) for name in branches)
+        cost = {"start": began, "stop": time.time(), "cpu": time.thread_time() - spent}
+        chunk = {"dataset": file.sample.name, "worker": worker_name(), "events": count, **cost}
+        return {"events": {file.sample.name: count}, "chunks": [chunk], "bytes": size}
+
+    start = time.perf_counter()
+    executor = _executor(client, progress=progress)
+    kind = {"desc": "Reading", "unit": "chunk", "function_name": "read_only"}
+    result, _ = executor.copy(**kind)(files, read, None)
+    return Report(
+        {},
+        {},
+        result["events"],
+        time.perf_counter() - start,
+        len(client.scheduler_info()["workers"]) if client else 1,
+        [file.path for file in files],
+        _chunks(result),
+        result["bytes"],
+        source=f"{percent:g} % of the bytes, read only",
+    )
+
+
 def _chunks(result: dict[str, Any]) -> list[Chunk]:
     """Return what a run's chunks cost, in the order in which they began."""
     return sorted((Chunk(**chunk) for chunk in result["chunks"]), key=lambda one: one.start)
@@ -267,15 +333,17 @@ def run(
     progress: bool = True,
     source: str = "direct",
     config: str | None = None,
+    kept: bool = True,
+    binning: Binning | None = None,
 ) -> Report:
     """Run the analysis and return its histograms.
 
     With a `scorer` jets are assigned, too.  With a Dask `client` the workers read and
     select; without one, this process does.  `chunk_size` is in events; results do not
     depend on it.  With `source="servicex"` the columns are delivered by ServiceX (its
-    client's configuration may be named by `config`), and files are named as at their
-    origins.  Raises `InputError` before anything is processed where a file cannot be
-    used.
+    client's configuration may be named by `config`, and unless `kept` it makes anew what
+    it has of an earlier run), and files are named as at their origins.  Raises
+    `InputError` before anything is processed where a file cannot be used.
     """
     if source not in SOURCES:
         raise InputError(f"columns come from {' or '.join(SOURCES)}, not from {source!r}")
@@ -285,17 +353,18 @@ def run(
         _check_arguments(listed, weights)
         return _delivered(
             listed,
-            TtbarProcessor(scorer),
+            TtbarProcessor(scorer, binning),
             branches if scorer else COLUMNS,
             weights=weights,
             client=client,
             progress=progress,
             config=config,
+            kept=kept,
         )
     chosen = fileset(files, weights=weights, branches=branches, client=client)
     workers = len(client.scheduler_info()["workers"]) if client else 1
     start = time.perf_counter()
-    instance = TtbarProcessor(scorer)
+    instance = TtbarProcessor(scorer, binning)
     result, metrics = process(
         chosen, instance, client=client, chunk_size=chunk_size, progress=progress
     )

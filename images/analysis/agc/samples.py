@@ -120,6 +120,17 @@ def located(files: Iterable[File], locate: Callable[[str], str]) -> list[File]:
     return [File(file.sample, locate(file.path), file.events) for file in files]
 
 
+def through(prefix: str) -> Callable[[str], str]:
+    """Return what gives a root:// URL's address in a forwarding cache `root://HOST:PORT`.
+
+    Other paths stay as they are.  Raises `InputError` for what is no such prefix.
+    """
+    if not re.fullmatch(r"x?roots?://[^/\s]+/*", prefix):
+        raise InputError(f"{prefix!r} is no cache: give root://HOST:PORT")
+    base = prefix.rstrip("/")
+    return lambda path: f"{base}//{path}" if path.startswith("root://") else path
+
+
 def event_weight(one: Sample, events: int) -> float:
     """Return the weight of each event of a sample: σ·L/N, with N the events read from."""
     if events <= 0:

@@ -145,6 +145,11 @@ def _template(channel: str, histogram: hist.Hist) -> Any:
 def _configuration(histograms: Histograms, channels: Sequence[str], folder: str) -> dict[str, Any]:
     """Return cabinetry's configuration for what is there; raises `InputError` for gaps."""
     problems = []
+    usual = {region: empty(region).axes[0].edges for region in REGIONS}
+    for key, histogram in histograms.items():
+        edges, wanted = histogram.axes[0].edges, usual.get(channel_of(key))
+        if wanted is not None and not (len(edges) == len(wanted) and np.allclose(edges, wanted)):
+            raise InputError(f"{key}: the fit is for 25 bins from 50 to 550 GeV; run with those")
     samples = []
     for process, title in TITLES.items():
         regions = []

@@ -22,9 +22,9 @@ def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def delivered(path: Path, branches: tuple[str, ...], folder: Path) -> Any:
+def delivered(path: Path, branches: tuple[str, ...], folder: Path, cut: str = delivery.CUT) -> Any:
     """Return what a transformer makes of a file, as the analysis reads it."""
-    asked = {"treename": "Events", "filter_name": list(branches), "cut": delivery.CUT}
+    asked = {"treename": "Events", "filter_name": list(branches), "cut": cut}
     query = queries.parse("uproot-raw", json.dumps([asked]), "parquet")
     target = folder / "out.parquet"
     transform.transform(query, [str(path)], target, "parquet")
@@ -45,6 +45,13 @@ def test_the_transformers_cut_drops_nothing_that_is_selected(
     for key, histogram in theirs.items():
         np.testing.assert_array_equal(ours[key].values(flow=True), histogram.values(flow=True))
     assert sum(histograms.counts(ours).values()) > 0
+
+
+def test_what_is_made_anew_has_the_same_events(sample: Path, tmp_path: Path) -> None:
+    one, other = delivery.unlike(delivery.CUT), delivery.unlike(delivery.CUT)
+    assert one != other
+    kept = delivered(sample, COLUMNS, tmp_path)
+    assert ak.to_list(delivered(sample, COLUMNS, tmp_path, one)) == ak.to_list(kept)
 
 
 def test_columns_of_one_prefix_are_a_collection() -> None:
