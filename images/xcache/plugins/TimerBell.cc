@@ -4,13 +4,15 @@
 // for the first job's time.  A job that is queued in between rings in vain, and
 // the timer sleeps until some later job is due: reports and monitoring packets
 // then stand still for minutes (seen with 5.5.3).  A job that is due before all
-// others is always rung for, so one a second bounds the delay.
+// others is always rung for, so one a second bounds the delay.  It must be due
+// before the one of a second ago, too: that one may have been rung for in vain.
 //
 // It comes as a protocol (xrd.protocol), the kind of plugin that is given the
 // scheduler, and claims no connection.
 
 #include <chrono>
 #include <cstring>
+#include <ctime>
 #include <thread>
 
 #include "Xrd/XrdProtocol.hh"
@@ -45,9 +47,10 @@ XrdProtocol *XrdgetProtocol(const char *, char *, XrdProtocol_Config *config) {
   static TimerBell bell;
   XrdScheduler *scheduler = config->Sched;
   std::thread([scheduler] {
-    for (;;) {
+    // Long ago, and earlier each time: thirty years of seconds are left.
+    for (time_t due = 1000000000;; --due) {
       std::this_thread::sleep_for(std::chrono::seconds(1));
-      scheduler->Schedule(new Bell, 1); // 1: due long ago, so before all others
+      scheduler->Schedule(new Bell, due);
     }
   }).detach();
   return &bell;
