@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from distributed import Client, LocalCluster
 
+from agc.report import busy
 from agc.run import Report, run
 from agc.samples import File, sample
 
@@ -106,15 +107,12 @@ def needed(rate: float, size: float, *, goal: float = GOAL_GBPS) -> dict[str, fl
 
 
 def _told(report: Report) -> dict[str, float]:
-    working = sum(chunk.stop - chunk.start for chunk in report.chunks)
-    whole = report.seconds * report.workers
     return {
         "seconds": report.seconds,
         "events": sum(report.events.values()),
-        "cpu": sum(chunk.cpu for chunk in report.chunks),
         "bytes": report.bytes_read,
         # What is left is Dask's: scheduling, transfer, merging, and waiting for the last.
-        "idle": 1 - working / whole,
+        "idle": 1 - busy(report),
     }
 
 

@@ -15,6 +15,19 @@ if TYPE_CHECKING:
 OUTPUT = click.Path(dir_okay=False, path_type=Path)
 INPUT = click.Path(exists=True, dir_okay=False, path_type=Path)
 
+with_weights = click.option(
+    "--weights", type=click.Choice(["xsec", "unit"]), default="xsec", show_default=True
+)
+with_chunk_size = click.option(
+    "--chunk-size",
+    type=click.IntRange(1),
+    default=200_000,
+    show_default=True,
+    help="Events read at once.",
+)
+with_max_files = click.option(
+    "--max-files", type=click.IntRange(1), help="At most so many files of each sample."
+)
 with_executor = click.option(
     "--executor", type=click.Choice(["local", "dask"]), default="local", show_default=True
 )
@@ -87,21 +100,15 @@ def main() -> None:
     metavar="NAME",
     help="Assign jets by the models NAME-even and NAME-odd that the facility serves for you.",
 )
-@click.option("--max-files", type=click.IntRange(1), help="At most so many files of each sample.")
+@with_max_files
 @click.option("--output", type=OUTPUT, default=Path("histograms.root"), show_default=True)
 @click.option(
     "--report", type=OUTPUT, help="Also write what the run cost: JSON, and a page beside it."
 )
 @with_executor
 @with_workers
-@click.option("--weights", type=click.Choice(["xsec", "unit"]), default="xsec", show_default=True)
-@click.option(
-    "--chunk-size",
-    type=click.IntRange(1),
-    default=200_000,
-    show_default=True,
-    help="Events read at once.",
-)
+@with_weights
+@with_chunk_size
 @click.option(
     "--read-only",
     "percent",
@@ -402,7 +409,7 @@ def score(file: str, models: Path, output: Path) -> None:
     show_default=True,
     help="Folder for the figures.",
 )
-@click.option("--weights", type=click.Choice(["xsec", "unit"]), default="xsec", show_default=True)
+@with_weights
 def plot(histograms_file: Path, output: Path, weights: str) -> None:
     """Draw what a file holds: stacked processes with the band of all variations."""
     from agc import histograms, plots
@@ -515,21 +522,15 @@ def export() -> None:
 
 @export.command()
 @click.option("--fileset", type=INPUT, required=True, help="JSON of PROCESS → VARIATION → files.")
-@click.option("--max-files", type=click.IntRange(1), help="At most so many files of each sample.")
+@with_max_files
 @click.option(
     "--image",
     envvar="JUPYTER_IMAGE",
     default="",
     help="Of the analysis; by default that of the notebook this is called from.",
 )
-@click.option("--weights", type=click.Choice(["xsec", "unit"]), default="xsec", show_default=True)
-@click.option(
-    "--chunk-size",
-    type=click.IntRange(1),
-    default=200_000,
-    show_default=True,
-    help="Events read at once.",
-)
+@with_weights
+@with_chunk_size
 @click.option(
     "--output",
     type=click.Path(file_okay=False, path_type=Path),

@@ -162,6 +162,11 @@ def fileset(
     return found
 
 
+def _workers(client: Any) -> int:
+    """Return how many processes work: those of Dask, or this one."""
+    return len(client.scheduler_info()["workers"]) if client else 1
+
+
 def _executor(client: Any, *, progress: bool) -> Any:
     """Return what runs a function over chunks: the Dask workers, or this process."""
     if client is None:
@@ -213,7 +218,7 @@ def _delivered(
     for file in files:
         events = file.events or counted[file.path]
         totals[file.sample.name] = totals.get(file.sample.name, 0) + events
-    workers = len(client.scheduler_info()["workers"]) if client else 1
+    workers = _workers(client)
     start = time.perf_counter()
     columns = delivery.deliver(
         files, branches, tree=TREE, progress=progress, config=config, kept=kept
@@ -310,7 +315,7 @@ def read_only(
         {},
         result["events"],
         time.perf_counter() - start,
-        len(client.scheduler_info()["workers"]) if client else 1,
+        _workers(client),
         [file.path for file in files],
         _chunks(result),
         result["bytes"],
@@ -362,7 +367,7 @@ def run(
             kept=kept,
         )
     chosen = fileset(files, weights=weights, branches=branches, client=client)
-    workers = len(client.scheduler_info()["workers"]) if client else 1
+    workers = _workers(client)
     start = time.perf_counter()
     instance = TtbarProcessor(scorer, binning)
     result, metrics = process(

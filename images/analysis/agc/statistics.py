@@ -101,6 +101,13 @@ def common_weight(contents: Matrix) -> float:
         weight = float(rest.min())
 
 
+def _check_edges(key: str, edges: Any) -> None:
+    """Raise `InputError` where a histogram has other bins than its channel has by default."""
+    if edges.shape != (BINS + 1,) or not np.allclose(empty(channel_of(key)).axes[0].edges, edges):
+        told = f"{key}: other bin edges; the fit is for 25 bins from 50 to 550 GeV"
+        raise InputError(f"{told}; run with those")
+
+
 def from_reference(reference: dict[str, Any]) -> Histograms:
     """Return reference histograms (`validate.read_reference`), with the variances they lack.
 
@@ -119,9 +126,7 @@ def from_reference(reference: dict[str, Any]) -> Histograms:
         process = next((p for p in CROSS_SECTIONS if key.partition("_")[2].startswith(p)), "")
         contents = np.asarray(entry["contents"], dtype=float)
         histogram = empty(channel_of(key))
-        edges = np.asarray(entry["edges"], dtype=float)
-        if edges.shape != (BINS + 1,) or not np.allclose(histogram.axes[0].edges, edges):
-            raise InputError(f"{key}: other bin edges than 25 from 50 to 550 GeV")
+        _check_edges(key, np.asarray(entry["edges"], dtype=float))
         histogram.view(flow=True)["value"] = contents
         histogram.view(flow=True)["variance"] = contents * weights.get(process, 1.0)
         histograms[key] = histogram
@@ -145,11 +150,8 @@ def _template(channel: str, histogram: hist.Hist) -> Any:
 def _configuration(histograms: Histograms, channels: Sequence[str], folder: str) -> dict[str, Any]:
     """Return cabinetry's configuration for what is there; raises `InputError` for gaps."""
     problems = []
-    usual = {region: empty(region).axes[0].edges for region in REGIONS}
     for key, histogram in histograms.items():
-        edges, wanted = histogram.axes[0].edges, usual.get(channel_of(key))
-        if wanted is not None and not (len(edges) == len(wanted) and np.allclose(edges, wanted)):
-            raise InputError(f"{key}: the fit is for 25 bins from 50 to 550 GeV; run with those")
+        _check_edges(key, histogram.axes[0].edges)
     samples = []
     for process, title in TITLES.items():
         regions = []
