@@ -20,7 +20,11 @@ from shoppe_ci.wait import eventually
 
 NOTEBOOK = ROOT / "images" / "analysis" / "agc-ttbar.ipynb"
 FOLDER = "agc-ttbar"
-SYNTH_EVENTS = 60_000
+FIT, SUMMARY = "fit/fit.json", "summary.json"
+SYNTH_EVENTS = 120_000
+"""Of nominal ttbar: fewer leave too little W+jets for the fit."""
+ASSIGNMENTS = ("served", "local", "none")
+"""Where the models score that assign jets, if at all."""
 METRICS_SETTLE_S = 60
 
 
@@ -160,7 +164,11 @@ class Outcome:
     """Bytes that the cache fetched from the origin."""
     sent: float
     """Bytes that the cache sent to the workers."""
+    norm: tuple[float, float] | None
+    """The fitted normalisation of ttbar and its error; None where there was too little to fit."""
     folder: str
+    files: list[str]
+    """The results, below the folder."""
 
     def summary(self) -> str:
         """Return the lines that end a demonstration."""
@@ -172,9 +180,16 @@ class Outcome:
             f"{report['rate']:.0f} events/s",
             *self._delivery(),
             f"XCache              {self._cached()}",
+            *self._assigned(),
         ]
         for name, value in report["yields"].items():
             lines.append(f"  {name:32s} {value:12.1f}")
+        if self.norm:
+            lines.append(
+                f"fit                 ttbar_norm = {self.norm[0]:.3f} ± {self.norm[1]:.3f}"
+            )
+        else:
+            lines.append("fit                 none: it needs enough events of all nine samples")
         lines.append(f"results             {self.folder}")
         return "\n".join(lines)
 
@@ -187,6 +202,23 @@ class Outcome:
             f"{self.from_origin / 1e6:.2f} MB fetched from the origin in whole blocks"
         )
 
+    def _assigned(self) -> list[str]:
+        """Return the lines about the assignment of jets, where there was one."""
+        report = self.report
+        uses = report["served"].values()
+        lines = [
+            f"Triton              {use['model']}, version {use['version']}: "
+            f"{use['requests']} requests, {use['rows']} rows"
+            for use in uses
+        ]
+        if lines:
+            rows = sum(use["rows"] for use in uses)
+            told = f"all {rows}" if rows == report["candidates"] else f"{report['candidates']}"
+            return [*lines, f"                    {told} assignments of jets were scored there"]
+        if report["candidates"]:
+            return [f"assignment          {report['candidates']} were scored by the workers"]
+        return []
+
     def _delivery(self) -> list[str]:
         """Return the line about ServiceX, where the columns came from there."""
         report = self.report
@@ -196,6 +228,19 @@ class Outcome:
             f"ServiceX            {report['delivered']} files, {report['bytesread'] / 1e6:.2f} MB "
             f"of columns in {report['deliverytime']:.1f} s"
         ]
+
+
+def _clear(results: Path) -> None:
+    """Remove what an earlier run wrote to a folder, and nothing else."""
+    if (results / SUMMARY).exists():
+        for file in json.loads((results / SUMMARY).read_text()).get("files", []):
+            (results / file).unlink(missing_ok=True)
+
+
+def fitted(path: Path) -> tuple[float, float]:
+    """Return the normalisation of ttbar and its error from a fit's result."""
+    found = json.loads(path.read_text())["parameters"]["ttbar_norm"]
+    return found["value"], found["error"]
 
 
 def save_notebook(notebook: Any, path: Path) -> None:
@@ -234,11 +279,13 @@ def run_agc(
     weights: str = "xsec",
     workers: int = 2,
     source: str = "servicex",
+    assignment: str = "none",
 ) -> Outcome:
     """Run the AGC notebook as a user and bring its results back."""
     user, seconds = log_in(cluster, name)
     results.mkdir(parents=True, exist_ok=True)
-    settings = {"weights": weights, "workers": workers, "from": source}
+    _clear(results)
+    settings = {"weights": weights, "workers": workers, "from": source, "assignment": assignment}
     for file, content in (("fileset.json", inputs), ("settings.json", settings)):
         (results / file).write_text(json.dumps(content, indent=2) + "\n")
         user.upload(results / file, f"{FOLDER}/{file}")
@@ -246,8 +293,8 @@ def run_agc(
     before = cache_use(cluster)
     run_notebook(user, NOTEBOOK, results / NOTEBOOK.name, folder=FOLDER)
     with step(f"bringing the results to {results}"):
-        for file in ("histograms.root", "report.json", "report.html", "plots"):
-            user.download(f"{FOLDER}/{file}", results / file)
+        written = user.download(f"{FOLDER}/results", results)
+    files = sorted(str(path.relative_to(results)) for path in written)
     try:
         # What ServiceX has delivered before it need not read again.
         used = settled_cache_use(cluster, before, needed=source == "direct")
@@ -256,6 +303,7 @@ def run_agc(
         say(f"  warning: {error.problem}; the counts below may lack this run")
         used = cache_use(cluster).since(before)
     report = json.loads((results / "report.json").read_text())
-    outcome = Outcome(name, seconds, report, used.fetched, used.sent, str(results))
-    (results / "summary.json").write_text(json.dumps(asdict(outcome), indent=2) + "\n")
+    norm = fitted(results / FIT) if FIT in files else None
+    outcome = Outcome(name, seconds, report, used.fetched, used.sent, norm, str(results), files)
+    (results / SUMMARY).write_text(json.dumps(asdict(outcome), indent=2) + "\n")
     return outcome

@@ -128,6 +128,12 @@ def down(name: str) -> None:
     show_default=True,
     help="Have ServiceX deliver columns, or read the files from the workers.",
 )
+@click.option(
+    "--assignment",
+    type=click.Choice(analysis.ASSIGNMENTS),
+    help="Where the models score that assign jets; they are trained first, on nominal ttbar.  "
+    "Default: served (by Triton) for the synthetic samples, none for your own data.",
+)
 @click.option("--results", type=FOLDER, default=ROOT / "results" / "demo", show_default=True)
 def demo(
     name: str,
@@ -137,6 +143,7 @@ def demo(
     weights: str | None,
     workers: int,
     source: str,
+    assignment: str | None,
     results: Path,
 ) -> None:
     """Do everything: set up, install, and run the AGC in a user's pod."""
@@ -154,6 +161,7 @@ def demo(
         weights=weights or ("unit" if data else "xsec"),
         workers=workers,
         source=source,
+        assignment=assignment or ("none" if data else "served"),
     )
     say(f"\nThe AGC has run, {elapsed(time.monotonic() - start)} after the start.\n")
     click.echo(outcome.summary())

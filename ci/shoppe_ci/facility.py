@@ -160,16 +160,16 @@ class User:
         model = {"type": "file", "format": "base64", "content": content}
         self.server("PUT", f"/api/contents/{quote(target)}", json=model)
 
-    def download(self, source: str, target: Path) -> None:
-        """Copy a file or a folder from the user's home."""
+    def download(self, source: str, target: Path) -> list[Path]:
+        """Copy a file or a folder from the user's home; return the files written."""
         model = self.server("GET", f"/api/contents/{quote(source)}?content=1").json()
         if model["type"] == "directory":
-            for entry in model["content"]:
-                self.download(entry["path"], target / entry["name"])
-            return
+            below = (self.download(e["path"], target / e["name"]) for e in model["content"])
+            return [path for paths in below for path in paths]
         answer = self.server("GET", f"/files/{quote(source)}")
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(answer.content)
+        return [target]
 
     def run_notebook(
         self,

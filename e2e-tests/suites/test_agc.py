@@ -8,22 +8,32 @@ from typing import Any
 import numpy as np
 import pytest
 from agc import histograms
+from agc.assignment import FEATURES
+from agc.inference import LocalModels
 from agc.run import run
-from agc.samples import File, Sample
+from agc.samples import File, Sample, sample
+from agc.synth import write
 from shoppe_ci import analysis, origin
 from shoppe_ci.analysis import Outcome
 from shoppe_ci.cluster import Cluster
 
 Samples = list[tuple[Path, str, str, int]]
+LABELLED = 30_000
 
 
 def in_process(files: list[File], weights: str) -> histograms.Histograms:
     return run(files, weights=weights, progress=False).histograms
 
 
-def same(folder: Path, expected: histograms.Histograms, *, rtol: float) -> None:
+def same(
+    folder: Path,
+    expected: histograms.Histograms,
+    *,
+    rtol: float,
+    file: str = "histograms.root",
+) -> None:
     """Compare what the cluster wrote with what this process makes of the same files."""
-    found = histograms.load(folder / "histograms.root")
+    found = histograms.load(folder / file)
     pseudodata = {key for key in found if key.endswith("pseudodata")}
     assert set(found) - pseudodata == set(expected)
     for key, histogram in expected.items():
@@ -46,6 +56,14 @@ def synthetic_inputs(data_origin: Cluster, samples: Samples) -> dict[str, Any]:
         entry = {"path": origin.publish(data_origin, path, below=below), "nevts": events}
         inputs.setdefault(process, {})[variation] = {"files": [entry]}
     return inputs
+
+
+@pytest.fixture(scope="module")
+def labelled(data_origin: Cluster, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """Enough nominal ttbar to train on: here, and at the origin."""
+    path = tmp_path_factory.mktemp("labelled") / "ttbar.root"
+    write(path, sample("ttbar"), events=LABELLED)
+    return path, origin.publish(data_origin, path)
 
 
 def test_all_nine_samples_give_what_this_process_gives(
@@ -76,6 +94,39 @@ def test_columns_by_servicex_give_the_same_bin_for_bin(
     outcome = on_the_facility(data_origin, synthetic_inputs, again, **unit)
     assert outcome.sent < 1e5, "the results are kept: nothing is read again"
     same(again, in_process(files, "unit"), rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("source", "assignment", "weights"),
+    [("direct", "local", "unit"), ("servicex", "served", "xsec")],
+)
+def test_jets_are_assigned_the_same_wherever_columns_and_scores_come_from(
+    data_origin: Cluster,
+    labelled: tuple[Path, str],
+    tmp_path: Path,
+    source: str,
+    assignment: str,
+    weights: str,
+) -> None:
+    path, url = labelled
+    inputs = {"ttbar": {"nominal": {"files": [{"path": url, "nevts": LABELLED}]}}}
+    options = {"source": source, "assignment": assignment, "weights": weights}
+    outcome = on_the_facility(data_origin, inputs, tmp_path, **options)
+    models = LocalModels.load(tmp_path / "models")
+    files = [File(Sample("ttbar"), str(path), LABELLED)]
+    expected = run(files, weights=weights, scorer=models, progress=False)
+    rtol = 0 if weights == "unit" else 1e-10
+    same(tmp_path, expected.histograms, rtol=rtol)
+    same(tmp_path, expected.features, rtol=rtol, file="histograms_ml.root")
+    assert len(expected.features) >= len(FEATURES)
+    assert outcome.report["candidates"] == expected.candidates > 0
+    served = outcome.report["served"].values()
+    assert sum(use["rows"] for use in served) == (expected.candidates if served else 0)
+    assert {use["model"] for use in served} == (
+        {"physicist.agc-ttbar-even", "physicist.agc-ttbar-odd"} if served else set()
+    )
+    assert bool(served) == (assignment == "served")
+    assert all(use["requests"] > 0 for use in served)
 
 
 def test_the_second_run_needs_no_origin(

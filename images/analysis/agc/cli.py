@@ -3,14 +3,11 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from agc.samples import File, InputError, parse_input, read_fileset
-
-if TYPE_CHECKING:
-    from agc import inference
 
 OUTPUT = click.Path(dir_okay=False, path_type=Path)
 INPUT = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -70,9 +67,11 @@ with_experiment = click.option(
 @contextmanager
 def _clear_errors() -> Iterator[None]:
     """Show what the user can mend as one message, not as a traceback."""
+    from coffea_shoppe import FacilityError
+
     try:
         yield
-    except InputError as error:
+    except (InputError, FacilityError) as error:
         raise click.ClickException(str(error)) from error
 
 
@@ -159,7 +158,7 @@ def run(
     """
     from coffea_shoppe import data_url
 
-    from agc import histograms, inference, samples
+    from agc import histograms, inference, samples, serving
     from agc import report as run_report
     from agc.run import read_only
     from agc.run import run as analyse
@@ -199,7 +198,8 @@ def run(
         if models:
             scorer = inference.LocalModels.load(models)
         elif served:
-            scorer = _served(served)
+            scorer = serving.find(served)
+            click.echo(f"assigning jets by {' and '.join(scorer.names.values())}")
         options: dict[str, Any] = {"weights": weights, "scorer": scorer, "chunk_size": chunk_size}
         options |= {"source": source, "kept": kept}
         options["binning"] = histograms.Binning(bins, *limits)
@@ -217,6 +217,9 @@ def run(
             f"{total} events in {done.seconds:.1f} s on {done.workers} worker(s), "
             f"{done.rate:.0f} events/s; histograms in {output}"
         )
+        for use in done.served.values():
+            counted = f"{use.requests} requests with {use.rows} rows"
+            click.echo(f"Triton counted {counted} for version {use.version} of {use.model}")
         if done.source == "servicex":
             megabytes = done.bytes_read / 1e6
             click.echo(
@@ -232,25 +235,6 @@ def run(
 
             told = {"weights": weights, "executor": executor, "models": str(models or served or "")}
             _told(tracking.log_run(done, files, written, experiment=experiment, **told))
-
-
-def _served(name: str) -> "inference.ServedModels":
-    """Return the models of the user's that the facility serves under a name."""
-    from coffea_shoppe import served, triton
-
-    from agc import inference
-
-    mine = {one.name: one for one in served()}
-    wanted = {parity: f"{name}-{parity}" for parity in inference.PARITIES}
-    if missing := [one for one in wanted.values() if one not in mine or not mine[one].model]:
-        known = ", ".join(sorted(mine)) or "none"
-        raise InputError(
-            f"not served: {', '.join(missing)} (yours: {known}); "
-            f'coffea_shoppe.serve("models:/{missing[0]}/1") serves one'
-        )
-    for one in wanted.values():
-        click.echo(f"{mine[one]}")
-    return inference.ServedModels({p: mine[one].model for p, one in wanted.items()}, triton)
 
 
 def _told(run: str) -> None:
@@ -455,8 +439,6 @@ def fit(
     FILE holds the histograms of all nine samples: a ROOT file of `agc run`, or
     reference histograms as JSON.
     """
-    import logging
-
     from agc import histograms, statistics
     from agc.validate import read_reference
 
@@ -464,9 +446,6 @@ def fit(
         raise click.UsageError("--inject is for --asimov")
     if features and not output:
         raise click.UsageError("--features needs an --output for its figures")
-    # cabinetry tells of every empty bin of a template, pyhf of every try that failed.
-    logging.getLogger("cabinetry").setLevel(logging.ERROR)
-    logging.getLogger("pyhf").setLevel(logging.CRITICAL)
     with _clear_errors():
         if histograms_file.suffix == ".json":
             found = statistics.from_reference(read_reference(histograms_file))

@@ -73,19 +73,41 @@ class LocalModels:
         return found
 
 
+@dataclass(frozen=True)
+class Use:
+    """What a server has counted of a model's use."""
+
+    model: str
+    """Its name there."""
+    version: str
+    requests: int
+    rows: int
+
+    def since(self, before: "Use") -> "Use":
+        """Return what was counted after `before`."""
+        requests, rows = self.requests - before.requests, self.rows - before.rows
+        return Use(self.model, self.version, requests, rows)
+
+
 @dataclass
 class ServedModels:
     """The two models in a Triton, over gRPC; tensors as of the FIL backend.
 
     `connect` returns address and headers, anew for each call: tokens live for minutes.
-    It goes to workers as it is, so it must be a function of a module.
+    `count` returns what the server has counted of a model, by its name.  Both go to
+    workers as they are, so they must be functions of a module.
     """
 
     names: dict[str, str]
     """The models' names in Triton, by the parity of the events that they were trained on."""
     connect: Callable[[], tuple[str, dict[str, str]]]
+    count: Callable[[str], Use] | None = None
     rows: int = ROWS
     """Rows of one request."""
+
+    def counted(self) -> dict[str, Use]:
+        """Return what the server has counted of each model, where it can be asked."""
+        return {p: self.count(name) for p, name in self.names.items()} if self.count else {}
 
     def __call__(self, trained_on: str, features: Features) -> NDArray[np.float32]:
         """Return the score of each candidate; raises `InputError` where Triton refuses."""
@@ -149,12 +171,15 @@ class Best:
     """(events, features)."""
     score: NDArray[np.float32]
     """(events,)."""
+    candidates: NDArray[np.int64]
+    """(events,): how many candidates were scored."""
 
     @classmethod
     def empty(cls, events: int) -> "Best":
         """Return room for so many events."""
         features = np.zeros((events, len(FEATURES)), dtype=np.float32)
-        return cls(features, np.zeros(events, dtype=np.float32))
+        score = np.zeros(events, dtype=np.float32)
+        return cls(features, score, np.zeros(events, dtype=np.int64))
 
 
 def best(batches: Sequence[Batch], scorer: Scorer) -> list[Best]:
@@ -178,4 +203,5 @@ def best(batches: Sequence[Batch], scorer: Scorer) -> list[Best]:
             every = np.arange(events)
             found[group.batch].features[group.index] = group.features[every, chosen]
             found[group.batch].score[group.index] = own[every, chosen]
+            found[group.batch].candidates[group.index] = number
     return found

@@ -61,9 +61,11 @@ class TtbarProcessor(processor.ProcessorABC):
                     number = np.asarray(own.event)
                     batches.append(inference.Batch(selection.lepton(own), chosen.jets, number))
                     batch_weights.append(weights)
+        scored = 0
         if self.scorer and batches:
             kept = inference.best(batches, self.scorer)
             for one, weights in zip(kept, batch_weights, strict=True):
+                scored += int(one.candidates.sum())
                 for column, feature in enumerate(FEATURES):
                     _fill(features, feature.name, process, one.features[:, column], weights)
         dataset = metadata["dataset"]
@@ -74,6 +76,7 @@ class TtbarProcessor(processor.ProcessorABC):
             "features": features,
             "events": {dataset: count},
             "chunks": [chunk],
+            "candidates": scored,
         }
 
     def postprocess(self, accumulator: dict[str, Any]) -> dict[str, Any]:

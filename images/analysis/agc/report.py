@@ -68,6 +68,8 @@ def as_json(report: Report) -> dict[str, Any]:
         "source": report.source,
         "delivered": report.delivered,
         "deliverytime": report.delivery_seconds,
+        "candidates": report.candidates,
+        "served": {parity: asdict(use) for parity, use in report.served.items()},
         "events": report.events,
         "yields": histograms.counts(report.histograms),
         "chunks": [asdict(chunk) for chunk in report.chunks],
@@ -140,6 +142,12 @@ def as_html(report: Report) -> str:
         ("read", f"{megabytes:,.1f} MB, {megabytes / report.seconds:,.1f} MB/s"),
         ("chunks", f"{len(report.chunks)} of at most {report.chunk_size:,} events"),
     ]
+
+    if report.candidates:
+        totals.append(("assignments of jets scored", f"{report.candidates:,}"))
+    for use in report.served.values():
+        told = f"{use.requests:,} requests, {use.rows:,} rows"
+        totals.append((f"Triton: {use.model}, version {use.version}", told))
 
     def rows(some: Sequence[Share]) -> Rows:
         return [

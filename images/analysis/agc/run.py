@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import uproot
@@ -12,7 +12,7 @@ from coffea.nanoevents import NanoAODSchema
 from agc import delivery
 from agc.executor import PatientDaskExecutor, persistently
 from agc.histograms import Binning, Histograms
-from agc.inference import Scorer
+from agc.inference import Scorer, ServedModels, Use
 from agc.processor import TtbarProcessor, worker_name
 from agc.samples import File, InputError, event_weight
 from agc.selection import ASSIGNMENT_BRANCHES, BRANCHES, COLUMNS
@@ -68,6 +68,10 @@ class Report:
     """Files that ServiceX delivered."""
     delivery_seconds: float = 0.0
     """Of `seconds`, those until all files were delivered."""
+    candidates: int = 0
+    """Assignments of jets that were scored."""
+    served: dict[str, Use] = field(default_factory=dict)
+    """What the server counted of each model meanwhile, where served ones scored."""
 
     @property
     def rate(self) -> float:
@@ -257,6 +261,7 @@ def _delivered(
         source="servicex",
         delivered=columns.files,
         delivery_seconds=columns.seconds,
+        candidates=result["candidates"],
     )
 
 
@@ -352,13 +357,15 @@ def run(
     """
     if source not in SOURCES:
         raise InputError(f"columns come from {' or '.join(SOURCES)}, not from {source!r}")
+    listed = list(files)
+    _check_arguments(listed, weights)
     branches = (*BRANCHES, *ASSIGNMENT_BRANCHES) if scorer else BRANCHES
+    instance = TtbarProcessor(scorer, binning)
+    before = scorer.counted() if isinstance(scorer, ServedModels) else {}
     if source == "servicex":
-        listed = list(files)
-        _check_arguments(listed, weights)
-        return _delivered(
+        done = _delivered(
             listed,
-            TtbarProcessor(scorer, binning),
+            instance,
             branches if scorer else COLUMNS,
             weights=weights,
             client=client,
@@ -366,10 +373,34 @@ def run(
             config=config,
             kept=kept,
         )
+    else:
+        done = _read(
+            listed,
+            instance,
+            branches,
+            weights=weights,
+            client=client,
+            chunk_size=chunk_size,
+            progress=progress,
+        )
+    after = scorer.counted() if isinstance(scorer, ServedModels) else {}
+    return replace(done, served={key: use.since(before[key]) for key, use in after.items()})
+
+
+def _read(
+    files: list[File],
+    instance: TtbarProcessor,
+    branches: Sequence[str],
+    *,
+    weights: str,
+    client: Any,
+    chunk_size: int,
+    progress: bool,
+) -> Report:
+    """Run the analysis on columns that are read from the files."""
     chosen = fileset(files, weights=weights, branches=branches, client=client)
     workers = _workers(client)
     start = time.perf_counter()
-    instance = TtbarProcessor(scorer, binning)
     result, metrics = process(
         chosen, instance, client=client, chunk_size=chunk_size, progress=progress
     )
@@ -385,4 +416,5 @@ def run(
         _chunks(result),
         int(metrics["bytesread"]),
         chunk_size,
+        candidates=result["candidates"],
     )

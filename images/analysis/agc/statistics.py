@@ -6,6 +6,7 @@ one constrained parameter for each systematic uncertainty and each bin's statist
 """
 
 import json
+import logging
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -46,6 +47,10 @@ TITLES = {
 }
 
 Matrix = NDArray[np.float64]
+
+# cabinetry tells of every empty bin of a template, pyhf of every try that failed.
+logging.getLogger("cabinetry").setLevel(logging.ERROR)
+logging.getLogger("pyhf").setLevel(logging.CRITICAL)
 
 
 @dataclass(frozen=True)

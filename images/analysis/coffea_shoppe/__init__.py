@@ -18,16 +18,18 @@ come from their origin.
 from coffea_shoppe.columns import Estimate, estimate
 from coffea_shoppe.connections import FacilityError, Status, connections, status, token
 from coffea_shoppe.data import data_url
-from coffea_shoppe.serving import Served, serve, served, triton, unserve
+from coffea_shoppe.serving import Counts, Served, counts, serve, served, triton, unserve
 from coffea_shoppe.sharing import share_runs, unshare_runs, workspace_of
 from coffea_shoppe.storage import storage
 
 __all__ = [
+    "Counts",
     "Estimate",
     "FacilityError",
     "Served",
     "Status",
     "connections",
+    "counts",
     "data_url",
     "estimate",
     "serve",

@@ -13,6 +13,7 @@ from coffea_shoppe_contract import identity
 from coffea_shoppe.connections import TIMEOUT_S, FacilityError, connections, token
 
 LOAD_S = 180
+NO_TRITON = "this facility has no Triton: ask its operators"
 
 
 @dataclass(frozen=True)
@@ -99,6 +100,7 @@ def serve(
     name = name or default_name(uri)
     asked = _ask("POST", json={"model": uri, "name": name})["asked"]
     end = time.monotonic() + timeout
+    told = ""
     while True:
         body = _ask("GET", f"/{name}")
         found = _parse(body)
@@ -109,7 +111,9 @@ def serve(
                 raise FacilityError(f"{uri} cannot be served: {found.message}")
         if time.monotonic() > end:
             raise FacilityError(f"{uri} was not served within {timeout:.0f} s: {found.message}")
-        note(found.message)
+        if found.message != told:
+            told = found.message
+            note(f"{uri}: {told}")
         time.sleep(1)
 
 
@@ -123,6 +127,37 @@ def unserve(name: str) -> None:
     _ask("DELETE", f"/{name}")
 
 
+@dataclass(frozen=True)
+class Counts:
+    """What Triton has counted of a model's use since it was loaded."""
+
+    version: str
+    requests: int
+    rows: int
+
+
+def counts(model: str) -> Counts:
+    """Return how often a model of mine was asked, by its name in Triton, and for how many rows."""
+    address = connections().get("triton", "")
+    if not address:
+        raise FacilityError(NO_TRITON)
+    url = f"{address.rstrip('/')}/v2/models/{model}/stats"
+    headers = {"Authorization": f"Bearer {token('triton')}"}
+    try:
+        answer = requests.get(url, headers=headers, timeout=TIMEOUT_S)
+        found: dict[str, Any] = answer.json()
+    except (requests.RequestException, ValueError) as error:
+        raise FacilityError(
+            f"Triton at {address} does not answer ({type(error).__name__}); "
+            "try again in a minute, then tell the facility's operators"
+        ) from error
+    if not answer.ok:
+        raise FacilityError(f"Triton refused: {found.get('error', answer.status_code)}")
+    one = found["model_stats"][0]
+    requests_made = int(one["inference_stats"]["success"]["count"])
+    return Counts(str(one["version"]), requests_made, int(one["inference_count"]))
+
+
 def triton() -> tuple[str, dict[str, str]]:
     """Return Triton's gRPC address, and the headers with my token, for tritonclient.
 
@@ -130,5 +165,5 @@ def triton() -> tuple[str, dict[str, str]]:
     """
     address = connections().get("triton-grpc", "")
     if not address:
-        raise FacilityError("this facility has no Triton: ask its operators")
+        raise FacilityError(NO_TRITON)
     return urlsplit(address).netloc, {"authorization": f"Bearer {token('triton')}"}

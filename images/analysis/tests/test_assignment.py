@@ -121,6 +121,7 @@ def test_the_best_candidate_is_kept_with_one_call_for_each_model() -> None:
     found = inference.best(batches, scorer)
     # Events 1, 3, 5 and 1; 2, 4 and 2.
     assert scorer.asked == [("odd", 180 + 12 + 12), ("even", 12 + 60 + 180 + 60)]
+    assert [one.candidates.tolist() for one in found] == [[12, 180, 60, 12, 180], [60, 12]]
     for one, kept in zip(batches, found, strict=True):
         for position in range(len(one.event)):
             rows = plainly(one.lepton[position].to_list(), one.jets[position].to_list())
