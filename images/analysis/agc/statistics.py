@@ -20,6 +20,7 @@ import numpy as np
 import pyhf
 from numpy.typing import NDArray
 
+from agc import hs3
 from agc.assignment import FEATURES
 from agc.histograms import AXES, BINS, Histograms, channel_of, empty, name, with_pseudodata
 from agc.samples import CROSS_SECTIONS, InputError
@@ -387,15 +388,28 @@ def validate_features(fitted: Fit, features: Histograms, folder: Path) -> list[P
         return _save_predictions(model, data, matched, VALIDATED, folder)
 
 
+def as_hs3(fitted: Fit, whole: dict[str, Any]) -> dict[str, Any]:
+    """Return the workspace and the fit's result as an HS3 document."""
+    axes = {}
+    for region in REGIONS:
+        edges = _template(region, empty(region)).axes[0].edges
+        axes[CHANNELS[region]] = hs3.axis(f"{region}_observable", edges)
+    results = fitted.results
+    best = dict(zip(results.labels, map(float, results.bestfit), strict=True))
+    return hs3.document(whole, axes, fitted=best)
+
+
 def save(fitted: Fit, whole: dict[str, Any], folder: Path, *, ranked: Any = None) -> list[Path]:
     """Write workspace, result and figures (pulls, correlations, both regions before and after).
 
+    The workspace is written as pyhf and as HS3 have it, the latter with the fit's result.
     `ranked` (of `ranking`) adds that figure.  Returns the paths.
     """
     folder.mkdir(parents=True, exist_ok=True)
     cabinetry.workspace.save(whole, folder / "workspace.json")
     (folder / "fit.json").write_text(json.dumps(fitted.as_json(), indent=2) + "\n")
-    written = [folder / "workspace.json", folder / "fit.json"]
+    (folder / "hs3.json").write_text(json.dumps(as_hs3(fitted, whole), indent=1) + "\n")
+    written = [folder / name for name in ("workspace.json", "hs3.json", "fit.json")]
 
     def keep(figure: Any, label: str) -> None:
         import matplotlib.pyplot as plt
