@@ -1,21 +1,26 @@
 """The AGC in a user's pod, on Dask workers, through XCache: the main story."""
 
 import json
+import re
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import uproot
 from agc import histograms
 from agc.assignment import FEATURES
 from agc.inference import LocalModels
 from agc.run import run
 from agc.samples import File, Sample, sample
 from agc.synth import write
+from lib.fixtures import passing_user, run_code
 from shoppe_ci import analysis, origin
 from shoppe_ci.analysis import Outcome
 from shoppe_ci.cluster import Cluster
+from shoppe_ci.facility import User
 
 Samples = list[tuple[Path, str, str, int]]
 LABELLED = 30_000
@@ -56,6 +61,11 @@ def synthetic_inputs(data_origin: Cluster, samples: Samples) -> dict[str, Any]:
         entry = {"path": origin.publish(data_origin, path, below=below), "nevts": events}
         inputs.setdefault(process, {})[variation] = {"files": [entry]}
     return inputs
+
+
+@pytest.fixture(scope="module")
+def physicist(facility: Cluster) -> Iterator[User]:
+    yield from passing_user(facility, "reads.anew")
 
 
 @pytest.fixture(scope="module")
@@ -127,6 +137,41 @@ def test_jets_are_assigned_the_same_wherever_columns_and_scores_come_from(
     )
     assert bool(served) == (assignment == "served")
     assert all(use["requests"] > 0 for use in served)
+
+
+@pytest.mark.long
+def test_knobs_of_reading_hold_in_the_facility(
+    data_origin: Cluster, labelled: tuple[Path, str], physicist: User
+) -> None:
+    path, url = labelled
+
+    def agc(*options: str) -> str:
+        words = ["agc", "run", "--executor", "dask", "--input", f"{url}=ttbar", *options]
+        code = (
+            "import subprocess\n"
+            f"done = subprocess.run({words}, capture_output=True, text=True)\n"
+            "print(done.stdout[-500:], done.stderr[-2000:])"
+        )
+        return run_code(physicist, code)
+
+    told = agc("--read-only", "50")
+    half = re.search(r"(\d+) events, ([\d.]+) MB in .* on 2 worker", told)
+    assert half, told
+    with uproot.open(path) as file:
+        whole = sum(file["Events"][name].compressed_bytes for name in file["Events"].iterkeys())
+    assert int(half[1]) == LABELLED
+    assert 0.5 <= float(half[2]) * 1e6 / whole < 0.75
+    columns = ("--from", "servicex", "--output", "columns.root")
+    told = agc(*columns)
+    assert f"{LABELLED} events" in told
+    before = analysis.cache_use(data_origin)
+    assert "ServiceX delivered 1 file" in agc(*columns)
+    kept = analysis.settled_cache_use(data_origin, before, needed=False)
+    before = analysis.cache_use(data_origin)
+    assert "ServiceX delivered 1 file" in agc(*columns, "--no-servicex-cache")
+    anew = analysis.settled_cache_use(data_origin, before)
+    assert kept.files == 0
+    assert anew.files >= 1
 
 
 def test_the_second_run_needs_no_origin(

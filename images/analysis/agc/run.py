@@ -304,7 +304,8 @@ def read_only(
         began, spent, count = time.time(), time.thread_time(), 0
         with uproot.open(file.path, timeout=OPEN_TIMEOUT_S) as opened:
             tree = opened[TREE]
-            for arrays in tree.iterate(branches, step_size="100 MB", library="ak"):
+            # A size in bytes would have uproot ask for each basket's head beforehand.
+            for arrays in tree.iterate(branches, step_size=CHUNK_SIZE, library="ak"):
                 count += len(arrays)
             size = sum(int(tree[name].compressed_bytes) for name in branches)
         cost = {"start": began, "stop": time.time(), "cpu": time.thread_time() - spent}
