@@ -20,12 +20,15 @@ S3_PORT = 17007
 """Of this machine: to ServiceX's S3 front, while a test forwards it."""
 
 
-def install(cluster: Cluster) -> None:
-    """Install or upgrade the facility as the tests want it, by the code of `up`."""
+def install(cluster: Cluster, *more: dict[str, Any]) -> None:
+    """Install or upgrade the facility as the tests want it, by the code of `up`.
+
+    `more` values come on top; the next call without them takes them back.
+    """
     outside = {"objectStore": {"publicURL": f"127.0.0.1:{S3_PORT}"}}
     values: dict[str, Any] = {"servicex": outside}
     values |= {"jupyterhub": {"hub": {"config": {"Authenticator": {"admin_users": [ADMIN]}}}}}
-    release.install(cluster, release.UMBRELLA, release.demo_values(), values)
+    release.install(cluster, release.UMBRELLA, release.demo_values(), values, *more)
 
 
 def administrator(cluster: Cluster) -> User:

@@ -6,46 +6,11 @@ from pathlib import Path
 import pytest
 from coffea_shoppe_contract import identity
 from lib.fixtures import passing_user, run_code
+from lib.serving import REGISTER, SERVE, told
 from shoppe_ci.cluster import Cluster
 from shoppe_ci.facility import User
 from shoppe_ci.wait import eventually
 
-REGISTER = """
-import mlflow, numpy as np, xgboost
-from mlflow.models import infer_signature
-import coffea_shoppe as shoppe
-def register(seed, features=5, name="bdt"):
-    rng = np.random.default_rng(seed)
-    rows = rng.normal(size=(2000, features)).astype("float32")
-    booster = xgboost.train({"objective": "binary:logistic", "max_depth": 4},
-                            xgboost.DMatrix(rows, rows[:, 0] > 0), 40)
-    signature = infer_signature(rows, booster.inplace_predict(rows))
-    with mlflow.start_run():
-        logged = mlflow.xgboost.log_model(
-            booster, name="model", model_format="ubj", registered_model_name=name,
-            signature=signature, pip_requirements=["xgboost-cpu"])
-    return booster, str(logged.registered_model_version)
-def infer(name, rows):
-    import tritonclient.grpc as triton
-    address, headers = shoppe.triton()
-    with triton.InferenceServerClient(address) as client:
-        tensor = triton.InferInput("input__0", rows.shape, "FP32")
-        tensor.set_data_from_numpy(rows)
-        answer = client.infer(name, [tensor], headers=headers)
-        return answer.as_numpy("output__0")[:, 0]
-def tell(*what): print(">", *what)
-def said(call):
-    try: return call()
-    except Exception as error: return f"{type(error).__name__}: {error}"
-rows = np.random.default_rng(7).normal(size=(1000, 5)).astype("float32")
-"""
-SERVE = f"""{REGISTER}
-booster, version = register(1)
-mlflow.MlflowClient().set_registered_model_alias("bdt", "prod", version)
-one = shoppe.serve("models:/bdt@prod")
-tell(one.model, one.version, one.ready)
-tell(abs(infer(one.model, rows) - booster.inplace_predict(rows)).max())
-"""
 COUNT = """
 import requests
 def counted(model):
@@ -103,11 +68,6 @@ with uproot.open("/tmp/local_ml.root") as mine, uproot.open("/tmp/served_ml.root
     same = [np.array_equal(mine[n].values(flow=True), theirs[n].values(flow=True)) for n in names]
     tell(len(names) >= 20 and all(same), sum(mine[n].values().sum() for n in names) > 0)
 """
-
-
-def told(printed: str) -> list[str]:
-    """Return what a cell tells, without what libraries print meanwhile."""
-    return [line.removeprefix("> ") for line in printed.splitlines() if line.startswith("> ")]
 
 
 @pytest.fixture(scope="module")

@@ -3,6 +3,8 @@ Names of this component's objects.  Input: the root context.
 */ -}}
 {{- define "shoppe.triton.triton" -}}{{ include "shoppe.lib.fullname" (dict "root" . "suffix" "triton") }}{{- end -}}
 
+{{- define "shoppe.triton.replicas" -}}{{ include "shoppe.lib.fullname" (dict "root" . "suffix" "triton-replicas") }}{{- end -}}
+
 {{- /*
 shoppe.triton.repository: where the models are.  Input: the root context.
 */ -}}

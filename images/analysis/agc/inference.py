@@ -4,6 +4,7 @@ Two models are trained, each on the events of one parity of the event number, an
 each judges the events that it was not trained on.
 """
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,8 @@ from agc.samples import InputError
 PARITIES = ("even", "odd")
 ROWS = 100_000
 TIMEOUT_S = 120
+AWAY_S, AGAIN_S = 60, 1
+"""A server that is away is waited for so long, and asked so often."""
 TRAINED_ON = {"even": "odd", "odd": "even"}
 """By the parity of an event: that of the events which its model was trained on."""
 
@@ -110,25 +113,38 @@ class ServedModels:
         return {p: self.count(name) for p, name in self.names.items()} if self.count else {}
 
     def __call__(self, trained_on: str, features: Features) -> NDArray[np.float32]:
-        """Return the score of each candidate; raises `InputError` where Triton refuses."""
+        """Return the score of each candidate.
+
+        A Triton that is away is asked again for a minute.  Raises `InputError` where it
+        refuses, or stays away.
+        """
+        found = []
+        for start in range(0, len(features), self.rows):
+            part = np.ascontiguousarray(features[start : start + self.rows], np.float32)
+            found.append(self._ask(self.names[trained_on], part))
+        return np.concatenate(found) if found else np.zeros(0, np.float32)
+
+    def _ask(self, name: str, rows: Features) -> NDArray[np.float32]:
         import tritonclient.grpc as triton
 
-        found = []
-        address, headers = self.connect()
-        try:
-            with triton.InferenceServerClient(address) as client:
-                for start in range(0, len(features), self.rows):
-                    part = np.ascontiguousarray(features[start : start + self.rows], np.float32)
-                    tensor = triton.InferInput("input__0", part.shape, "FP32")
-                    tensor.set_data_from_numpy(part)
-                    name = self.names[trained_on]
-                    answer = client.infer(
-                        name, [tensor], headers=headers, timeout=TIMEOUT_S * 10**6
-                    )
-                    found.append(answer.as_numpy("output__0")[:, 0])
-        except triton.InferenceServerException as error:
-            raise InputError(f"Triton at {address}: {self.names[trained_on]}: {error}") from error
-        return np.concatenate(found) if found else np.zeros(0, np.float32)
+        deadline = time.monotonic() + AWAY_S
+        while True:
+            address, headers = self.connect()
+            tensor = triton.InferInput("input__0", rows.shape, "FP32")
+            tensor.set_data_from_numpy(rows)
+            try:
+                with triton.InferenceServerClient(address) as client:
+                    options = {"headers": headers, "timeout": TIMEOUT_S * 10**6}
+                    answer = client.infer(name, [tensor], **options)
+            except triton.InferenceServerException as error:
+                # Without a replica, or while a model is loaded anew.
+                away = error.status() == "StatusCode.UNAVAILABLE"
+                if not away or time.monotonic() > deadline:
+                    raise InputError(f"Triton at {address}: {name}: {error}") from error
+                time.sleep(AGAIN_S)
+            else:
+                scores: NDArray[np.float32] = answer.as_numpy("output__0")[:, 0]
+                return scores
 
 
 @dataclass(frozen=True)

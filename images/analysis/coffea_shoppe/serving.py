@@ -153,9 +153,11 @@ def counts(model: str) -> Counts:
         ) from error
     if not answer.ok:
         raise FacilityError(f"Triton refused: {found.get('error', answer.status_code)}")
-    one = found["model_stats"][0]
-    requests_made = int(one["inference_stats"]["success"]["count"])
-    return Counts(str(one["version"]), requests_made, int(one["inference_count"]))
+    # An entry for each replica; Triton leaves out what is zero.
+    every = found["model_stats"]
+    asked = sum(int(one["inference_stats"]["success"].get("count", 0)) for one in every)
+    rows = sum(int(one.get("inference_count", 0)) for one in every)
+    return Counts(str(every[0]["version"]), asked, rows)
 
 
 def triton() -> tuple[str, dict[str, str]]:

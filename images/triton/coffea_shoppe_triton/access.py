@@ -11,9 +11,25 @@ from coffea_shoppe_identity import Identity, RefusedError, Verifier
 Kind = Literal["open", "anyone", "model", "operator", "nobody"]
 """Whom a request is for: all, any user, the model's owner, the operator, or nobody."""
 
+Whither = Literal["here", "one", "all"]
+"""Which replicas answer: the one that was reached, any one, or all of them."""
+
 MODEL = re.compile(
-    r"/v2/models/(?P<model>[a-z0-9.-]+)(?:/versions/\d+)?(?:/(?:infer|ready|config|stats))?"
+    r"/v2/models/(?P<model>[a-z0-9.-]+)(?:/versions/\d+)?(?:/(?P<what>infer|ready|config|stats))?"
 )
+STATISTICS = "/v2/models/stats"
+LOADING = re.compile(r"/v2/repository/models/[^/]+/(?:load|unload)")
+WHITHER: dict[str, Whither] = {
+    "infer": "one",
+    "ready": "all",
+    "stats": "all",
+    "ModelInfer": "one",
+    "ModelReady": "all",
+    "ModelStatistics": "all",
+    "RepositoryModelLoad": "all",
+    "RepositoryModelUnload": "all",
+}
+"""By what is asked, over HTTP or gRPC; all else is answered where it arrives."""
 SERVICE = "/inference.GRPCInferenceService/"
 METHODS: dict[str, Kind] = {
     "ServerLive": "open",
@@ -40,6 +56,7 @@ class Asked:
 
     kind: Kind
     model: str = ""
+    whither: Whither = "here"
 
 
 def over_http(path: str) -> Asked:
@@ -49,16 +66,19 @@ def over_http(path: str) -> Asked:
     if path == "/v2":
         return Asked("anyone")
     if path.startswith("/v2/repository/"):
-        return Asked("operator")
+        return Asked("operator", whither="all" if LOADING.fullmatch(path) else "here")
+    if path == STATISTICS:
+        return Asked("operator", whither="all")
     if found := MODEL.fullmatch(path):
-        return Asked("model", found["model"])
+        return Asked("model", found["model"], WHITHER.get(found["what"] or "", "here"))
     return Asked("nobody")
 
 
 def over_grpc(method: str, model: Callable[[], str]) -> Asked:
     """Return what a gRPC request is about; `model` reads the model's name from it."""
-    kind = METHODS.get(method.removeprefix(SERVICE), "nobody")
-    return Asked(kind, model() if kind == "model" else "")
+    name = method.removeprefix(SERVICE)
+    kind = METHODS.get(name, "nobody")
+    return Asked(kind, model() if kind == "model" else "", WHITHER.get(name, "here"))
 
 
 class Gate:

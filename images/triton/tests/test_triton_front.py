@@ -1,6 +1,7 @@
 """Whose model a request is for decides whether Triton hears of it."""
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -11,7 +12,8 @@ from aiohttp import web
 from coffea_shoppe_contract import identity
 from coffea_shoppe_identity import Identity, RefusedError
 from coffea_shoppe_triton.access import SERVICE, DeniedError, Gate, over_grpc, over_http
-from coffea_shoppe_triton.front import LARGEST, GrpcFront, Named, http_application, model_of
+from coffea_shoppe_triton.front import LARGEST, GrpcFront, HttpFront, Named, model_of
+from coffea_shoppe_triton.replicas import Replicas
 
 
 class Tokens:
@@ -38,6 +40,7 @@ CASES = [
     ("/v2/models/annie.bdt/infer", "ann", False),
     ("/v2/models/ann.bdt/infer", "operator", True),
     ("/v2/models/stats", "ann", False),
+    ("/v2/models/stats", "operator", True),
     ("/v2/models/ann.bdt/trace/setting", "ann", False),
     ("/v2/repository/index", "ann", False),
     ("/v2/repository/models/ann.bdt/load", "ann", False),
@@ -92,14 +95,21 @@ def test_the_model_is_the_first_field_whatever_follows() -> None:
         model_of(b"\x0a\xff")
 
 
+def alone(triton: str) -> web.Application:
+    """Return the front of a Triton that has one replica."""
+    return HttpFront(GATE, triton, Replicas(), port=0).application()
+
+
 @asynccontextmanager
-async def listening(application: web.Application) -> AsyncIterator[str]:
+async def listening(
+    application: web.Application, host: str = "127.0.0.1", port: int = 0
+) -> AsyncIterator[str]:
     runner = web.AppRunner(application, access_log=None)
     await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
+    site = web.TCPSite(runner, host, port)
     await site.start()
     port = runner.addresses[0][1]
-    yield f"http://127.0.0.1:{port}"
+    yield f"http://{host}:{port}"
     await runner.cleanup()
 
 
@@ -118,7 +128,7 @@ def test_http_passes_through_as_it_is_and_without_the_token() -> None:
         upstream.router.add_route("*", "/{path:.*}", triton)
         async with (
             listening(upstream) as behind,
-            listening(http_application(GATE, behind)) as front,
+            listening(alone(behind)) as front,
             aiohttp.ClientSession() as client,
         ):
             url = f"{front}/v2/models/ann.bdt/infer?a=b"
@@ -138,7 +148,7 @@ def test_http_passes_through_as_it_is_and_without_the_token() -> None:
                 assert answer.status == 413
             assert len(heard) == 1
         async with (
-            listening(http_application(GATE, behind)) as front,
+            listening(alone(behind)) as front,
             aiohttp.ClientSession() as client,
             client.get(f"{front}/v2/health/ready") as answer,
         ):
@@ -173,7 +183,7 @@ def test_grpc_passes_through_as_it_is_and_without_the_token() -> None:
         unlimited = [("grpc.max_receive_message_length", -1)]
         behind, address = await start(Echo())
         inner = grpc.aio.insecure_channel(address, options=unlimited)
-        front, address = await start(GrpcFront(GATE, inner))
+        front, address = await start(GrpcFront(GATE, inner, Replicas(), port=0))
         async with grpc.aio.insecure_channel(address, options=unlimited) as channel:
             infer = channel.unary_unary(f"{SERVICE}ModelInfer")
             request = Named(name="ann.bdt").SerializeToString() + b"\x3a\x80\x80\x80\x04"
@@ -192,5 +202,149 @@ def test_grpc_passes_through_as_it_is_and_without_the_token() -> None:
         await front.stop(None)
         await inner.close()
         await behind.stop(None)
+
+    asyncio.run(story())
+
+
+HOSTS = ("127.0.0.1", "127.0.0.2")
+"""Of two replicas, the first of which is asked."""
+
+
+def free_port() -> int:
+    with socket.socket() as some:
+        some.bind((HOSTS[0], 0))
+        return int(some.getsockname()[1])
+
+
+async def knowing_both(own: str) -> Replicas:
+    async def lookup(_: str) -> set[str]:
+        return set(HOSTS)
+
+    replicas = Replicas("triton-replicas", own, lookup=lookup)
+    await replicas.refresh()
+    return replicas
+
+
+class Scores:
+    """A Triton that counts what it is asked, and can be away."""
+
+    def __init__(self, name: str) -> None:
+        self.name, self.asked, self.away = name, list[str](), False
+
+    async def over_http(self, request: web.Request) -> web.Response:
+        if self.away:
+            return web.json_response({"error": "unavailable"}, status=503)
+        self.asked.append(request.path)
+        if request.path.endswith("/stats"):
+            return web.json_response({"model_stats": [{"name": "ann.bdt", "at": self.name}]})
+        missing = "missing" in request.path
+        return web.json_response({"at": self.name}, status=400 if missing else 200)
+
+    def application(self) -> web.Application:
+        app = web.Application()
+        app.router.add_route("*", "/{path:.*}", self.over_http)
+        return app
+
+
+def test_replicas_share_what_is_scored_and_hear_all_else_over_http() -> None:
+    async def story() -> None:
+        port, tritons = free_port(), [Scores(host) for host in HOSTS]
+        infer = "/v2/models/ann.bdt/infer"
+        load = "/v2/repository/models/ann.bdt/load"
+        async with (
+            listening(tritons[0].application()) as here,
+            listening(tritons[1].application()) as there,
+            listening(
+                HttpFront(GATE, here, await knowing_both(HOSTS[0]), port=port).application(),
+                *(HOSTS[0], port),
+            ) as front,
+            listening(
+                HttpFront(GATE, there, await knowing_both(HOSTS[1]), port=port).application(),
+                *(HOSTS[1], port),
+            ),
+            aiohttp.ClientSession() as client,
+        ):
+
+            async def ask(method: str, path: str, token: str) -> tuple[int, dict[str, object]]:
+                headers = {"Authorization": f"Bearer {token}"}
+                async with client.request(method, f"{front}{path}", headers=headers) as answer:
+                    return answer.status, await answer.json()
+
+            for _ in range(20):
+                assert (await ask("POST", infer, "ann"))[0] == 200
+            assert [triton.asked for triton in tritons] == [[infer] * 10, [infer] * 10]
+            _, told = await ask("GET", "/v2/models/ann.bdt/stats", "ann")
+            found = told["model_stats"]
+            assert isinstance(found, list)
+            assert [one["at"] for one in found] == list(HOSTS)
+            assert (await ask("POST", load, "operator"))[0] == 200
+            assert all(triton.asked[-1] == load for triton in tritons)
+            assert (await ask("POST", load, "ann"))[0] == 403
+            assert all(triton.asked.count(load) == 1 for triton in tritons)
+            tritons[1].away = True
+            for _ in range(6):
+                assert await ask("POST", infer, "ann") == (200, {"at": HOSTS[0]})
+            assert (await ask("POST", load, "operator"))[0] == 503
+            tritons[0].away = True
+            assert (await ask("POST", infer, "ann"))[0] == 503
+
+    asyncio.run(story())
+
+
+class Counted(grpc.GenericRpcHandler):
+    """A Triton that answers with its own name, or is away."""
+
+    def __init__(self, name: str) -> None:
+        self.name, self.asked, self.away = name, 0, False
+
+    def service(self, details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler:
+        async def call(request: bytes, context: grpc.aio.ServicerContext) -> bytes:
+            if self.away:
+                await context.abort(grpc.StatusCode.UNAVAILABLE, "away")
+            self.asked += 1
+            return Named(name=self.name).SerializeToString()
+
+        return grpc.unary_unary_rpc_method_handler(call)
+
+
+def test_replicas_share_what_is_scored_over_one_connection_of_grpc() -> None:
+    async def story() -> None:
+        async def start(handler: grpc.GenericRpcHandler, address: str) -> grpc.aio.Server:
+            server = grpc.aio.server()
+            server.add_generic_rpc_handlers((handler,))
+            assert server.add_insecure_port(address)
+            await server.start()
+            return server
+
+        port, tritons, servers, inner = free_port(), [], [], []
+        for host in HOSTS:
+            tritons.append(Counted(host))
+            behind = free_port()
+            servers.append(await start(tritons[-1], f"{host}:{behind}"))
+            inner.append(grpc.aio.insecure_channel(f"{host}:{behind}"))
+            front = GrpcFront(GATE, inner[-1], await knowing_both(host), port=port)
+            servers.append(await start(front, f"{host}:{port}"))
+        async with grpc.aio.insecure_channel(f"{HOSTS[0]}:{port}") as channel:
+            request = Named(name="ann.bdt").SerializeToString()
+            own = (("authorization", "Bearer ann"),)
+            infer = channel.unary_unary(f"{SERVICE}ModelInfer")
+            for _ in range(20):
+                await infer(request, metadata=own)
+            assert [triton.asked for triton in tritons] == [10, 10]
+            both = await channel.unary_unary(f"{SERVICE}ModelStatistics")(request, metadata=own)
+            assert both == b"".join(Named(name=host).SerializeToString() for host in HOSTS)
+            with pytest.raises(grpc.aio.AioRpcError, match="no model of 'bob'"):
+                await infer(request, metadata=(("authorization", "Bearer bob"),))
+            tritons[0].away = True
+            answers = {model_of(await infer(request, metadata=own)) for _ in range(6)}
+            assert answers == {HOSTS[1]}
+            tritons[1].away = True
+            with pytest.raises(grpc.aio.AioRpcError) as refused:
+                await infer(request, metadata=own)
+            assert refused.value.code() == grpc.StatusCode.UNAVAILABLE
+        for channel in inner:
+            await channel.close()
+        for server in servers:
+            await server.stop(None)
 
     asyncio.run(story())

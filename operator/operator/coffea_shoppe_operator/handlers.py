@@ -19,6 +19,7 @@ from coffea_shoppe_operator.metrics import Metrics
 from coffea_shoppe_operator.mlflow import Mlflow
 from coffea_shoppe_operator.models import FacilityUser, ServedModel, Settings
 from coffea_shoppe_operator.objectstore import ObjectStore
+from coffea_shoppe_operator.scaling import Scaling
 from coffea_shoppe_operator.serving import UNAVAILABLE, Serving
 from coffea_shoppe_operator.storage import Storage
 from coffea_shoppe_operator.triton import Triton
@@ -26,6 +27,8 @@ from coffea_shoppe_operator.triton import Triton
 INTERVAL_S = 30
 """A user is looked at so often: what was changed by hand is mended, tokens are renewed."""
 RETRY_S = 5
+SCALE_S = 15
+"""Replicas are looked at so often."""
 RESOURCE = (identity.GROUP, identity.VERSION, identity.USERS)
 MODELS = (identity.GROUP, identity.VERSION, identity.MODELS)
 
@@ -126,6 +129,17 @@ def keep_services(facility: services.Facility, metrics: Metrics) -> None:
             time.sleep(INTERVAL_S)
 
 
+def keep_scaled(scaling: Scaling, metrics: Metrics) -> None:
+    """Have as many replicas as the requests need, for ever."""
+    while True:
+        try:
+            scaling.look(time.time())
+        except StorageError as error:
+            metrics.failures.labels("scale").inc()
+            logging.warning("replicas: %s", error)
+        time.sleep(SCALE_S)
+
+
 def main() -> None:
     """Run the operator until the pod ends."""
     parser = argparse.ArgumentParser(description="The operator of a Coffea Shoppe facility.")
@@ -142,6 +156,7 @@ def main() -> None:
     facility = services.Facility(settings, cluster, objects, workspaces)
     register(registry, facility, metrics)
     if settings.triton and workspaces and objects:
+        triton = Triton(settings.triton)
         serving = Serving(
             settings,
             settings.triton,
@@ -149,9 +164,12 @@ def main() -> None:
             users=cluster,
             registry=workspaces,
             repository=objects,
-            server=Triton(settings.triton),
+            server=triton,
         )
         register_models(registry, serving, metrics)
+        if name := settings.triton.deployment:
+            scaling = Scaling(settings, name, keys=facility.keys, cluster=cluster, server=triton)
+            threading.Thread(target=keep_scaled, args=(scaling, metrics), daemon=True).start()
     start_http_server(options.metrics_port)
     kopf.configure(verbose=False)
     # Probes, and a line for each user every half minute; what goes wrong is logged.

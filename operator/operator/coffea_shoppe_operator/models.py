@@ -1,5 +1,7 @@
 """The custom resources and the settings, as Pydantic models; their schemas come from here."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -164,6 +166,24 @@ class MlflowSettings(Model):
     """Where the artifacts are; empty: they are no objects."""
 
 
+@dataclass(frozen=True)
+class Queue:
+    """How long requests have waited since the replicas were started."""
+
+    requests: int
+    seconds: float
+    """The sum over all requests."""
+
+
+@dataclass(frozen=True)
+class Replicas:
+    """A Deployment's replicas, and what its annotations say of them."""
+
+    wanted: int
+    ready: int
+    annotations: Mapping[str, str]
+
+
 class TritonSettings(Model):
     """Where the users' models are served."""
 
@@ -174,6 +194,8 @@ class TritonSettings(Model):
     models_per_user: int = 20
     megabytes: int = 256
     """The largest model's size."""
+    deployment: str = ""
+    """Of its replicas; empty where nobody scales them."""
 
 
 class Settings(Model):

@@ -10,6 +10,7 @@ from kubernetes import client, config
 from kubernetes.client.exceptions import ApiException
 
 from coffea_shoppe_operator.errors import telling
+from coffea_shoppe_operator.models import Replicas
 
 TIMEOUT_S = 20
 
@@ -24,6 +25,7 @@ class Storage:
         config.load_incluster_config()
         self.core = client.CoreV1Api()
         self.custom = client.CustomObjectsApi()
+        self.apps = client.AppsV1Api()
 
     @_telling
     def read_secret(self, namespace: str, name: str) -> dict[str, bytes] | None:
@@ -61,6 +63,27 @@ class Storage:
         except ApiException as error:
             if error.status != 404:
                 raise
+
+    @_telling
+    def read_replicas(self, namespace: str, name: str) -> Replicas | None:
+        """Return the replicas of a Deployment, or None where there is none."""
+        try:
+            found = self.apps.read_namespaced_deployment(
+                name, namespace, _request_timeout=TIMEOUT_S
+            )
+        except ApiException as error:
+            if error.status == 404:
+                return None
+            raise
+        told = found.metadata.annotations or {}
+        return Replicas(found.spec.replicas, found.status.ready_replicas or 0, told)
+
+    @_telling
+    def write_replicas(self, namespace: str, name: str, count: int) -> None:
+        """Ask for so many replicas of a Deployment."""
+        self.apps.patch_namespaced_deployment_scale(
+            name, namespace, {"spec": {"replicas": count}}, _request_timeout=TIMEOUT_S
+        )
 
     @_telling
     def read_published(self, namespace: str, name: str) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 import requests
 
 from coffea_shoppe_operator.errors import ModelError, StorageError, telling
-from coffea_shoppe_operator.models import TritonSettings
+from coffea_shoppe_operator.models import Queue, TritonSettings
 
 TIMEOUT_S = 20
 LOAD_S = 120
@@ -55,6 +55,17 @@ class Triton:
         answer = self._send("POST", path, token, body={"inputs": [row]})
         if not answer.ok:
             raise ModelError("ProbeFailed", f"Triton: {_told(answer)}")
+
+    @_telling
+    def queue(self, token: str) -> Queue:
+        """Return how long requests have waited so far, in all models of all replicas."""
+        answer = self._send("GET", "models/stats", token)
+        if not answer.ok:
+            raise StorageError(f"Triton: models/stats: {_told(answer)}")
+        waits = [one["inference_stats"]["queue"] for one in answer.json()["model_stats"]]
+        # Triton leaves out what is zero.
+        count = sum(int(wait.get("count", 0)) for wait in waits)
+        return Queue(count, sum(int(wait.get("ns", 0)) for wait in waits) * 1e-9)
 
     @_telling
     def unload(self, model: str, token: str) -> None:
