@@ -31,6 +31,25 @@ from rendering import HelmError
         ),
         ({"xcache": {"instances": [{"name": "cms", "preset": "cms"}]}}, "has: cms"),
         ({"xcache": {"enabled": False}}, "users are sent to its cache"),
+        (
+            {"triton": {"autoscaling": {"enabled": True}, "keda": {"enabled": True}}},
+            "set one of them",
+        ),
+        ({"triton": {"keda": {"enabled": True}}}, "set it to Prometheus' address"),
+        (
+            {"triton": {"autoscaling": {"enabled": True, "minReplicas": 9}}},
+            "is more than triton.autoscaling.maxReplicas",
+        ),
+        (
+            {"triton": {"replicas": 2, "modelRepository": {"s3": {"endpoint": ""}}}},
+            "needs a repository that all of them read",
+        ),
+        ({"operator": {"triton": {"backend": "fil"}}}, "NVIDIA's (triton.server.image) has fil"),
+        (
+            {"triton": {"server": {"image": {"name": "nvcr.io/x", "tag": "1"}}}},
+            "NVIDIA's (triton.server.image) has fil",
+        ),
+        ({"operator": {"triton": {"backend": "onnx"}}}, "/triton/backend"),
         ({"xcache": {"enabled": False}}, "operator.connections.xcache leads to it"),
         ({"dask-gateway": {"enabled": False}}, "operator.connections.dask-gateway leads to it"),
         ({"operator": {"enabled": False}}, "users' servers wait for it"),

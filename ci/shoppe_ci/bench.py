@@ -114,18 +114,24 @@ def install(cluster: Cluster) -> dict[str, str]:
 
 
 def models(cluster: Cluster) -> dict[str, str]:
-    """Return the times of scoring rows by Triton, beside XGBoost in the user's own process."""
+    """Return the times of scoring rows, and rates of the analysis, by Triton and without it."""
     user, _ = analysis.log_in(cluster, BENCH_NAME)
     source = "import subprocess; print(subprocess.run(['python', '-m', 'agc.benchmark_models'],\n"
     source += "    check=True, capture_output=True, text=True).stdout)"
     found = json.loads(_run(user, source).strip().splitlines()[-1])
     user.stop()
     rows = {}
-    for one in found:
+    for one in found["requests"]:
         local = one["local"]
         told = [f"local {local:.2f} ms ({one['rows'] / local:.0f} k rows/s)"]
         told += [f"{way} {one[way]:.2f} ms ({one[way] / local:.2f}x)" for way in ("gRPC", "HTTP")]
         rows[f"{one['model']}, {one['rows']} rows"] = ", ".join(told)
+    rates = found["analysis"]
+    told = [f"{name} {rate:.0f}" for name, rate in rates.items()]
+    share = rates["Triton"] / rates["local"]
+    rows["the analysis, events/s in one process"] = (
+        f"{', '.join(told)}; Triton {share:.2f} of local"
+    )
     return rows
 
 

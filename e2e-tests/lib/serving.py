@@ -4,15 +4,15 @@ REGISTER = """
 import mlflow, numpy as np, xgboost
 from mlflow.models import infer_signature
 import coffea_shoppe as shoppe
-def register(seed, features=5, name="bdt"):
+def register(seed, features=5, name="bdt", form="ubj", trees=40):
     rng = np.random.default_rng(seed)
     rows = rng.normal(size=(2000, features)).astype("float32")
     booster = xgboost.train({"objective": "binary:logistic", "max_depth": 4},
-                            xgboost.DMatrix(rows, rows[:, 0] > 0), 40)
+                            xgboost.DMatrix(rows, rows[:, 0] > 0), trees)
     signature = infer_signature(rows, booster.inplace_predict(rows))
     with mlflow.start_run():
         logged = mlflow.xgboost.log_model(
-            booster, name="model", model_format="ubj", registered_model_name=name,
+            booster, name="model", model_format=form, registered_model_name=name,
             signature=signature, pip_requirements=["xgboost-cpu"])
     return booster, str(logged.registered_model_version)
 def infer(name, rows):

@@ -47,6 +47,7 @@ triton:
   bucket: {{ tpl .bucket $ | quote }}
   modelsPerUser: {{ .modelsPerUser }}
   megabytes: {{ .megabytes }}
+  backend: {{ .backend }}
   deployment: {{ tpl .deployment $ | quote }}
 {{- end }}
 {{- end }}

@@ -6,6 +6,17 @@ Names of this component's objects.  Input: the root context.
 {{- define "shoppe.triton.replicas" -}}{{ include "shoppe.lib.fullname" (dict "root" . "suffix" "triton-replicas") }}{{- end -}}
 
 {{- /*
+shoppe.triton.serverImage: Triton's own image, or the chart's.  Input: the root context.
+*/ -}}
+{{- define "shoppe.triton.serverImage" -}}
+{{- if .Values.server.image.name -}}
+{{- include "shoppe.lib.image" (dict "image" .Values.server.image "key" "triton.server.image") -}}
+{{- else -}}
+{{- include "shoppe.lib.image" (dict "image" .Values.image "key" "triton.image") -}}
+{{- end -}}
+{{- end -}}
+
+{{- /*
 shoppe.triton.repository: where the models are.  Input: the root context.
 */ -}}
 {{- define "shoppe.triton.repository" -}}

@@ -3,13 +3,17 @@
     python -m agc.benchmark_models
 
 in a user's pod prints JSON: for each model, way and number of rows the median time of a
-request.  The ways take turns, so that a busy moment of the machine hits all of them.
+request; and the events/s of the analysis without the assignment of jets, with models in
+this process, and with the same ones in Triton.  The ways take turns, so that a busy moment
+of the machine hits all of them.
 """
 
 import json
 import statistics
+import tempfile
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import coffea_shoppe as shoppe
@@ -20,8 +24,14 @@ import tritonclient.grpc as triton
 import xgboost
 from numpy.typing import NDArray
 
+from agc import serving
 from agc.assignment import FEATURES
-from agc.tracking import register
+from agc.benchmark import trained_models
+from agc.inference import Scorer
+from agc.run import run
+from agc.samples import File, sample
+from agc.synth import write
+from agc.tracking import model_name, register
 
 Rows = NDArray[np.float32]
 
@@ -29,6 +39,8 @@ ROWS = (10, 1_000, 10_000, 100_000)
 MODELS = {"100 trees, depth 4": (100, 4), "300 trees, depth 6": (300, 6)}
 SECONDS = 3.0
 """Each way, model and number of rows is asked for about so long."""
+EVENTS, REPEATS = 60_000, 3
+"""Of nominal ttbar; each way of the analysis runs over them so often."""
 
 
 def _train(trees: int, depth: int) -> xgboost.Booster:
@@ -93,6 +105,28 @@ def _measure(booster: xgboost.Booster, model: str, count: int) -> dict[str, floa
         )
 
 
+def _analysis() -> dict[str, float]:
+    """Return the events/s of the analysis, by the way that jets are assigned."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "ttbar.root"
+        write(path, sample("ttbar"), events=EVENTS)
+        file = File(sample("ttbar"), str(path))
+        local = trained_models(file)
+        versions = {}
+        for parity, booster in local.boosters.items():
+            with mlflow.start_run():
+                versions[parity] = register(booster, model_name(parity), metadata={})
+        served = serving.serve(versions)
+        ways: dict[str, Scorer | None] = {"without": None, "local": local, "Triton": served}
+        found: dict[str, list[float]] = {name: [] for name in ways}
+        for _ in range(REPEATS):
+            for name, scorer in ways.items():
+                found[name].append(run([file], scorer=scorer, progress=False).rate)
+        for parity in versions:
+            shoppe.unserve(model_name(parity))
+    return {name: statistics.median(rates) for name, rates in found.items()}
+
+
 def main() -> None:
     """Measure, and print the result."""
     mlflow.set_experiment("bench")
@@ -105,7 +139,7 @@ def main() -> None:
         for count in ROWS:
             found.append({"model": label, "rows": count, **_measure(booster, model, count)})
         shoppe.unserve(f"bench-{number}")
-    print(json.dumps(found))
+    print(json.dumps({"requests": found, "analysis": _analysis()}))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """An XGBoost model in Triton's Python backend, with the tensors of the FIL backend.
 
-The folder of a model's version holds `model.ubj` and a `model.py` that imports this.
+The folder of a model's version holds `model.ubj` or `model.json`, as XGBoost writes them,
+and a `model.py` that imports this.
 Source: Triton's Python backend (`triton_python_backend_utils`, which it provides).
 """
 
@@ -12,7 +13,7 @@ import triton_python_backend_utils as backend
 import xgboost
 
 INPUT, OUTPUT = "input__0", "output__0"
-MODEL_FILE = "model.ubj"
+MODEL_FILES = ("model.ubj", "model.json")
 
 
 class TritonPythonModel:
@@ -20,7 +21,8 @@ class TritonPythonModel:
 
     def initialize(self, args: dict[str, str]) -> None:
         """Load the model; raises where it is none, or takes other features."""
-        path = Path(args["model_repository"]) / args["model_version"] / MODEL_FILE
+        folder = Path(args["model_repository"]) / args["model_version"]
+        (path,) = (folder / name for name in MODEL_FILES if (folder / name).exists())
         # One thread: more would spin on the cores that other models share.
         self.booster = xgboost.Booster({"nthread": 1}, model_file=str(path))
         config = json.loads(args["model_config"])

@@ -3,6 +3,8 @@
 import configparser
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -140,18 +142,32 @@ def reader_token(user: FacilityUser, key: Key, settings: Settings, *, now: float
     )
 
 
-def triton_files(
-    model: str, version: str, file: str, data: bytes, features: int, parameters: Mapping[str, str]
-) -> dict[str, bytes]:
+@dataclass(frozen=True)
+class TritonModel:
+    """A version of a model, as Triton's repository describes it."""
+
+    name: str
+    version: str
+    file: str
+    """As MLflow has it: model.ubj or model.json."""
+    features: int
+    """Columns of a row."""
+    backend: str
+    """python or fil."""
+    parameters: Mapping[str, str]
+    """Where it comes from."""
+
+
+def triton_files(model: TritonModel, data: bytes) -> dict[str, bytes]:
     """Return what Triton's repository holds of a model, by path.
 
-    Its tensors are named as by the FIL backend; `parameters` tell where it comes from.
+    Its tensors are named as by the FIL backend, and are the same in both.
     """
-    return {
-        f"{model}/{version}/{file}": data,
-        f"{model}/{version}/model.py": TRITON_MODEL.encode(),
-        f"{model}/config.pbtxt": triton_config(model, version, features, parameters).encode(),
-    }
+    folder = f"{model.name}/{model.version}"
+    config = {f"{model.name}/config.pbtxt": triton_config(model).encode()}
+    if model.backend == "fil":
+        return {f"{folder}/xgboost{Path(model.file).suffix}": data, **config}
+    return {f"{folder}/{model.file}": data, f"{folder}/model.py": TRITON_MODEL.encode(), **config}
 
 
 TRITON_MODEL = """import sys
@@ -161,20 +177,29 @@ from coffea_shoppe_triton.model import TritonPythonModel  # noqa
 """
 
 
-def triton_config(model: str, version: str, features: int, parameters: Mapping[str, str]) -> str:
-    """Return a model's configuration: this version alone is served."""
+def triton_config(model: TritonModel) -> str:
+    """Return a model's configuration: this version alone is served.
+
+    FIL's settings are those of its releases since 25.09, with the score as the one output:
+    https://github.com/triton-inference-server/fil_backend/blob/main/docs/model_config.md
+    """
+    parameters, kind = dict(model.parameters), "KIND_CPU"
+    if model.backend == "fil":
+        form = "xgboost_json" if model.file.endswith(".json") else "xgboost_ubj"
+        parameters |= {"model_type": form, "is_classifier": "false"}
+        kind = "KIND_AUTO"
     told = "".join(
         f"parameters {{key: {json.dumps(key)} value {{string_value: {json.dumps(value)}}}}}\n"
         for key, value in sorted(parameters.items())
     )
-    return f"""name: {json.dumps(model)}
-backend: "python"
+    return f"""name: {json.dumps(model.name)}
+backend: "{model.backend}"
 max_batch_size: 1000000
-input {{name: "input__0" data_type: TYPE_FP32 dims: [{features}]}}
+input {{name: "input__0" data_type: TYPE_FP32 dims: [{model.features}]}}
 output {{name: "output__0" data_type: TYPE_FP32 dims: [1]}}
-version_policy {{specific {{versions: [{version}]}}}}
+version_policy {{specific {{versions: [{model.version}]}}}}
 dynamic_batching {{max_queue_delay_microseconds: 500}}
-instance_group {{count: 1 kind: KIND_CPU}}
+instance_group {{count: 1 kind: {kind}}}
 {told}"""
 
 

@@ -116,6 +116,8 @@ class ServedModelStatus(Model):
     """MLflow's id of the run that it comes from."""
     sha256: str = ""
     """Of the model's file."""
+    file: str = "model.ubj"
+    """The name of that file."""
     features: int = 0
     """Columns of a row."""
     asked: float = 0.0
@@ -194,6 +196,8 @@ class TritonSettings(Model):
     models_per_user: int = 20
     megabytes: int = 256
     """The largest model's size."""
+    backend: Literal["python", "fil"] = "python"
+    """What runs the models there: the Python backend of the facility's own image, or FIL."""
     deployment: str = ""
     """Of its replicas; empty where nobody scales them."""
 

@@ -137,17 +137,11 @@ class Serving:
             version=wanted.number,
             run=wanted.run,
             sha256=digest,
+            file=booster.file,
             features=booster.features,
             conditions=[self._ready(model, wanted)],
         )
-        files = builders.triton_files(
-            name,
-            wanted.number,
-            booster.file,
-            booster.data,
-            booster.features,
-            self._provenance(new, model),
-        )
+        files = builders.triton_files(self._described(name, new, model), booster.data)
         # The configuration last: it makes the version the one that is loaded.
         self.repository.put(self.triton.bucket, files)
         try:
@@ -168,22 +162,30 @@ class Serving:
             self.server.unload(name, admin)
             self.repository.remove_folder(self.triton.bucket, name)
             return False
-        config = builders.triton_config(
-            name, old.version, old.features, self._provenance(old, model)
-        )
+        config = builders.triton_config(self._described(name, old, model))
         self.repository.put(self.triton.bucket, {f"{name}/config.pbtxt": config.encode()})
         self.server.load(name, admin)
         self.repository.remove_folder(self.triton.bucket, f"{name}/{failed}")
         return True
 
-    @staticmethod
-    def _provenance(status: ServedModelStatus, model: ServedModel) -> dict[str, str]:
+    def _described(
+        self, name: str, status: ServedModelStatus, model: ServedModel
+    ) -> builders.TritonModel:
+        """Return what Triton is told of a version, with where it comes from."""
         prefix = f"mlflow.v{status.version}"
-        return {
+        parameters = {
             f"{prefix}.model": model.spec.model,
             f"{prefix}.run_id": status.run,
             f"{prefix}.sha256": status.sha256,
         }
+        return builders.TritonModel(
+            name=name,
+            version=status.version,
+            file=status.file,
+            features=status.features,
+            backend=self.triton.backend,
+            parameters=parameters,
+        )
 
     def remove(self, model: ServedModel, now: float) -> None:
         """Stop serving a model, and forget it."""

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from coffea_shoppe_contract import identity
-from coffea_shoppe_operator import services
+from coffea_shoppe_operator import builders, services
 from coffea_shoppe_operator.errors import ModelError, StorageError
 from coffea_shoppe_operator.mlflow import Booster, Reader, Version, features
 from coffea_shoppe_operator.models import (
@@ -255,3 +255,23 @@ def test_a_model_without_a_signature_is_refused(signature: Any) -> None:
     with pytest.raises(ModelError, match="with a signature") as refused:
         features({"signature": signature})
     assert refused.value.reason == "NoSignature"
+
+
+@pytest.mark.parametrize(
+    ("file", "form"), [("model.ubj", "xgboost_ubj"), ("model.json", "xgboost_json")]
+)
+def test_fil_gets_the_file_under_its_own_name_and_the_same_tensors(file: str, form: str) -> None:
+    told = {"version": "3", "file": file, "features": 20, "parameters": {"mlflow.v3.run_id": "r"}}
+    fil = builders.triton_files(builders.TritonModel(name=NAME, backend="fil", **told), b"booster")
+    suffix = file.partition(".")[2]
+    assert fil.keys() == {f"{NAME}/3/xgboost.{suffix}", f"{NAME}/config.pbtxt"}
+    python = builders.TritonModel(name=NAME, backend="python", **told)
+    ours = builders.triton_files(python, b"booster")
+    assert ours.keys() == {f"{NAME}/3/{file}", f"{NAME}/3/model.py", f"{NAME}/config.pbtxt"}
+    configs = [files[f"{NAME}/config.pbtxt"].decode() for files in (fil, ours)]
+    for line in ("input {", "output {", "max_batch_size", "version_policy", "mlflow.v3.run_id"):
+        (one,), (other,) = ([x for x in c.splitlines() if line in x] for c in configs)
+        assert one == other
+    assert f'"model_type" value {{string_value: "{form}"}}' in configs[0]
+    assert 'backend: "fil"' in configs[0]
+    assert "model_type" not in configs[1]
