@@ -118,7 +118,9 @@ def models(cluster: Cluster) -> dict[str, str]:
     user, _ = analysis.log_in(cluster, BENCH_NAME)
     source = "import subprocess; print(subprocess.run(['python', '-m', 'agc.benchmark_models'],\n"
     source += "    check=True, capture_output=True, text=True).stdout)"
-    found = json.loads(_run(user, source).strip().splitlines()[-1])
+    printed = _run(user, source).splitlines()
+    # The kernel may have a word of its own after it.
+    found = json.loads(next(line for line in reversed(printed) if line.startswith("{")))
     user.stop()
     rows = {}
     for one in found["requests"]:
