@@ -116,12 +116,7 @@ def install(cluster: Cluster) -> dict[str, str]:
 def models(cluster: Cluster) -> dict[str, str]:
     """Return the times of scoring rows, and rates of the analysis, by Triton and without it."""
     user, _ = analysis.log_in(cluster, BENCH_NAME)
-    source = "import subprocess; print(subprocess.run(['python', '-m', 'agc.benchmark_models'],\n"
-    source += "    check=True, capture_output=True, text=True).stdout)"
-    printed = _run(user, source).splitlines()
-    # The kernel may have a word of its own after it.
-    found = json.loads(next(line for line in reversed(printed) if line.startswith("{")))
-    user.stop()
+    found = _benchmark_models(user)
     rows = {}
     for one in found["requests"]:
         local = one["local"]
@@ -134,7 +129,35 @@ def models(cluster: Cluster) -> dict[str, str]:
     rows["the analysis, events/s in one process"] = (
         f"{', '.join(told)}; Triton {share:.2f} of local"
     )
+    try:
+        for count in (1, 2):
+            _scale_triton(cluster, count)
+            together = _benchmark_models(user, "together")["rows"]
+            rows[f"8 clients at once, {count} replica(s)"] = f"{together / 1e3:.0f} k rows/s"
+    finally:
+        _scale_triton(cluster, 1)
+    user.stop()
     return rows
+
+
+def _scale_triton(cluster: Cluster, count: int) -> None:
+    """Have so many replicas of Triton, whatever the values say, until the next upgrade."""
+    name = f"deployment/{release.RELEASE}-triton"
+    cluster.kubectl("-n", release.NAMESPACE, "scale", name, f"--replicas={count}")
+    release.wait_ready(cluster)
+
+
+def _benchmark_models(user: User, *words: str) -> dict[str, Any]:
+    """Return what the benchmark of models prints in the user's pod."""
+    command = ["python", "-m", "agc.benchmark_models", *words]
+    source = (
+        f"import subprocess\ndone = subprocess.run({command}, capture_output=True, text=True)\n"
+    )
+    source += "assert not done.returncode, done.stderr[-2000:]\nprint(done.stdout)"
+    printed = _run(user, source).splitlines()
+    # The kernel may have a word of its own after it.
+    found: dict[str, Any] = json.loads(next(x for x in reversed(printed) if x.startswith("{")))
+    return found
 
 
 def servicex(cluster: Cluster, copies: int = COPIES) -> dict[str, str]:

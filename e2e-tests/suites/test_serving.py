@@ -20,7 +20,7 @@ def counted(model):
     return stats["inference_stats"]["success"]["count"], stats["inference_count"]
 """
 AGC = """
-import subprocess
+import json, subprocess
 def run(*words):
     done = subprocess.run(words, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -41,7 +41,14 @@ with uproot.open("/tmp/local_ml.root") as local, uproot.open("/tmp/served_ml.roo
     names = local.keys(cycle=False)
     same = [np.array_equal(local[n].values(flow=True), served[n].values(flow=True)) for n in names]
     tell(len(names) >= 20 and all(same), sum(local[n].values().sum() for n in names) > 1000)
-tell(counted(f"{shoppe.served()[0].model}")[0] > 0)
+(one,) = [one for one in shoppe.served() if one.name == "agc-ttbar-even"]
+tell(counted(one.model)[0] > 0)
+tell(one.training.startswith("ttbar__nominal:"), len(one.code))
+config = requests.get(f"{one.url}/config", headers=shoppe.triton()[1]).json()["parameters"]
+signature = json.loads(config["mlflow.v1.signature"]["string_value"])
+tell(signature["inputs"][0]["tensor-spec"]["shape"])
+tell([config[f"mlflow.v1.{key}"]["string_value"] == getattr(one, key) for key in
+      ("sha256", "training", "code")])
 """
 
 PUBLISHED = """
@@ -189,7 +196,8 @@ def test_a_restarted_triton_serves_what_it_did(ann: User, served: str, facility:
 
 def test_the_analysis_scores_the_same_locally_and_by_triton(bob: User) -> None:
     lines = told(run_code(bob, f"{REGISTER}{COUNT}{AGC}"))
-    assert lines == ["True", "True", "True True", "True"]
+    same = ["True", "True", "True True", "True"]
+    assert lines == [*same, "True 64", "[-1, 20]", "[True, True, True]"]
 
 
 @pytest.mark.reference

@@ -6,13 +6,19 @@ in a user's pod prints JSON: for each model, way and number of rows the median t
 request; and the events/s of the analysis without the assignment of jets, with models in
 this process, and with the same ones in Triton.  The ways take turns, so that a busy moment
 of the machine hits all of them.
+
+    python -m agc.benchmark_models together
+
+prints the rows/s of several clients at once, which more replicas may raise.
 """
 
 import json
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +45,8 @@ ROWS = (10, 1_000, 10_000, 100_000)
 MODELS = {"100 trees, depth 4": (100, 4), "300 trees, depth 6": (300, 6)}
 SECONDS = 3.0
 """Each way, model and number of rows is asked for about so long."""
+CLIENTS, SHARED_ROWS = 8, 10_000
+"""Clients at once, and the rows of each of their requests."""
 EVENTS, REPEATS = 60_000, 3
 """Of nominal ttbar; each way of the analysis runs over them so often."""
 
@@ -127,9 +135,34 @@ def _analysis() -> dict[str, float]:
     return {name: statistics.median(rates) for name, rates in found.items()}
 
 
+def _together() -> float:
+    """Return the rows/s that several clients get scored at once."""
+    booster = _train(*MODELS["300 trees, depth 6"])
+    with mlflow.start_run():
+        version = register(booster, "bench-together", metadata={})
+    model = shoppe.serve(f"models:/bench-together/{version}").model
+    rows = np.zeros((SHARED_ROWS, len(FEATURES)), np.float32)
+    end = time.perf_counter() + SECONDS * 2
+
+    def ask(_: int) -> int:
+        count = 0
+        with triton.InferenceServerClient(shoppe.triton()[0]) as client:
+            while time.perf_counter() < end:
+                count += len(over_grpc(client, model, rows))
+        return count
+
+    with ThreadPoolExecutor(CLIENTS) as pool:
+        total = sum(pool.map(ask, range(CLIENTS)))
+    shoppe.unserve("bench-together")
+    return total / (SECONDS * 2)
+
+
 def main() -> None:
     """Measure, and print the result."""
     mlflow.set_experiment("bench")
+    if sys.argv[1:] == ["together"]:
+        print(json.dumps({"rows": _together()}))
+        return
     found: list[dict[str, Any]] = []
     for number, (label, (trees, depth)) in enumerate(MODELS.items()):
         booster = _train(trees, depth)

@@ -29,6 +29,10 @@ if TYPE_CHECKING:
     from agc.training import Trained
 
 EXPERIMENT = "agc-ttbar"
+CODE_TAG = "code.sha256"
+"""Of a run: the digest of this package's source.  The facility's operator knows it."""
+DIGEST_LENGTH = 36
+"""MLflow's longest digest of a dataset."""
 
 
 def available() -> bool:
@@ -47,6 +51,26 @@ def digest(files: Iterable[File]) -> str:
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
+def code() -> str:
+    """Return a digest of this package's own source."""
+    found = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        found.update(path.name.encode() + b"\0" + path.read_bytes())
+    return found.hexdigest()
+
+
+def _log_input(files: Sequence[File]) -> None:
+    """Name the files' samples as a dataset of the present run, with their digest."""
+    import mlflow
+    from mlflow.data.code_dataset_source import CodeDatasetSource
+    from mlflow.data.meta_dataset import MetaDataset
+
+    names = ",".join(sorted({file.sample.name for file in files}))
+    source = CodeDatasetSource(tags={})
+    held = MetaDataset(source, name=names[:500], digest=digest(files)[:DIGEST_LENGTH])
+    mlflow.log_input(held, context="training")
+
+
 @contextmanager
 def _logging(experiment: str, name: str) -> Iterator[Any]:
     """Start a run and yield its id; MLflow's errors become an `InputError`."""
@@ -55,7 +79,7 @@ def _logging(experiment: str, name: str) -> Iterator[Any]:
 
     try:
         mlflow.set_experiment(experiment)
-        tags = {"agc.step": name, "agc.version": version("coffea-shoppe")}
+        tags = {"agc.step": name, "agc.version": version("coffea-shoppe"), CODE_TAG: code()}
         with mlflow.start_run(run_name=name, tags=tags) as run:
             yield run.info.run_id
     except (mlflow.MlflowException, requests.RequestException) as error:
@@ -143,6 +167,7 @@ def log_training(
     with _logging(experiment, "training"):
         mlflow.log_params({"files": len(files), **params})
         mlflow.set_tag("agc.input", digest(files))
+        _log_input(files)
         _files(artifacts)
         for parity, one in trained.items():
             told = {f"best/{key}": value for key, value in asdict(one.best.quality).items()}

@@ -30,6 +30,12 @@ class Served:
     run: str
     """MLflow's run that it comes from."""
     sha256: str
+    url: str
+    """Of the model in Triton, over HTTP."""
+    training: str
+    """Digests of the datasets that its run logged as inputs."""
+    code: str
+    """What made it: its run's git commit, or its tag `code.sha256`."""
     ready: bool
     """Whether what `uri` names is what is served."""
     reason: str
@@ -52,6 +58,9 @@ def _parse(found: dict[str, Any]) -> Served:
         version=status["version"],
         run=status["run"],
         sha256=status["sha256"],
+        url=status["url"],
+        training=status["training"],
+        code=status["code"],
         ready=bool(ready and ready["status"] == "True"),
         reason=ready["reason"] if ready else "",
         message=ready["message"] if ready else "not looked at yet",

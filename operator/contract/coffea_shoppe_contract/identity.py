@@ -60,6 +60,8 @@ SERVICEX_FOLDER = "servicex"
 """Folder of a user's bucket below which ServiceX keeps results."""
 WORKSPACE_FILE = "mlflow-workspace"
 """Holds the name of the user's own workspace in MLflow."""
+CODE_TAG = "code.sha256"
+"""Of a run in MLflow: the digest of the code that made it, where no git commit is known."""
 WORKSPACE_HEADER = "X-Mlflow-Workspace"
 """Names the workspace that a request to MLflow is for."""
 

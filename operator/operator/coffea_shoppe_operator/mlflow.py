@@ -1,5 +1,6 @@
 """Workspaces and registered models of MLflow (its REST API)."""
 
+import json
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -12,6 +13,7 @@ from coffea_shoppe_operator.errors import ModelError, StorageError, telling
 from coffea_shoppe_operator.models import MlflowSettings
 
 TIMEOUT_S = 20
+CODE_TAGS = ("mlflow.source.git.commit", identity.CODE_TAG)
 
 _telling = telling("MLflow", requests.RequestException)
 
@@ -34,6 +36,12 @@ class Booster:
     file: str
     """`model.ubj` or `model.json`: XGBoost tells the format by the ending."""
     features: int
+    signature: str = ""
+    """MLflow's signature of inputs and outputs, as JSON."""
+    training: str = ""
+    """Digests of the datasets that its run logged as inputs: NAME:DIGEST, …"""
+    code: str = ""
+    """What made it: the run's git commit, or its tag `code.sha256`."""
 
 
 @dataclass(frozen=True)
@@ -135,7 +143,19 @@ class Mlflow:
             raise ModelError("WrongFormat", "log it with mlflow.xgboost and model_format='ubj'")
         columns = features(described)
         data = self._artifact(f"{folder}/{file}", who, limit=megabytes * 2**20)
-        return Booster(data, file, columns)
+        training, code = self._origin(version.run, who)
+        return Booster(data, file, columns, signature(described), training, code)
+
+    def _origin(self, run: str, who: Reader) -> tuple[str, str]:
+        """Return the digests of a run's datasets, and of its code; '' where it tells none."""
+        if not run:
+            return "", ""
+        found = self._look("runs/get", who, run_id=run)["run"]
+        inputs = (found.get("inputs") or {}).get("dataset_inputs") or []
+        sets = [f"{one['dataset']['name']}:{one['dataset']['digest']}" for one in inputs]
+        tags = {tag["key"]: tag["value"] for tag in found["data"].get("tags", [])}
+        code = next((tags[key] for key in CODE_TAGS if key in tags), "")
+        return ", ".join(sorted(sets)), code
 
     def _artifact(self, path: str, who: Reader, *, limit: int) -> bytes:
         answer = self._get(f"2.0/mlflow-artifacts/artifacts/{path}", who, stream=True)
@@ -149,6 +169,13 @@ class Mlflow:
             if len(held) > limit:
                 raise ModelError("TooLarge", f"{path} is larger than {limit // 2**20} MiB")
         return bytes(held)
+
+
+def signature(described: dict[str, Any]) -> str:
+    """Return a model's signature as one JSON object: inputs and outputs, where it has them."""
+    told = described.get("signature") or {}
+    parts = {key: json.loads(told[key]) for key in ("inputs", "outputs") if told.get(key)}
+    return json.dumps(parts, sort_keys=True) if parts else ""
 
 
 def features(described: dict[str, Any]) -> int:

@@ -120,6 +120,14 @@ class ServedModelStatus(Model):
     """The name of that file."""
     features: int = 0
     """Columns of a row."""
+    url: str = ""
+    """Of the model in Triton, over HTTP."""
+    signature: str = ""
+    """MLflow's, as JSON."""
+    training: str = ""
+    """Digests of the datasets that its run logged as inputs."""
+    code: str = ""
+    """What made it: its run's git commit, or its tag `code.sha256`."""
     asked: float = 0.0
     """The `asked` that the conditions are about."""
     conditions: list[Condition] = []

@@ -139,6 +139,10 @@ class Serving:
             sha256=digest,
             file=booster.file,
             features=booster.features,
+            url=f"{self.triton.endpoint.rstrip('/')}/v2/models/{name}",
+            signature=booster.signature,
+            training=booster.training,
+            code=booster.code,
             conditions=[self._ready(model, wanted)],
         )
         files = builders.triton_files(self._described(name, new, model), booster.data)
@@ -177,7 +181,11 @@ class Serving:
             f"{prefix}.model": model.spec.model,
             f"{prefix}.run_id": status.run,
             f"{prefix}.sha256": status.sha256,
+            f"{prefix}.signature": status.signature,
+            f"{prefix}.training": status.training,
+            f"{prefix}.code": status.code,
         }
+        parameters = {key: value for key, value in parameters.items() if value}
         return builders.TritonModel(
             name=name,
             version=status.version,

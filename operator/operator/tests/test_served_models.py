@@ -7,7 +7,7 @@ import pytest
 from coffea_shoppe_contract import identity
 from coffea_shoppe_operator import builders, services
 from coffea_shoppe_operator.errors import ModelError, StorageError
-from coffea_shoppe_operator.mlflow import Booster, Reader, Version, features
+from coffea_shoppe_operator.mlflow import Booster, Reader, Version, features, signature
 from coffea_shoppe_operator.models import (
     ServedModel,
     ServedModelSpec,
@@ -55,7 +55,7 @@ class World:
 
     def fetch(self, version: Version, who: Reader, *, megabytes: int) -> Booster:
         self._look("MLflow")
-        return Booster(self.boosters[version.number], "model.ubj", 20)
+        return Booster(self.boosters[version.number], "model.ubj", 20, "{}", "ttbar:d1", "c0de")
 
     def put(self, bucket: str, files: Mapping[str, bytes]) -> None:
         self._look("the object store")
@@ -133,6 +133,10 @@ def test_a_model_is_served_and_a_second_look_does_nothing(serving: Serving, worl
     status = serving.reconcile(wish(), NOW)
     assert told(status) == ("True", "Served")
     assert (status.model, status.registered, status.version) == (NAME, "bdt", "1")
+    assert status.url == f"http://triton:8000/v2/models/{NAME}"
+    config = world.files[f"{NAME}/config.pbtxt"].decode()
+    for key, value in (("training", "ttbar:d1"), ("code", "c0de"), ("run_id", "run")):
+        assert f'"mlflow.v1.{key}" value {{string_value: "{value}"}}' in config
     assert world.served == {NAME: "1"}
     assert world.files[f"{NAME}/1/model.ubj"] == b"first"
     assert f'mlflow.v1.sha256" value {{string_value: "{status.sha256}"}}' in (
@@ -275,3 +279,9 @@ def test_fil_gets_the_file_under_its_own_name_and_the_same_tensors(file: str, fo
     assert f'"model_type" value {{string_value: "{form}"}}' in configs[0]
     assert 'backend: "fil"' in configs[0]
     assert "model_type" not in configs[1]
+
+
+def test_a_signature_is_one_json_object_and_none_is_none() -> None:
+    described = {"signature": {"inputs": '[{"type": "tensor"}]', "outputs": None}}
+    assert signature(described) == '{"inputs": [{"type": "tensor"}]}'
+    assert signature({}) == ""
