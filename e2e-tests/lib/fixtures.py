@@ -88,10 +88,10 @@ def forwarded(
             process.terminate()
 
 
-def run_code(user: User, code: str) -> str:
+def run_code(user: User, code: str, *, timeout: float = 600) -> str:
     """Run code in a kernel of the user's server and return what it printed."""
     notebook = nbformat.v4.new_notebook()
     notebook.cells = [nbformat.v4.new_code_cell(code)]
-    user.run_notebook(notebook, timeout=600)
+    user.run_notebook(notebook, timeout=timeout)
     texts = [out.text for out in notebook.cells[0].outputs if out.output_type == "stream"]
     return "".join(texts)

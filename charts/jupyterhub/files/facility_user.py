@@ -10,7 +10,7 @@ from kubespawner import KubeSpawner
 from tornado.web import HTTPError
 
 POLL_S = 0.5
-MARGIN_S = identity.LIFETIME_S / 3
+MARGIN_S = identity.SHORTEST_S / 3
 """Tokens that live for less are not waited with: the pod needs time to start."""
 
 

@@ -4,6 +4,7 @@ Input: the root context.
 */ -}}
 {{- define "shoppe.operator.settings" -}}
 issuer: {{ .Values.issuer | default (printf "coffea-shoppe:%s:%s" .Release.Namespace .Release.Name) | quote }}
+tokenLifetime: {{ .Values.tokens.lifetimeSeconds }}
 namespace: {{ .Release.Namespace }}
 userNamespaces:
   {{- include "shoppe.operator.namespaces" . | nindent 2 }}

@@ -26,7 +26,9 @@ TRITON_ADMIN = "triton-admin"
 """The same for Triton, whose models it loads and unloads."""
 
 LIFETIME_S = 900
-"""A token's life; it is renewed at half of it."""
+"""A token's life, unless a facility has a shorter one; it is renewed at half of it."""
+SHORTEST_S = 300
+"""The shortest life that a facility may give tokens: files in pods are minutes behind."""
 REFRESH_LIFETIME_S = 24 * 3600
 """The life of a token that is for `SERVICEX_REFRESH`; revoked like any other."""
 LONGEST_S = max(LIFETIME_S, REFRESH_LIFETIME_S)
@@ -91,9 +93,9 @@ class Identity:
     """Unix time."""
 
 
-def lifetime_s(audience: str) -> int:
+def lifetime_s(audience: str, usual: int = LIFETIME_S) -> int:
     """Return how long a token for a service lives."""
-    return REFRESH_LIFETIME_S if audience == SERVICEX_REFRESH else LIFETIME_S
+    return REFRESH_LIFETIME_S if audience == SERVICEX_REFRESH else usual
 
 
 def token_file(audience: str) -> str:
@@ -138,9 +140,16 @@ def service_name(service: str) -> str:
 
 
 def claims(
-    *, issuer: str, audience: str, user: str, uid: str, groups: tuple[str, ...], now: float
+    *,
+    issuer: str,
+    audience: str,
+    user: str,
+    uid: str,
+    groups: tuple[str, ...],
+    now: float,
+    lifetime: int = LIFETIME_S,
 ) -> dict[str, Any]:
-    """Return what a token says."""
+    """Return what a token says; `lifetime` is for all but those that live for a day."""
     return {
         "iss": issuer,
         "aud": audience,
@@ -148,7 +157,7 @@ def claims(
         "uid": uid,
         "groups": list(groups),
         "iat": int(now),
-        "exp": int(now) + lifetime_s(audience),
+        "exp": int(now) + lifetime_s(audience, lifetime),
     }
 
 

@@ -31,6 +31,7 @@ def user_files(user: FacilityUser, key: Key, settings: Settings, *, now: float) 
                 uid=user.uid,
                 groups=tuple(user.spec.groups),
                 now=now,
+                lifetime=settings.token_lifetime,
             )
         )
         for audience in identity.AUDIENCES
@@ -124,6 +125,7 @@ def admin_token(audience: str, key: Key, settings: Settings, *, now: float) -> s
             uid="operator",
             groups=(),
             now=now,
+            lifetime=settings.token_lifetime,
         )
     )
 
@@ -138,6 +140,7 @@ def reader_token(user: FacilityUser, key: Key, settings: Settings, *, now: float
             uid=user.uid,
             groups=tuple(user.spec.groups),
             now=now,
+            lifetime=settings.token_lifetime,
         )
     )
 

@@ -215,6 +215,10 @@ class Settings(Model):
 
     issuer: str
     """The facility's name in its tokens."""
+    token_lifetime: int = Field(
+        default=identity.LIFETIME_S, ge=identity.SHORTEST_S, le=identity.LIFETIME_S
+    )
+    """Seconds."""
     namespace: str
     """Of the release: users' servers and the services."""
     user_namespaces: list[str]

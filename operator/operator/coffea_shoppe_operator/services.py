@@ -254,7 +254,9 @@ class Facility:
         known = {key.kid: key.private.public_key() for key in ring.keys}
         for audience in identity.AUDIENCES:
             left = self._left(user, held[identity.token_file(audience)], audience, known, now)
-            if left is None or (left < identity.LIFETIME_S / 2 and self._active(user, now)):
+            if left is None or (
+                left < self.settings.token_lifetime / 2 and self._active(user, now)
+            ):
                 return fresh
         names = {identity.token_file(audience) for audience in identity.AUDIENCES}
         tokens = {name: held[name] for name in names}

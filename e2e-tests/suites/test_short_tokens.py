@@ -1,0 +1,89 @@
+"""With tokens of five minutes a kernel that is used for twelve has no failure."""
+
+from collections.abc import Iterator
+
+import pytest
+from lib.fixtures import install, passing_user, run_code
+from lib.serving import REGISTER, SERVE, told
+from shoppe_ci.cluster import Cluster
+from shoppe_ci.facility import User
+
+pytestmark = pytest.mark.long
+
+LIFETIME_S, MINUTES = 300, 12
+USE = f"""{REGISTER}
+import time
+from collections import Counter
+from dask_gateway import Gateway
+import requests
+cluster = Gateway().new_cluster(); cluster.scale(1); client = cluster.get_client()
+client.wait_for_workers(1, timeout=180)
+model = shoppe.served()[0].model
+session = requests.Session()
+def lives():
+    import jwt
+    said = jwt.decode(shoppe.token("api"), options={{"verify_signature": False}})
+    return said["exp"] - said["iat"], said["exp"] - time.time(), said["exp"]
+def servicex():
+    url = shoppe.connections()["servicex"] + "/servicex/transformation"
+    header = {{"Authorization": "Bearer " + shoppe.token("servicex")}}
+    session.get(url, headers=header).raise_for_status()
+def bucket():
+    import s3fs
+    s3fs.S3FileSystem.clear_instance_cache()
+    mine = shoppe.storage()
+    with mine.open("use.txt", "w") as file: file.write("used")
+    assert mine.cat("use.txt") == b"used"
+def gateway():
+    # Its answer is kept for a while: a gateway of its own each time.
+    assert Gateway().list_clusters()
+ways = {{
+    "api": lambda: shoppe.status(),
+    "mlflow": lambda: mlflow.search_experiments(),
+    "triton": lambda: infer(model, rows),
+    "servicex": servicex,
+    "bucket": bucket,
+    "dask-gateway": gateway,
+    "worker": lambda: client.submit(lambda: shoppe.status().user, pure=False).result(60),
+}}
+failures, done, tokens, left = Counter(), Counter(), set(), []
+end = time.time() + {MINUTES} * 60
+while time.time() < end:
+    for name, way in ways.items():
+        try: way()
+        except Exception as error: failures[f"{{name}}: {{type(error).__name__}}: {{error}}"] += 1
+        else: done[name] += 1
+    life, rest, expiry = lives()
+    tokens.add(expiry); left.append(rest)
+    time.sleep(3)
+cluster.shutdown()
+tell(dict(failures))
+tell(min(done.values()), len(ways) == len(done), len(tokens), life, int(min(left)))
+"""
+
+
+@pytest.fixture(scope="module")
+def hasty(facility: Cluster) -> Iterator[Cluster]:
+    """The facility with tokens of five minutes; as it was afterwards."""
+    install(facility, {"operator": {"tokens": {"lifetimeSeconds": LIFETIME_S}}})
+    yield facility
+    install(facility)
+
+
+@pytest.fixture(scope="module")
+def eve(hasty: Cluster) -> Iterator[User]:
+    yield from passing_user(hasty, "eve.stays")
+
+
+@pytest.mark.timeout(1500)
+def test_a_kernel_outlives_its_tokens_unnoticed(eve: User) -> None:
+    run_code(eve, SERVE)
+    failures, figures = told(run_code(eve, USE, timeout=MINUTES * 60 + 400))
+    print(f"12 minutes with tokens of {LIFETIME_S} s: {figures}")
+    assert failures == "{}"
+    rounds, complete, tokens, life, least = figures.split()
+    assert complete == "True"
+    assert int(rounds) > 20
+    assert int(tokens) >= 4
+    assert int(life) == LIFETIME_S
+    assert int(least) > 10, "a token was still good when its successor arrived"
