@@ -12,7 +12,7 @@ pytestmark = pytest.mark.long
 
 LIFETIME_S, MINUTES = 300, 12
 USE = f"""{REGISTER}
-import time
+import base64, json, time
 from collections import Counter
 from dask_gateway import Gateway
 import requests
@@ -21,16 +21,13 @@ client.wait_for_workers(1, timeout=180)
 model = shoppe.served()[0].model
 session = requests.Session()
 def lives():
-    import jwt
-    said = jwt.decode(shoppe.token("api"), options={{"verify_signature": False}})
+    said = json.loads(base64.urlsafe_b64decode(shoppe.token("api").split(".")[1] + "=="))
     return said["exp"] - said["iat"], said["exp"] - time.time(), said["exp"]
 def servicex():
     url = shoppe.connections()["servicex"] + "/servicex/transformation"
     header = {{"Authorization": "Bearer " + shoppe.token("servicex")}}
     session.get(url, headers=header).raise_for_status()
 def bucket():
-    import s3fs
-    s3fs.S3FileSystem.clear_instance_cache()
     mine = shoppe.storage()
     with mine.open("use.txt", "w") as file: file.write("used")
     assert mine.cat("use.txt") == b"used"

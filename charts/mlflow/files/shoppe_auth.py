@@ -13,13 +13,17 @@ import secrets
 
 from coffea_shoppe_contract import identity
 from coffea_shoppe_identity import Identity, Published, RefusedError, Verifier
-from flask import Response, request
+from flask import Response, g, request
 from mlflow.entities import Workspace
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, ErrorCode
 from werkzeug.datastructures import Authorization
 
 LOG = logging.getLogger(__name__)
+# Who asked for what is told, whatever level MLflow leaves to others.
+LOG.setLevel(logging.INFO)
+LOG.addHandler(logging.StreamHandler())
+LOG.propagate = False
 
 CLOSED = re.compile(
     r".*/mlflow/users/(create|create-ui|delete|update-password|update-admin)"
@@ -68,6 +72,9 @@ def authenticate() -> Authorization | Response:
     if who.uid not in _known:
         _welcome(who)
         _known.add(who.uid)
+    if not g.get("told"):  # MLflow asks several times for some requests
+        g.told = True
+        LOG.info("%s %s for %s", request.method, request.path, who.user)
     return Authorization("basic", {"username": who.user, "password": ""})
 
 

@@ -195,6 +195,7 @@ def application(delivery: Delivery, users: Users, transformers: Transformers) ->
         async def handle(request: Request) -> Response:
             try:
                 owner = users.identify(request.headers.get("Authorization", ""))
+                LOG.info("%s %s for %s", request.method, request.url.path, owner.user)
                 return await handler(owner, request)
             except PROBLEMS as error:
                 LOG.info("%s %s: %s", request.method, request.url.path, error)
