@@ -71,6 +71,31 @@ def test_a_model_that_is_too_large_is_refused_and_a_smaller_one_in_its_stead_is_
     assert then == "True 0.0"
 
 
+def test_a_model_whose_artifact_is_gone_is_told_and_the_old_one_stays(
+    dan: User, served: str, strict: Cluster
+) -> None:
+    register = (
+        f"{REGISTER}"
+        "_, version = register(5)\n"
+        "found = mlflow.MlflowClient().get_model_version('bdt', version)\n"
+        "tell(version, found.source.rpartition('/')[2])"
+    )
+    ((version, model),) = (line.split() for line in told(run_code(dan, register)))
+    store = ("-n", "shoppe", "exec", "shoppe-objectstore-0", "-c", "objectstore", "--")
+    where = strict.kubectl(*store, "find", "/data/objects/service-mlflow", "-name", model).split()
+    assert len(where) == 1
+    strict.kubectl(*store, "rm", "-r", *where)
+    ask = (
+        f"{REGISTER}"
+        f"tell(said(lambda: shoppe.serve('models:/bdt/{version}')))\n"
+        f"tell(len(infer('{served}', rows)))"
+    )
+    refused, rows = told(run_code(dan, ask))
+    assert "MLflow has no artifact" in refused
+    assert "is still served" in refused
+    assert rows == "1000"
+
+
 @pytest.mark.parametrize(
     ("workload", "named"),
     [("deployment/shoppe-mlflow", "MLflow"), ("statefulset/shoppe-objectstore", "")],
