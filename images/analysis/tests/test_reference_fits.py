@@ -39,4 +39,10 @@ def test_the_command_writes_result_workspace_and_figures(
     figures = {
         f"{region}-{when}.png" for region in ("4j1b", "4j2b") for when in ("prefit", "postfit")
     }
-    assert written == figures | {"pulls.png", "correlations.png", "fit.json", "workspace.json"}
+    assert written == figures | {
+        "pulls.png",
+        "correlations.png",
+        "fit.json",
+        "hs3.json",
+        "workspace.json",
+    }

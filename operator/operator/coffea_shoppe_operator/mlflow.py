@@ -3,7 +3,7 @@
 import json
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 import requests
 import yaml
@@ -157,9 +157,17 @@ class Mlflow:
         code = next((tags[key] for key in CODE_TAGS if key in tags), "")
         return ", ".join(sorted(sets)), code
 
+    def _lacks(self, path: str, who: Reader) -> bool:
+        """Return whether an artifact is not there: MLflow says no more than that it failed."""
+        folder, _, name = path.rpartition("/")
+        where = {"path": unquote(folder)}
+        answer = self._get("2.0/mlflow-artifacts/artifacts", who, params=where)
+        listed = answer.json().get("files") or [] if answer.ok else [{"path": name}]
+        return all(one["path"].rpartition("/")[2] != name for one in listed)
+
     def _artifact(self, path: str, who: Reader, *, limit: int) -> bytes:
         answer = self._get(f"2.0/mlflow-artifacts/artifacts/{path}", who, stream=True)
-        if answer.status_code == 404:
+        if answer.status_code == 404 or (answer.status_code == 500 and self._lacks(path, who)):
             raise ModelError("NotFound", f"MLflow has no artifact {path}")
         if not answer.ok:
             raise StorageError(f"MLflow: {path}: {answer.status_code}")
