@@ -154,9 +154,9 @@ def _benchmark_models(user: User, *words: str) -> dict[str, Any]:
         f"import subprocess\ndone = subprocess.run({command}, capture_output=True, text=True)\n"
     )
     source += "assert not done.returncode, done.stderr[-2000:]\nprint(done.stdout)"
-    printed = _run(user, source).splitlines()
-    # The kernel may have a word of its own after it.
-    found: dict[str, Any] = json.loads(next(x for x in reversed(printed) if x.startswith("{")))
+    # A progress bar may end with an escape sequence of its own before it.
+    last = _run(user, source).strip().splitlines()[-1]
+    found: dict[str, Any] = json.loads(last[last.index("{") :])
     return found
 
 
