@@ -1,5 +1,9 @@
 """Models as a user's notebook registers, serves and asks them."""
 
+from shoppe_ci.facility import User
+
+from lib.fixtures import run_code
+
 REGISTER = """
 import mlflow, numpy as np, xgboost
 from mlflow.models import infer_signature
@@ -41,3 +45,12 @@ tell(abs(infer(one.model, rows) - booster.inplace_predict(rows)).max())
 def told(printed: str) -> list[str]:
     """Return what a cell tells, without what libraries print meanwhile."""
     return [line.removeprefix("> ") for line in printed.splitlines() if line.startswith("> ")]
+
+
+def serve_first(user: User) -> str:
+    """Have a new user register and serve a model; return its name in Triton."""
+    first, difference = told(run_code(user, SERVE))
+    name, version, ready = first.split()
+    assert (version, ready) == ("1", "True")
+    assert float(difference) == 0.0
+    return name

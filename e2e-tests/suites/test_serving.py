@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from coffea_shoppe_contract import identity
 from lib.fixtures import passing_user, run_code
-from lib.serving import REGISTER, SERVE, told
+from lib.serving import REGISTER, SERVE, serve_first, told
 from shoppe_ci.cluster import Cluster
 from shoppe_ci.facility import User
 from shoppe_ci.wait import eventually
@@ -90,11 +90,7 @@ def bob(facility: Cluster) -> Iterator[User]:
 @pytest.fixture(scope="module")
 def served(ann: User) -> str:
     """A model that a user serves: its name in Triton."""
-    first, difference = told(run_code(ann, SERVE))
-    name, version, ready = first.split()
-    assert (version, ready) == ("1", "True")
-    assert float(difference) == 0.0
-    return name
+    return serve_first(ann)
 
 
 def test_a_model_is_served_and_triton_counts_what_was_asked(ann: User, served: str) -> None:

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 import pytest
 from lib.fixtures import install, passing_user, run_code
-from lib.serving import REGISTER, SERVE, told
+from lib.serving import REGISTER, serve_first, told
 from shoppe_ci import release
 from shoppe_ci.cluster import Cluster
 from shoppe_ci.facility import User
@@ -29,9 +29,7 @@ def dan(strict: Cluster) -> Iterator[User]:
 
 @pytest.fixture(scope="module")
 def served(dan: User) -> str:
-    name, version, ready = told(run_code(dan, SERVE))[0].split()
-    assert (version, ready) == ("1", "True")
-    return name
+    return serve_first(dan)
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from lib.fixtures import install, passing_user, run_code
-from lib.serving import REGISTER, SERVE, told
+from lib.serving import REGISTER, serve_first, told
 from shoppe_ci import release
 from shoppe_ci.cluster import Cluster
 from shoppe_ci.facility import User
@@ -64,9 +64,7 @@ def cat(replicated: Cluster) -> Iterator[User]:
 
 @pytest.fixture(scope="module")
 def served(cat: User) -> str:
-    name, version, ready = told(run_code(cat, SERVE))[0].split()
-    assert (version, ready) == ("1", "True")
-    return name
+    return serve_first(cat)
 
 
 def pods(cluster: Cluster) -> list[str]:

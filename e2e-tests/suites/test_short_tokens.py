@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 from lib.fixtures import install, passing_user, run_code
-from lib.serving import REGISTER, SERVE, told
+from lib.serving import REGISTER, serve_first, told
 from shoppe_ci.cluster import Cluster
 from shoppe_ci.facility import User
 
@@ -74,7 +74,7 @@ def eve(hasty: Cluster) -> Iterator[User]:
 
 @pytest.mark.timeout(1500)
 def test_a_kernel_outlives_its_tokens_unnoticed(eve: User) -> None:
-    run_code(eve, SERVE)
+    serve_first(eve)
     failures, figures = told(run_code(eve, USE, timeout=MINUTES * 60 + 400))
     print(f"12 minutes with tokens of {LIFETIME_S} s: {figures}")
     assert failures == "{}"

@@ -4,9 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-import requests
-
-from coffea_shoppe.connections import TIMEOUT_S, FacilityError, connections, token
+from coffea_shoppe.connections import TIMEOUT_S, ask
 
 
 @dataclass(frozen=True)
@@ -39,9 +37,6 @@ def estimate(files: Iterable[str], query: Any, *, codegen: str = "") -> Estimate
     with its `codegen`.  Raises `FacilityError` with ServiceX's words where it would be
     refused.
     """
-    address = connections().get("servicex", "")
-    if not address:
-        raise FacilityError("this facility has no ServiceX: ask its operators")
     text = query if isinstance(query, str) else query.generate_selection_string()
     body = {
         "file-list": list(files),
@@ -49,19 +44,12 @@ def estimate(files: Iterable[str], query: Any, *, codegen: str = "") -> Estimate
         "codegen": codegen or query.default_codegen,
         "result-format": "parquet",
     }
-    try:
-        answer = requests.post(
-            f"{address.rstrip('/')}/servicex/estimate",
-            json=body,
-            headers={"Authorization": f"Bearer {token('servicex')}"},
-            timeout=2 * TIMEOUT_S,
-        )
-        found = answer.json()
-    except (requests.RequestException, ValueError) as error:
-        raise FacilityError(
-            f"ServiceX at {address} does not answer ({type(error).__name__}); "
-            "try again in a minute, then tell the facility's operators"
-        ) from error
-    if not answer.ok:
-        raise FacilityError(f"ServiceX refused: {found.get('message', answer.status_code)}")
+    found = ask(
+        "servicex",
+        "POST",
+        "/servicex/estimate",
+        name="ServiceX",
+        json=body,
+        timeout=2 * TIMEOUT_S,
+    )
     return Estimate(**{name: found[name] for name in Estimate.__dataclass_fields__})

@@ -62,6 +62,49 @@ def workspace() -> str:
         return ""
 
 
+def address_of(service: str, name: str) -> str:
+    """Return the address of a service that people know as `name`.
+
+    Raises `FacilityError` where the facility has none.
+    """
+    address = connections().get(service, "")
+    if not address:
+        raise FacilityError(f"this facility has no {name}: ask its operators")
+    return address.rstrip("/")
+
+
+def ask(
+    service: str,
+    method: str,
+    path: str,
+    *,
+    name: str,
+    timeout: float = TIMEOUT_S,
+    **options: Any,
+) -> dict[str, Any]:
+    """Return a service's JSON answer to a request with the user's token.
+
+    `name` is what its errors call it.  Raises `FacilityError` where it is not there, does
+    not answer, or refuses.
+    """
+    address = address_of(service, name.removeprefix("the facility "))
+    headers = {"Authorization": f"Bearer {token(service)}"}
+    try:
+        answer = requests.request(
+            method, f"{address}{path}", headers=headers, timeout=timeout, **options
+        )
+        found: dict[str, Any] = answer.json()
+    except (requests.RequestException, ValueError) as error:
+        raise FacilityError(
+            f"{name} at {address} does not answer ({type(error).__name__}); "
+            "try again in a minute, then tell the facility's operators"
+        ) from error
+    if not answer.ok:
+        told = found.get("error") or found.get("message") or answer.status_code
+        raise FacilityError(f"{name} refused: {told}")
+    return found
+
+
 @dataclass(frozen=True)
 class Status:
     """What is mine in the facility, and how it is."""
@@ -117,11 +160,9 @@ def status() -> Status:
 
     Raises `FacilityError` where the facility API cannot be asked.
     """
-    address = connections().get("api", "")
-    if not address:
-        raise FacilityError("this facility has no API: ask its operators")
+    address = address_of("api", "API")
     headers = {"Authorization": f"Bearer {token('api')}"}
-    url = address.rstrip("/") + identity.STATUS_PATH
+    url = address + identity.STATUS_PATH
     try:
         answer = requests.get(url, headers=headers, timeout=TIMEOUT_S)
     except requests.RequestException as error:

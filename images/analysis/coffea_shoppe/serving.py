@@ -7,13 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-import requests
 from coffea_shoppe_contract import identity
 
-from coffea_shoppe.connections import TIMEOUT_S, FacilityError, connections, token
+from coffea_shoppe.connections import FacilityError, address_of, ask, token
 
 LOAD_S = 180
-NO_TRITON = "this facility has no Triton: ask its operators"
 
 
 @dataclass(frozen=True)
@@ -68,22 +66,7 @@ def _parse(found: dict[str, Any]) -> Served:
 
 
 def _ask(method: str, path: str = "", **options: Any) -> dict[str, Any]:
-    address = connections().get("api", "")
-    if not address:
-        raise FacilityError("this facility has no API: ask its operators")
-    url = f"{address.rstrip('/')}{identity.SERVE_PATH}{path}"
-    headers = {"Authorization": f"Bearer {token('api')}"}
-    try:
-        answer = requests.request(method, url, headers=headers, timeout=TIMEOUT_S, **options)
-        found: dict[str, Any] = answer.json()
-    except (requests.RequestException, ValueError) as error:
-        raise FacilityError(
-            f"the facility API at {address} does not answer ({type(error).__name__}); "
-            "try again in a minute, then tell the facility's operators"
-        ) from error
-    if not answer.ok:
-        raise FacilityError(f"the facility API refused: {found.get('error', answer.status_code)}")
-    return found
+    return ask("api", method, f"{identity.SERVE_PATH}{path}", name="the facility API", **options)
 
 
 def default_name(uri: str) -> str:
@@ -147,23 +130,8 @@ class Counts:
 
 def counts(model: str) -> Counts:
     """Return how often a model of mine was asked, by its name in Triton, and for how many rows."""
-    address = connections().get("triton", "")
-    if not address:
-        raise FacilityError(NO_TRITON)
-    url = f"{address.rstrip('/')}/v2/models/{model}/stats"
-    headers = {"Authorization": f"Bearer {token('triton')}"}
-    try:
-        answer = requests.get(url, headers=headers, timeout=TIMEOUT_S)
-        found: dict[str, Any] = answer.json()
-    except (requests.RequestException, ValueError) as error:
-        raise FacilityError(
-            f"Triton at {address} does not answer ({type(error).__name__}); "
-            "try again in a minute, then tell the facility's operators"
-        ) from error
-    if not answer.ok:
-        raise FacilityError(f"Triton refused: {found.get('error', answer.status_code)}")
+    every = ask("triton", "GET", f"/v2/models/{model}/stats", name="Triton")["model_stats"]
     # An entry for each replica; Triton leaves out what is zero.
-    every = found["model_stats"]
     asked = sum(int(one["inference_stats"]["success"].get("count", 0)) for one in every)
     rows = sum(int(one.get("inference_count", 0)) for one in every)
     return Counts(str(every[0]["version"]), asked, rows)
@@ -174,7 +142,5 @@ def triton() -> tuple[str, dict[str, str]]:
 
     Ask anew for each request: tokens live for minutes.
     """
-    address = connections().get("triton-grpc", "")
-    if not address:
-        raise FacilityError(NO_TRITON)
+    address = address_of("triton-grpc", "Triton")
     return urlsplit(address).netloc, {"authorization": f"Bearer {token('triton')}"}

@@ -23,17 +23,7 @@ from coffea_shoppe_operator.models import (
 def user_files(user: FacilityUser, key: Key, settings: Settings, *, now: float) -> dict[str, bytes]:
     """Return the files of a user's Secret: a token for each service, and the connections."""
     files = {
-        identity.token_file(audience): key.sign(
-            identity.claims(
-                issuer=settings.issuer,
-                audience=audience,
-                user=user.spec.username,
-                uid=user.uid,
-                groups=tuple(user.spec.groups),
-                now=now,
-                lifetime=settings.token_lifetime,
-            )
-        )
+        identity.token_file(audience): user_token(user, audience, key, settings, now=now)
         for audience in identity.AUDIENCES
     }
     if settings.mlflow:
@@ -130,12 +120,14 @@ def admin_token(audience: str, key: Key, settings: Settings, *, now: float) -> s
     )
 
 
-def reader_token(user: FacilityUser, key: Key, settings: Settings, *, now: float) -> str:
-    """Return a user's token for MLflow, with which the operator looks for the user's models."""
+def user_token(
+    user: FacilityUser, audience: str, key: Key, settings: Settings, *, now: float
+) -> str:
+    """Return a user's token for a service."""
     return key.sign(
         identity.claims(
             issuer=settings.issuer,
-            audience="mlflow",
+            audience=audience,
             user=user.spec.username,
             uid=user.uid,
             groups=tuple(user.spec.groups),

@@ -103,7 +103,7 @@ class Serving:
         key = ring.signing(now)
         admin = builders.admin_token(identity.TRITON_ADMIN, key, self.settings, now=now)
         who = Reader(
-            builders.reader_token(user, key, self.settings, now=now),
+            builders.user_token(user, "mlflow", key, self.settings, now=now),
             identity.workspace_name(model.spec.username),
         )
         wanted = self.registry.resolve(model.spec.model, who)
