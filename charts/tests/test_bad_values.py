@@ -75,6 +75,8 @@ from rendering import HelmError
         ({"operator": {"issuer": "elsewhere"}}, 'servicex.app.tokens.issuer is "coffea-shoppe:'),
         ({"servicex": {"enabled": False}}, "operator.connections.servicex leads to it"),
         ({"servicex": {"external": {"url": "https://sx"}}}, "operator.connections.servicex is"),
+        ({"servicex": {"enabled": False}}, "operator.servicex.endpoint leads to the release's own"),
+        ({"dask-gateway": {"enabled": False}}, "operator.dask.health leads to it"),
         ({"servicex": {"app": {"tokens": {"api": ""}}}}, "servicex.app.tokens.api is empty"),
         ({"postgresql": {"databases": ["mlflow"]}}, "servicex.postgres.existingDatabaseSecret is"),
         ({"operator": {"objectStore": {"writers": []}}}, "operator.objectStore.writers lacks"),
@@ -125,10 +127,19 @@ def test_all_misuse_of_a_component_is_reported_at_once(render: Any) -> None:
             "operator": {"connections": {"dask-gateway": None}},
             "servicex": {"transformer": {"own": {"namespace": ""}}},
         },
-        {"servicex": {"enabled": False}, "operator": {"connections": {"servicex": "https://sx"}}},
+        {
+            "servicex": {"enabled": False},
+            "operator": {
+                "connections": {"servicex": "https://sx"},
+                "servicex": {"endpoint": ""},
+            },
+        },
         {
             "servicex": {"external": {"url": "https://sx"}},
-            "operator": {"connections": {"servicex": "https://sx"}},
+            "operator": {
+                "connections": {"servicex": "https://sx"},
+                "servicex": {"endpoint": ""},
+            },
         },
         {
             "operator": {"enabled": False},

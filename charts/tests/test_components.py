@@ -11,7 +11,7 @@ def test_every_component_is_covered() -> None:
 def test_a_servicex_elsewhere_leaves_nothing_here(render: Any) -> None:
     values = {
         "servicex": {"external": {"url": "https://sx"}},
-        "operator": {"connections": {"servicex": "https://sx"}},
+        "operator": {"connections": {"servicex": "https://sx"}, "servicex": {"endpoint": ""}},
     }
     manifests = render("coffea-shoppe", values)
     ours = "app.kubernetes.io/name"

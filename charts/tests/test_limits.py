@@ -48,3 +48,10 @@ def test_zero_means_no_limit() -> None:
     none = limits.Limits(0, 0, 0)
     assert limits.refusal(none, 99, use(1, cores=99)) == ""
     assert limits.granted(none, [use(99)], use(99)) == 99
+
+
+def test_the_resource_of_a_user_comes_before_the_gateways_limits() -> None:
+    status = {"quota": {"dask": {"clusters": 5, "memoryGiB": 0}}}
+    assert limits.of_user(status, SMALL) == limits.Limits(clusters=5, cores=4, memory=0)
+    assert limits.of_user({}, SMALL) == SMALL
+    assert limits.of_user({"quota": {}}, SMALL) == SMALL

@@ -40,6 +40,7 @@ else:
         c.JupyterHubAuthenticator.jupyterhub_api_token = token.read_text().strip()
 c.Authenticator.cache_max_age = gateway["auth"]["cacheMaxAge"]
 limits = gateway["limits"]
+c.LimitedKubeBackend.facility_users = settings["facilityUsers"]
 c.LimitedKubeBackend.limits = Limits(limits["clusters"], limits["cores"], limits["memoryGiB"] * GIB)
 
 # --- both

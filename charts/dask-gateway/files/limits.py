@@ -1,6 +1,6 @@
 """How many workers a user's clusters may have together: pure arithmetic."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 GIB = 2**30
@@ -14,6 +14,17 @@ class Limits:
     cores: float
     memory: float
     """Bytes."""
+
+
+def of_user(status: Mapping, otherwise: Limits) -> Limits:
+    """Return the limits that a FacilityUser's status tells; what it does not is as otherwise."""
+    told = (status.get("quota") or {}).get("dask") or {}
+    memory = told.get("memoryGiB")
+    return Limits(
+        clusters=told.get("clusters", otherwise.clusters),
+        cores=told.get("cores", otherwise.cores),
+        memory=otherwise.memory if memory is None else memory * GIB,
+    )
 
 
 @dataclass(frozen=True)

@@ -3,17 +3,23 @@
 import asyncio
 import re
 import sys
+import time
 from pathlib import Path
 
 from aiohttp import web
+from coffea_shoppe_contract import identity
 from dask_gateway_server.auth import unauthorized
 from dask_gateway_server.backends.base import PublicException
 from dask_gateway_server.backends.kubernetes import KubeBackend
 from dask_gateway_server.models import ClusterStatus
-from traitlets import Any
+from kubernetes_asyncio.client.exceptions import ApiException
+from traitlets import Any, Unicode
 
 sys.path.insert(0, str(Path(__file__).parent))
-from limits import Use, granted, refusal
+from limits import Use, granted, of_user, refusal
+
+LIMITS_S = 10
+"""A user's limits are looked up so often, while they are needed."""
 
 DASHBOARD = re.compile(r"/clusters/(?P<cluster>[a-z0-9-]+\.[0-9a-f]{32})(/|$)")
 
@@ -31,12 +37,16 @@ class LimitedKubeBackend(KubeBackend):
     """
 
     limits = Any(help="what one user may hold (a `Limits`)", config=True)
+    facility_users = Unicode(
+        help="namespace of the users' resources, should they tell limits", config=True
+    )
 
     async def setup(self, app):
         """Add the check that guards dashboards, then start as usual."""
         self.starting = asyncio.Lock()
         self.fresh = {}
         self.replicas = {}
+        self.told = {}
         self.authenticator = app["authenticator"]
         app.router.add_get("/api/dashboards/authorize", self.authorize_dashboard)
         app.middlewares.append(self.tell_reason)
@@ -48,12 +58,34 @@ class LimitedKubeBackend(KubeBackend):
         self.fresh = {n: u for n, u in self.fresh.items() if n not in self.clusters}
         return listed | {name for name, owner in self.fresh.items() if owner == username}
 
+    async def limits_of(self, username):
+        """Return what a user may hold: as the user's resource says, else the gateway's limits."""
+        if not self.facility_users:
+            return self.limits
+        looked, found = self.told.get(username, (float("-inf"), self.limits))
+        if time.monotonic() - looked < LIMITS_S:
+            return found
+        try:
+            body = await self.custom_client.get_namespaced_custom_object(
+                *(identity.GROUP, identity.VERSION, self.facility_users, identity.USERS),
+                identity.resource_name(username),
+            )
+            found = of_user(body.get("status") or {}, self.limits)
+        except ApiException as error:
+            if error.status == 404:
+                found = self.limits
+            else:
+                self.log.warning("The limits of %s cannot be read: %s", username, error.reason)
+        self.told[username] = time.monotonic(), found
+        return found
+
     async def start_cluster(self, user, cluster_options):
         """Start a cluster, or refuse with a reason that the client shows."""
         async with self.starting:
             _, config = await self.process_cluster_options(user, cluster_options)
             clusters = await self.active(user.name)
-            reason = refusal(self.limits, len(clusters), use_of(config.to_dict(), 1))
+            limits = await self.limits_of(user.name)
+            reason = refusal(limits, len(clusters), use_of(config.to_dict(), 1))
             if reason:
                 raise PublicException(reason)
             name = await super().start_cluster(user, cluster_options)
@@ -69,7 +101,8 @@ class LimitedKubeBackend(KubeBackend):
                 for other in await self.list_clusters(username=cluster.username)
                 if other.name != cluster_name
             ]
-            count = granted(self.limits, others, use_of(cluster.config, msg["count"]))
+            limits = await self.limits_of(cluster.username)
+            count = granted(limits, others, use_of(cluster.config, msg["count"]))
             if count < msg["count"]:
                 self.log.info(
                     "Cluster %s of %s asks for %d workers; the user's limits leave %d",

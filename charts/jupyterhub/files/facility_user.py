@@ -7,19 +7,11 @@ from coffea_shoppe_contract import identity
 from kubernetes_asyncio.client import CustomObjectsApi
 from kubernetes_asyncio.client.exceptions import ApiException
 from kubespawner import KubeSpawner
-from tornado.web import HTTPError
+from profiles import SpawnError
 
 POLL_S = 0.5
 MARGIN_S = identity.SHORTEST_S / 3
 """Tokens that live for less are not waited with: the pod needs time to start."""
-
-
-class SpawnError(HTTPError):
-    """No server is started; the hub's pages show the text to the user."""
-
-    def __init__(self, status: int, text: str) -> None:
-        super().__init__(status, text)
-        self.jupyterhub_message = text
 
 
 class FacilityUsers:

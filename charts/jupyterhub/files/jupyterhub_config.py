@@ -14,6 +14,9 @@ c = get_config()  # noqa: F821  (given by traitlets)
 
 HERE = Path("/etc/jupyterhub")
 SECRETS = Path("/run/secrets/hub")
+sys.path.insert(0, str(HERE))
+from profiles import profiles_of  # noqa: E402  (a neighbour of this file)
+
 settings = yaml.safe_load((HERE / "settings.yaml").read_text())
 names, hub, singleuser, cull = (settings[k] for k in ("names", "hub", "singleuser", "cull"))
 
@@ -98,7 +101,7 @@ c.KubeSpawner.tolerations = singleuser["extraTolerations"]
 c.KubeSpawner.common_labels = settings["userLabels"]
 c.KubeSpawner.extra_labels = settings["userLabels"] | singleuser["extraLabels"]
 c.KubeSpawner.component_label = "singleuser-server"
-c.KubeSpawner.profile_list = singleuser["profileList"]
+c.KubeSpawner.profile_list = profiles_of(singleuser["profileList"])
 c.KubeSpawner.extra_pod_config = {"enableServiceLinks": False}
 home = singleuser["storage"]["homeMountPath"]
 c.KubeSpawner.working_dir = home
@@ -124,7 +127,6 @@ c.KubeSpawner.volume_mounts = mounts
 
 # --- users of the facility
 if hub["facilityUsers"]["enabled"]:
-    sys.path.insert(0, str(HERE))
     from facility_user import FacilitySpawner, FacilityUsers
 
     c.JupyterHub.spawner_class = FacilitySpawner

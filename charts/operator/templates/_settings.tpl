@@ -46,10 +46,19 @@ mlflow:
 triton:
   endpoint: {{ tpl .endpoint $ | quote }}
   bucket: {{ tpl .bucket $ | quote }}
-  modelsPerUser: {{ .modelsPerUser }}
   megabytes: {{ .megabytes }}
   backend: {{ .backend }}
   deployment: {{ tpl .deployment $ | quote }}
 {{- end }}
 {{- end }}
+{{- with .Values.servicex.endpoint }}
+servicex:
+  endpoint: {{ tpl . $ | quote }}
+{{- end }}
+{{- with .Values.dask.health }}
+dask:
+  health: {{ tpl . $ | quote }}
+{{- end }}
+quotas:
+  {{- toYaml .Values.quotas | nindent 2 }}
 {{- end -}}

@@ -3,7 +3,7 @@
     import coffea_shoppe as shoppe
 
     shoppe.data_url("root://eospublic.cern.ch//eos/…/file.root")
-    shoppe.status()           # who I am, and which services answer
+    shoppe.status()           # who I am, which services answer, what I use of my quota
     shoppe.storage()          # my bucket, as a file system (fsspec)
     shoppe.token("servicex")  # my present token for a service
     shoppe.estimate(files, query)  # what a delivery of columns will cost

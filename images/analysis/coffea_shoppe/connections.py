@@ -106,6 +106,23 @@ def ask(
 
 
 @dataclass(frozen=True)
+class Limit:
+    """What I may use of a service, and how much of it I do."""
+
+    service: str
+    what: str
+    """clusters, cores, memory, stored or models."""
+    unit: str
+    used: float
+    limit: float
+    """0: there is none."""
+
+    def __str__(self) -> str:
+        most = f"of {self.limit:.4g}" if self.limit else "(no limit)"
+        return " ".join(filter(None, (self.what, f"{self.used:.3g}", most, self.unit)))
+
+
+@dataclass(frozen=True)
 class Status:
     """What is mine in the facility, and how it is."""
 
@@ -116,13 +133,18 @@ class Status:
     """Service → address, healthy, problem."""
     conditions: tuple[dict[str, str], ...] = ()
     """What the facility has made for me, each with type, status, reason and message."""
+    quota: tuple[Limit, ...] = ()
 
-    def _rows(self) -> list[tuple[str, str, str]]:
+    def _limits(self, service: str) -> str:
+        return ", ".join(str(one) for one in self.quota if one.service == service)
+
+    def _rows(self) -> list[tuple[str, str, str, str]]:
         return [
             (
                 name,
                 "healthy" if one["healthy"] else f"NOT healthy: {one['problem']}",
                 one["address"],
+                self._limits(name),
             )
             for name, one in sorted(self.services.items())
         ]
@@ -131,7 +153,9 @@ class Status:
         groups = f" ({', '.join(self.groups)})" if self.groups else ""
         until = f"{self.valid_until:%H:%M:%S} UTC"
         lines = [f"{self.user}{groups}, tokens good until {until}; renewed before"]
-        lines += [f"  {name:14s} {how:12s} {address}" for name, how, address in self._rows()]
+        for name, how, address, limits in self._rows():
+            lines.append(f"  {name:14s} {how:12s} {address}")
+            lines += [f"  {'':14s} {limits}"] if limits else []
         lines += [f"  {one['type']:14s} NOT mine yet: {one['message']}" for one in self._missing()]
         return "\n".join(lines)
 
@@ -156,7 +180,7 @@ class Status:
 
 
 def status() -> Status:
-    """Return who I am to the facility, and which of its services answer.
+    """Return who I am to the facility, which services answer, and what I use of my quota.
 
     Raises `FacilityError` where the facility API cannot be asked.
     """
@@ -183,4 +207,5 @@ def status() -> Status:
         valid_until=datetime.fromtimestamp(found["validUntil"], UTC),
         services=found["services"],
         conditions=tuple(found["conditions"]),
+        quota=tuple(Limit(**one) for one in found["quota"]),
     )

@@ -19,6 +19,10 @@ GOOD = {
         {"type": "Ready", "status": "True", "reason": "Ready", "message": "fine"},
         {"type": "MLflow", "status": "False", "reason": "Unavailable", "message": "it is <down>"},
     ],
+    "quota": [
+        {"service": "xcache", "what": "cores", "unit": "", "used": 2.0, "limit": 8},
+        {"service": "xcache", "what": "memory", "unit": "GiB", "used": 1.5, "limit": 0},
+    ],
     "services": {
         "xcache": {"address": "root://c:1094", "healthy": True, "problem": ""},
         "mlflow": {"address": "http://m", "healthy": False, "problem": "Connection refused"},

@@ -59,6 +59,12 @@ class Users:
         found = self._own(token, self.verifier) if own else self.verifier.verify(token)
         return Owner(found.user, found.uid)
 
+    def administer(self, header: str) -> None:
+        """Admit the facility's operator, and nobody else; raises `RefusedError`."""
+        if self.verifier is None:
+            raise RefusedError("login is switched off: nobody administers users")
+        self.verifier.verify(bearer(header), audience=identity.SERVICEX_ADMIN)
+
     def _own(self, token: str, verifier: Verifier) -> Identity:
         checks = dict.fromkeys(("exp", "iat", "aud", "iss", "sub"), False)
         try:

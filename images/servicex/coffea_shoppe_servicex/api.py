@@ -5,12 +5,12 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from coffea_shoppe_identity import RefusedError
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import GaugeMetricFamily
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from sqlalchemy import text
 from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
@@ -26,7 +26,7 @@ from coffea_shoppe_servicex import pages
 from coffea_shoppe_servicex.access import Transformers, Users
 from coffea_shoppe_servicex.database import Dataset, File
 from coffea_shoppe_servicex.database import Request as Asked
-from coffea_shoppe_servicex.delivery import Delivery, Owner, Result, Submission
+from coffea_shoppe_servicex.delivery import Delivery, Owner, Quota, Result, Submission
 from coffea_shoppe_servicex.errors import (
     ForbiddenError,
     LeaseLostError,
@@ -46,6 +46,7 @@ SUBMIT_S = 120
 TITLE = 3000
 """A failed request's title carries the reason: the only words that the client shows."""
 
+Body = TypeVar("Body", bound=BaseModel)
 Call = Callable[[Owner, Request], Awaitable[Response]]
 
 
@@ -152,10 +153,10 @@ def _dataset(one: Dataset, *, whole: bool) -> dict[str, Any]:
     }
 
 
-async def _submission(request: Request) -> Submission:
-    """Return what a client submits; raises `QueryError`."""
+async def _body(request: Request, model: type[Body]) -> Body:
+    """Return what a request's body tells; raises `QueryError`."""
     try:
-        return Submission.model_validate(await request.json())
+        return model.model_validate(await request.json())
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
@@ -217,7 +218,7 @@ def application(delivery: Delivery, users: Users, transformers: Transformers) ->
         return JSONResponse({"access_token": token})
 
     async def submit(owner: Owner, request: Request) -> Response:
-        body = await _submission(request)
+        body = await _body(request, Submission)
         end = time.monotonic() + SUBMIT_S
         while True:
             try:
@@ -234,7 +235,7 @@ def application(delivery: Delivery, users: Users, transformers: Transformers) ->
         # Its libraries take memory that no other call needs.
         from coffea_shoppe_servicex.estimate import price
 
-        body = await _submission(request)
+        body = await _body(request, Submission)
         return JSONResponse(vars(await run_in_threadpool(price, delivery, owner, body)))
 
     async def status(owner: Owner, request: Request) -> Response:
@@ -279,6 +280,21 @@ def application(delivery: Delivery, users: Users, transformers: Transformers) ->
             return JSONResponse({"dataset-id": number, "stale": found.stale})
         found = await run_in_threadpool(delivery.dataset, owner, number)
         return JSONResponse(_dataset(found, whole=True))
+
+    # The facility's operator.
+
+    async def user(request: Request) -> Response:
+        name = request.path_params["name"]
+        try:
+            users.administer(request.headers.get("Authorization", ""))
+            if request.method == "DELETE":
+                await run_in_threadpool(delivery.forget, name)
+            else:
+                await run_in_threadpool(delivery.welcome, name, await _body(request, Quota))
+        except PROBLEMS as error:
+            LOG.info("%s %s: %s", request.method, request.url.path, error)
+            return _problem(error)
+        return JSONResponse({"user": name})
 
     # Transformers.
 
@@ -366,6 +382,7 @@ def application(delivery: Delivery, users: Users, transformers: Transformers) ->
             Route(f"{one}/cancel", called(cancel), methods=["GET", "POST"]),
             Route("/servicex/datasets", called(datasets)),
             Route("/servicex/datasets/{id:int}", called(dataset), methods=["GET", "DELETE"]),
+            Route("/servicex/internal/users/{name:path}", user, methods=["PUT", "DELETE"]),
             Route("/servicex/internal/lease", worked(lease), methods=["POST"]),
             Route(f"{internal}/renew", worked(renew), methods=["POST"]),
             Route(f"{internal}/upload", worked(upload), methods=["POST"]),

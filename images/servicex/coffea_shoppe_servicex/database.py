@@ -43,6 +43,18 @@ class Dataset(Base):
     __table_args__ = (Index("datasets_name", "owner", "name"),)
 
 
+class User(Base):
+    """What a user may have, as the facility told; there is none for who was not told of."""
+
+    __tablename__ = "users"
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    bytes: Mapped[int] = mapped_column(BigInteger)
+    """The oldest results are removed beyond that; 0: no limit."""
+    share: Mapped[float]
+    """How many files at a time, as against a user with a share of 1."""
+
+
 class Request(Base):
     """What a user asked for."""
 

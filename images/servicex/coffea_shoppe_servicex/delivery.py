@@ -22,7 +22,7 @@ from sqlalchemy import Engine, and_, delete, func, insert, or_, select, true, up
 from sqlalchemy.orm import Session
 
 from coffea_shoppe_servicex import queries
-from coffea_shoppe_servicex.database import Dataset, File, Request, transaction
+from coffea_shoppe_servicex.database import Dataset, File, Request, User, transaction
 from coffea_shoppe_servicex.errors import (
     ForbiddenError,
     LeaseLostError,
@@ -54,6 +54,17 @@ class Owner:
 
     user: str
     uid: str
+
+
+class Quota(BaseModel):
+    """What a user may have."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    gigabytes: float = Field(default=0, ge=0)
+    """The oldest results are removed beyond that; 0: no limit."""
+    share: float = Field(default=1, gt=0)
+    """How many files at a time, as against a user with a share of 1."""
 
 
 class Submission(BaseModel):
@@ -333,11 +344,14 @@ class Delivery:
         """
         with transaction(self.engine) as session:
             found = self._owned(session, owner, identifier, lock=True)
-            if found.status in OPEN:
-                self._end(session, found, "Canceled", "deleted by its user")
-            found.deleted = True
-            found.access_key = found.secret_key = ""
-            self._remove_objects(session, found)
+            self._delete(session, found, "deleted by its user")
+
+    def _delete(self, session: Session, request: Request, reason: str) -> None:
+        if request.status in OPEN:
+            self._end(session, request, "Canceled", reason)
+        request.deleted = True
+        request.access_key = request.secret_key = ""
+        self._remove_objects(session, request)
 
     def _remove_objects(self, session: Session, request: Request) -> None:
         shared = select(Request.id).where(
@@ -491,8 +505,9 @@ class Delivery:
     ) -> Lease | None:
         """Give a transformer a file, or None where none waits.
 
-        A shared one gets files of the user who has the fewest under way, and of that
-        user's request which has, so that nothing waits for the whole of a large one; with
+        A shared one gets files of the user who has the fewest under way for the user's
+        share, and of that user's request which has the fewest, so that nothing waits for the
+        whole of a large one; with
         declared queries unless it takes `everything`.  One of a request's own (`request`)
         gets that request's.
         """
@@ -512,13 +527,14 @@ class Delivery:
                 .join(Request, Request.id == File.request_id)
                 .outerjoin(busy, busy.c.owner == File.owner)
                 .outerjoin(going, going.c.request_id == File.request_id)
+                .outerjoin(User, User.name == File.owner)
                 .where(
                     and_(File.state == "waiting", File.not_before <= now, File.memory <= memory),
                     Request.status == "Running",
                     mine,
                 )
                 .order_by(
-                    func.coalesce(busy.c.number, 0),
+                    func.coalesce(busy.c.number, 0) / func.coalesce(User.share, 1.0),
                     func.coalesce(going.c.number, 0),
                     Request.created,
                     File.id,
@@ -753,8 +769,9 @@ class Delivery:
                 and_(Request.deleted.is_(True), Request.finished < now - LATE_S),
             )
             doomed = list(session.scalars(select(Request.id).where(old)))
-            if limits.bytes_per_user:
-                doomed += self._over_quota(session, limits.bytes_per_user)
+            quotas = {one.name: one.bytes for one in session.scalars(select(User))}
+            if limits.bytes_per_user or any(quotas.values()):
+                doomed += self._over_quota(session, quotas, limits.bytes_per_user)
         for identifier in doomed:
             with transaction(self.engine) as session:
                 if found := session.get(Request, identifier, with_for_update=True):
@@ -762,7 +779,7 @@ class Delivery:
         return len(doomed)
 
     @staticmethod
-    def _over_quota(session: Session, quota: int) -> list[str]:
+    def _over_quota(session: Session, quotas: Mapping[str, int], usual: int) -> list[str]:
         found = []
         held: dict[str, int] = {}
         # Results that are shared count once, for the latest request.
@@ -773,9 +790,28 @@ class Delivery:
             if one.folder not in seen:
                 seen.add(one.folder)
                 held[one.owner] = held.get(one.owner, 0) + one.bytes
-            if held[one.owner] > quota:
+            quota = quotas.get(one.owner, usual)
+            if quota and held[one.owner] > quota:
                 found.append(one.id)
         return found
+
+    def welcome(self, name: str, quota: Quota) -> None:
+        """Remember what a user may have, in the place of what was told before."""
+        with transaction(self.engine) as session:
+            told = User(name=name, bytes=round(quota.gigabytes * 1e9), share=quota.share)
+            session.merge(told)
+
+    def forget(self, name: str) -> None:
+        """Forget a user, with all requests and their results; none is no error.
+
+        What a transformer still has under way is removed when its request is swept.
+        """
+        with transaction(self.engine) as session:
+            held = select(Request).where(Request.owner == name, Request.deleted.is_(False))
+            for one in session.scalars(held.with_for_update()):
+                self._delete(session, one, "its user left the facility")
+            session.execute(update(Dataset).where(Dataset.owner == name).values(stale=True))
+            session.execute(delete(User).where(User.name == name))
 
     def revoke(self, revoked: Mapping[str, float]) -> int:
         """End what users whose access was revoked had under way; make their keys void.

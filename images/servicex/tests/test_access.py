@@ -14,7 +14,7 @@ from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 from coffea_shoppe_contract import identity
 from coffea_shoppe_identity import News, RefusedError, Verifier
-from coffea_shoppe_servicex import access, s3
+from coffea_shoppe_servicex import access, api, s3
 from coffea_shoppe_servicex.delivery import Delivery, Result, Submission
 from coffea_shoppe_servicex.settings import Auth
 from coffea_shoppe_servicex.signatures import SignatureError, Signed
@@ -189,6 +189,34 @@ def test_a_refresh_token_gives_access_tokens_and_nothing_else(users: Any) -> Non
     ):
         with pytest.raises(RefusedError, match="revoked"):
             call()
+
+
+def test_users_are_administered_by_the_operator_alone(users: Any) -> None:
+    known, sign, _ = users
+    known.administer(f"Bearer {sign(identity.SERVICEX_ADMIN)}")
+    for bad in (sign("servicex"), sign(identity.SERVICEX_REFRESH), sign("mlflow-admin"), "abc"):
+        with pytest.raises(RefusedError):
+            known.administer(f"Bearer {bad}")
+    with pytest.raises(RefusedError):
+        known.identify(f"Bearer {sign(identity.SERVICEX_ADMIN)}")
+    with pytest.raises(RefusedError, match="switched off"):
+        access.Users(Auth(enabled=False), None).administer("Bearer x")
+
+
+def test_the_operator_tells_what_a_user_may_have(users: Any, delivery: Delivery) -> None:
+    known, sign, _ = users
+    application = api.application(delivery, known, access.Transformers(delivery))
+    headers = {"Authorization": f"Bearer {sign(identity.SERVICEX_ADMIN)}"}
+    where = "/servicex/internal/users/ann%2Fb@example.org"
+    with TestClient(application) as client:
+        body = {"gigabytes": 2, "share": 3}
+        assert client.put(where, json=body, headers=headers).json() == {"user": "ann/b@example.org"}
+        bad = client.put(where, json={"share": 0}, headers=headers)
+        assert (bad.status_code, "share: " in bad.text) == (400, True)
+        own = {"Authorization": f"Bearer {sign('servicex')}"}
+        assert client.put(where, json=body, headers=own).status_code == 401
+        assert client.delete(where, headers=headers).status_code == 200
+        assert client.delete(where, headers=own).status_code == 401
 
 
 def test_without_login_the_client_gets_a_token_that_it_can_read() -> None:

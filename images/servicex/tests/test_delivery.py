@@ -5,7 +5,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from coffea_shoppe_servicex.delivery import LATE_S, Delivery, Lease, Owner, Result, Submission
+from coffea_shoppe_servicex.delivery import (
+    LATE_S,
+    Delivery,
+    Lease,
+    Owner,
+    Quota,
+    Result,
+    Submission,
+)
 from coffea_shoppe_servicex.errors import (
     ForbiddenError,
     LeaseLostError,
@@ -349,6 +357,47 @@ def test_the_oldest_go_of_a_user_who_holds_too_much(delivery: Delivery, clock: C
     assert small.retain() == 1
     assert [one.id for one in small.mine(ANN)] == requests[:0:-1]
     assert [one.id for one in small.mine(BOB)] == [other]
+
+
+def test_a_user_s_own_quota_comes_before_the_usual_one(delivery: Delivery, clock: Clock) -> None:
+    limits = delivery.settings.limits.model_copy(update={"bytes_per_user": 25})
+    small = changed(delivery, limits=limits)
+    small.welcome(ANN.user, Quota(gigabytes=0))
+    small.welcome(BOB.user, Quota(gigabytes=15e-9))
+    for owner in (ANN, BOB):
+        for number in range(3):
+            submit(small, owner, title=f"t{number}")
+            finish(small, take(small))
+            clock.now += 1
+    assert small.retain() == 2
+    assert [len(small.mine(owner)) for owner in (ANN, BOB)] == [3, 1]
+    small.welcome(ANN.user, Quota(gigabytes=25e-9))
+    assert small.retain() == 1
+
+
+def test_a_user_of_twice_the_share_gets_twice_the_files(delivery: Delivery) -> None:
+    delivery.welcome(BOB.user, Quota(share=2))
+    mine, theirs = submit(delivery, ANN, files=9), submit(delivery, BOB, files=9)
+    order = [take(delivery).request for _ in range(9)]
+    assert (order.count(mine), order.count(theirs)) == (3, 6)
+
+
+def test_a_user_who_is_forgotten_leaves_nothing(delivery: Delivery, clock: Clock) -> None:
+    done, running, other = submit(delivery), submit(delivery, title="b"), submit(delivery, BOB)
+    finish(delivery, take(delivery))
+    delivery.welcome(ANN.user, Quota(gigabytes=1))
+    delivery.forget(ANN.user)
+    assert delivery.mine(ANN) == []
+    for request in (done, running):
+        with pytest.raises(NotFoundError):
+            delivery.get(ANN, request)
+    assert [one.id for one in delivery.mine(BOB)] == [other]
+    assert take(delivery).request == other
+    assert delivery.lease("w", memory=4000) is None, "of the forgotten user's nothing runs"
+    delivery.forget(ANN.user)
+    clock.now += LATE_S + 1
+    delivery.retain()
+    assert not list((delivery.settings.objects.folder or Path()).rglob(f"*{done}*"))
 
 
 def test_an_overdue_request_ends(delivery: Delivery, clock: Clock) -> None:

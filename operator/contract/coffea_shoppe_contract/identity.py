@@ -24,6 +24,8 @@ MLFLOW_ADMIN = "mlflow-admin"
 """The audience of the operator's own tokens for MLflow; users get none."""
 TRITON_ADMIN = "triton-admin"
 """The same for Triton, whose models it loads and unloads."""
+SERVICEX_ADMIN = "servicex-admin"
+"""The same for ServiceX, which it tells of its users."""
 
 LIFETIME_S = 900
 """A token's life, unless a facility has a shorter one; it is renewed at half of it."""
@@ -43,6 +45,7 @@ STALE_S = 60
 KEYS_PATH = "/keys"
 REVOCATIONS_PATH = "/revocations"
 STATUS_PATH = "/status"
+QUOTA_PATH = "/quota"
 SERVE_PATH = "/serve"
 """Paths of the facility API."""
 
@@ -66,6 +69,9 @@ CODE_TAG = "code.sha256"
 """Of a run in MLflow: the digest of the code that made it, where no git commit is known."""
 WORKSPACE_HEADER = "X-Mlflow-Workspace"
 """Names the workspace that a request to MLflow is for."""
+
+DASK_SCHEDULER, DASK_WORKER = "dask-scheduler", "dask-worker"
+"""How dask-gateway labels its pods (`app.kubernetes.io/component`)."""
 
 GROUP, VERSION = "coffea-shoppe.dev", "v1alpha1"
 USERS = "facilityusers"

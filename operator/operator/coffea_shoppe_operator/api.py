@@ -20,7 +20,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from coffea_shoppe_operator import builders, services
+from coffea_shoppe_operator import builders, quotas, services
 from coffea_shoppe_operator.errors import StorageError
 from coffea_shoppe_operator.models import FacilityUser, ServedModel, ServedModelSpec, Settings
 from coffea_shoppe_operator.storage import Storage
@@ -102,13 +102,38 @@ def application(settings: Settings, cluster: Storage) -> Starlette:
 
         return handle
 
+    def limits(user: FacilityUser) -> list[dict[str, Any]]:
+        """Return a user's limits, and what is used of them."""
+        label, pods, models = {services.USER_LABEL: user.name}, None, None
+        if settings.dask:
+            held = [
+                pod
+                for namespace in settings.user_namespaces
+                for pod in cluster.read_pods(namespace, label)
+            ]
+            workers = [pod for pod in held if pod.component == identity.DASK_WORKER]
+            pods = quotas.Pods(
+                clusters=sum(pod.component == identity.DASK_SCHEDULER for pod in held),
+                cores=sum(pod.cores for pod in workers),
+                memory=sum(pod.memory for pod in workers),
+            )
+        if settings.triton:
+            models = len(cluster.list_models(settings.namespace, label))
+        quota = quotas.effective(user.spec, settings.quotas)
+        return [vars(row) for row in quotas.rows(quota, user.status.used, pods, models)]
+
+    async def quota(_: Request, user: FacilityUser) -> Response:
+        return JSONResponse({"quota": await run_in_threadpool(limits, user)})
+
     async def status(_: Request, user: FacilityUser) -> Response:
+        rows = await run_in_threadpool(limits, user)
         problems = await asyncio.gather(*map(answers, settings.connections.values()))
         return JSONResponse(
             {
                 "user": user.spec.username,
                 "groups": user.spec.groups,
                 "validUntil": user.status.valid_until,
+                "quota": rows,
                 "conditions": [c.model_dump(by_alias=True) for c in user.status.conditions],
                 "services": {
                     service: {"address": address, "healthy": not problem, "problem": problem}
@@ -131,7 +156,8 @@ def application(settings: Settings, cluster: Storage) -> Starlette:
         labels = {services.USER_LABEL: user.name}
         held = await run_in_threadpool(cluster.list_models, settings.namespace, labels)
         known = {one["spec"]["name"] for one in held}
-        if spec.name not in known and len(known) >= settings.triton.models_per_user:
+        most = quotas.effective(user.spec, settings.quotas).triton.models
+        if most and spec.name not in known and len(known) >= most:
             told = f"{len(known)} models of yours are served; stop one: {', '.join(sorted(known))}"
             return JSONResponse({"error": told}, status_code=409)
         wanted = builders.served_model(user, spec, settings, {**settings.labels, **labels})
@@ -165,6 +191,7 @@ def application(settings: Settings, cluster: Storage) -> Starlette:
             Route(identity.KEYS_PATH, keys),
             Route(identity.REVOCATIONS_PATH, revocations),
             Route(identity.STATUS_PATH, identified(status)),
+            Route(identity.QUOTA_PATH, identified(quota)),
             Route(identity.SERVE_PATH, identified(serve), methods=["POST"]),
             Route(identity.SERVE_PATH, identified(served)),
             Route(

@@ -42,10 +42,11 @@ def servicex_files(token: str, settings: Settings) -> dict[str, str]:
     return {identity.SERVICEX_FILE: yaml.safe_dump({"api_endpoints": [entry]}, sort_keys=False)}
 
 
-def bucket_policy(bucket: str, owner: str, writers: list[str]) -> str:
+def bucket_policy(bucket: str, owner: str, writers: list[str], *, full: bool = False) -> str:
     """Return a bucket's policy: its owner's, and a folder for each service that writes to it.
 
-    A policy takes the place of the owner's own rights, so that they are in it.
+    A policy takes the place of the owner's own rights, so that they are in it.  A full
+    bucket can be read and deleted from: its policy is not its owner's to change.
     """
 
     def allow(account: str, actions: list[str], resources: list[str]) -> dict[str, Any]:
@@ -56,10 +57,17 @@ def bucket_policy(bucket: str, owner: str, writers: list[str]) -> str:
             "Resource": [f"arn:aws:s3:::{resource}" for resource in resources],
         }
 
-    statements = [allow(owner, ["s3:*"], [bucket, f"{bucket}/*"])]
+    reading = ["s3:GetObject", "s3:DeleteObject", "s3:AbortMultipartUpload"]
+    if full:
+        statements = [
+            allow(owner, reading, [f"{bucket}/*"]),
+            allow(owner, ["s3:ListBucket", "s3:ListBucketMultipartUploads"], [bucket]),
+        ]
+    else:
+        statements = [allow(owner, ["s3:*"], [bucket, f"{bucket}/*"])]
     for service in writers:
         account = identity.service_name(service)
-        objects = ["s3:GetObject", "s3:PutObject", "s3:DeleteObject", "s3:AbortMultipartUpload"]
+        objects = reading if full else [*reading, "s3:PutObject"]
         statements.append(allow(account, objects, [f"{bucket}/{service}/*"]))
         statements.append(allow(account, ["s3:ListBucket"], [bucket]))
     return json.dumps({"Version": "2012-10-17", "Statement": statements})

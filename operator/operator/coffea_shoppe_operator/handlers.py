@@ -14,7 +14,9 @@ from prometheus_client import start_http_server
 from pydantic import ValidationError
 
 from coffea_shoppe_operator import services
+from coffea_shoppe_operator.deliveries import ServiceX
 from coffea_shoppe_operator.errors import StorageError
+from coffea_shoppe_operator.health import Health
 from coffea_shoppe_operator.metrics import Metrics
 from coffea_shoppe_operator.mlflow import Mlflow
 from coffea_shoppe_operator.models import FacilityUser, ServedModel, Settings
@@ -117,10 +119,11 @@ def register_models(registry: kopf.OperatorRegistry, serving: Serving, metrics: 
 
 
 def keep_services(facility: services.Facility, metrics: Metrics) -> None:
-    """Look after the services' own accounts, for ever."""
+    """Look after the services' own accounts, and what users have stored, for ever."""
     while True:
         try:
             facility.keep_services()
+            facility.measure()
         except StorageError as error:
             metrics.failures.labels("services").inc()
             logging.warning("services: %s", error)
@@ -153,7 +156,14 @@ def main() -> None:
     objects = ObjectStore(settings.object_store) if settings.object_store else None
     workspaces = Mlflow(settings.mlflow) if settings.mlflow else None
     cluster, metrics = Storage(), Metrics()
-    facility = services.Facility(settings, cluster, objects, workspaces)
+    facility = services.Facility(
+        settings,
+        cluster,
+        objects,
+        workspaces,
+        deliveries=ServiceX(settings.service_x) if settings.service_x else None,
+        health=Health(),
+    )
     register(registry, facility, metrics)
     if settings.triton and workspaces and objects:
         triton = Triton(settings.triton)

@@ -22,6 +22,65 @@ class Model(BaseModel):
     )
 
 
+class DaskQuota(Model):
+    """What a user's Dask clusters may hold together; 0: no limit."""
+
+    clusters: int | None = Field(default=None, ge=0)
+    cores: float | None = Field(default=None, ge=0)
+    """Of the workers."""
+    memory_gi_b: float | None = Field(default=None, ge=0, alias="memoryGiB")
+    """Of the workers."""
+
+
+class ObjectStoreQuota(Model):
+    """What a user may store."""
+
+    gigabytes: float | None = Field(default=None, ge=0)
+    """A bucket that holds more can be read and deleted from only; 0: no limit."""
+
+
+class ServiceXQuota(Model):
+    """What a user may have of ServiceX."""
+
+    gigabytes: float | None = Field(default=None, ge=0)
+    """Beyond it the oldest results are removed; 0: no limit."""
+    share: float | None = Field(default=None, gt=0)
+    """How many files at a time, as against a user with a share of 1."""
+
+
+class TritonQuota(Model):
+    """What a user may have served."""
+
+    models: int | None = Field(default=None, ge=0)
+    """0: no limit."""
+
+
+class Quota(Model):
+    """What a user may use; what is not said is up to the groups, and then to the facility."""
+
+    dask: DaskQuota = DaskQuota()
+    object_store: ObjectStoreQuota = ObjectStoreQuota()
+    service_x: ServiceXQuota = Field(default=ServiceXQuota(), alias="servicex")
+    triton: TritonQuota = TritonQuota()
+
+
+class QuotaSettings(Model):
+    """What users may use, unless their resources say otherwise."""
+
+    default: Quota = Quota()
+    groups: dict[str, Quota] = {}
+    """Group → what its users may use instead; of several, the most of each."""
+
+
+class Used(Model):
+    """What a user has stored; measured where there is a limit."""
+
+    object_store: int = 0
+    """Bytes in the bucket."""
+    service_x: int = Field(default=0, alias="servicex")
+    """Bytes of them that are results of ServiceX."""
+
+
 class FacilityUserSpec(Model):
     """What is wanted for a user."""
 
@@ -33,6 +92,8 @@ class FacilityUserSpec(Model):
     """True: whatever the user holds is void, and no server starts."""
     data: Literal["keep", "remove"] = "keep"
     """What becomes of the user's bucket and workspace when the resource is deleted."""
+    quota: Quota = Quota()
+    """What this user may use, whatever the groups say."""
 
 
 class Condition(Model):
@@ -53,6 +114,9 @@ class FacilityUserStatus(Model):
     """The Secret with tokens and connections, in the namespaces of users' pods."""
     valid_until: int = 0
     """Unix time at which the tokens in the Secret expire."""
+    quota: Quota = Quota()
+    """What the user may use: of the resource, the groups, and the facility."""
+    used: Used = Used()
     conditions: list[Condition] = []
 
 
@@ -176,6 +240,19 @@ class MlflowSettings(Model):
     """Where the artifacts are; empty: they are no objects."""
 
 
+class ServiceXSettings(Model):
+    """The delivery service, which is told of its users."""
+
+    endpoint: str
+
+
+class DaskSettings(Model):
+    """The gateway of Dask clusters, which reads its limits from the users' resources."""
+
+    health: str
+    """Address that answers while it is well."""
+
+
 @dataclass(frozen=True)
 class Queue:
     """How long requests have waited since the replicas were started."""
@@ -194,6 +271,16 @@ class Replicas:
     annotations: Mapping[str, str]
 
 
+@dataclass(frozen=True)
+class PodLimits:
+    """What a pod may take."""
+
+    component: str
+    cores: float
+    memory: float
+    """Bytes."""
+
+
 class TritonSettings(Model):
     """Where the users' models are served."""
 
@@ -201,7 +288,6 @@ class TritonSettings(Model):
     """Of Triton's front, over HTTP."""
     bucket: str
     """Triton's model repository."""
-    models_per_user: int = 20
     megabytes: int = 256
     """The largest model's size."""
     backend: Literal["python", "fil"] = "python"
@@ -236,6 +322,11 @@ class Settings(Model):
     """None: users have no workspaces."""
     triton: TritonSettings | None = None
     """None: no models are served."""
+    service_x: ServiceXSettings | None = Field(default=None, alias="servicex")
+    """None: ServiceX, if there is one, is told nothing of users."""
+    dask: DaskSettings | None = None
+    """None: there are no Dask clusters, or nobody looks after them."""
+    quotas: QuotaSettings = QuotaSettings()
 
     @classmethod
     def load(cls, path: Path) -> "Settings":
@@ -249,6 +340,14 @@ def _structural(schema: dict[str, Any], definitions: dict[str, Any]) -> dict[str
         return _structural(definitions[schema["$ref"].rpartition("/")[2]], definitions)
     dropped = ("title", "additionalProperties", "$defs")
     found = {key: value for key, value in schema.items() if key not in dropped}
+    # What may be left out is optional in Pydantic, and no null in a resource.
+    if "anyOf" in found:
+        found |= next(kind for kind in found.pop("anyOf") if kind.get("type") != "null")
+    # OpenAPI 3.0 says so that the least is not enough.
+    if "exclusiveMinimum" in found:
+        found |= {"minimum": found["exclusiveMinimum"], "exclusiveMinimum": True}
+    if found.get("default", ()) is None or isinstance(found.get("default"), dict):
+        del found["default"]
     if "properties" in found:
         found["properties"] = {
             key: _structural(value, definitions) for key, value in found["properties"].items()

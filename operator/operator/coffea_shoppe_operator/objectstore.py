@@ -88,6 +88,25 @@ class ObjectStore:
         self._client().put_bucket_policy(Bucket=bucket, Policy=policy)
 
     @_telling
+    def size(self, bucket: str, folder: str) -> tuple[int, int]:
+        """Return the bytes in a bucket, and of them in a folder; 0 where there is no bucket."""
+        client, whole, part = self._client(), 0, 0
+        after: dict[str, str] = {}
+        try:
+            while True:
+                page = client.list_objects_v2(Bucket=bucket, MaxKeys=PAGE, **after)
+                for entry in page.get("Contents", ()):
+                    whole += entry["Size"]
+                    part += entry["Size"] if entry["Key"].startswith(f"{folder}/") else 0
+                if not page.get("IsTruncated"):
+                    return whole, part
+                after = {"ContinuationToken": page["NextContinuationToken"]}
+        except ClientError as error:
+            if error.response["Error"]["Code"] != "NoSuchBucket":
+                raise
+            return 0, 0
+
+    @_telling
     def remove_account(self, account: str) -> None:
         """Remove an account; one that is gone already is no error.  Its buckets stay."""
         done, code = self._admin(f"/delete-user?access={account}")

@@ -10,10 +10,18 @@ import jwt
 from coffea_shoppe_contract import identity
 from pydantic import BaseModel
 
-from coffea_shoppe_operator import builders
+from coffea_shoppe_operator import builders, quotas
 from coffea_shoppe_operator.errors import StorageError
 from coffea_shoppe_operator.keys import KeyRing
-from coffea_shoppe_operator.models import Condition, FacilityUser, FacilityUserStatus, Settings
+from coffea_shoppe_operator.models import (
+    Condition,
+    FacilityUser,
+    FacilityUserStatus,
+    Quota,
+    ServiceXQuota,
+    Settings,
+    Used,
+)
 
 KEYS_DOCUMENT = "keys.json"
 REVOCATIONS_DOCUMENT = "revocations.json"
@@ -44,6 +52,7 @@ class Objects(Protocol):
     def holds(self, account: str, key: str, bucket: str) -> bool: ...  # noqa: D102
     def ensure(self, account: str, key: str, bucket: str) -> None: ...  # noqa: D102
     def govern(self, bucket: str, policy: str) -> None: ...  # noqa: D102
+    def size(self, bucket: str, folder: str) -> tuple[int, int]: ...  # noqa: D102
     def remove_account(self, account: str) -> None: ...  # noqa: D102
     def remove_bucket(self, bucket: str) -> None: ...  # noqa: D102
     def remove_folder(self, bucket: str, folder: str) -> None: ...  # noqa: D102
@@ -56,6 +65,19 @@ class Workspaces(Protocol):
     def remove(self, user: str, workspace: str, token: str) -> None: ...  # noqa: D102
 
 
+class Deliveries(Protocol):
+    """What the services need of ServiceX; `deliveries.ServiceX` is the real one."""
+
+    def welcome(self, user: str, quota: ServiceXQuota, token: str) -> None: ...  # noqa: D102
+    def remove(self, user: str, token: str) -> None: ...  # noqa: D102
+
+
+class Health(Protocol):
+    """Whether a service answers; `health.Health` is the real one."""
+
+    def problem(self, url: str) -> str: ...  # noqa: D102
+
+
 class Facility:
     """Keys, revocations and users of one facility."""
 
@@ -65,9 +87,14 @@ class Facility:
         cluster: Cluster,
         objects: Objects | None = None,
         workspaces: Workspaces | None = None,
+        *,
+        deliveries: Deliveries | None = None,
+        health: Health | None = None,
     ) -> None:
         self.settings, self.cluster = settings, cluster
         self.objects, self.workspaces = objects, workspaces
+        self.deliveries, self.health = deliveries, health
+        self._used: dict[str, Used | None] = {}
         # Handlers run side by side; keys and revocations are one document each.
         self._publishing = threading.Lock()
         self._ring: KeyRing | None = None
@@ -114,6 +141,7 @@ class Facility:
         with self._publishing:
             stored = self.cluster.read_secret(settings.namespace, settings.keys_secret) or {}
             self._publish(KeyRing.load(stored), user.uid, now)
+        self._used.pop(user.spec.username, None)
         self._remove(user)
 
     def _remove(self, user: FacilityUser) -> None:
@@ -134,17 +162,41 @@ class Facility:
         if user.spec.data == "keep":
             return
         name = user.spec.username
+        if self.deliveries:
+            # Before the bucket: what is under way would write to it.
+            self.deliveries.remove(name, self._admin(identity.SERVICEX_ADMIN, now))
         if self.objects:
             self.objects.remove_bucket(identity.bucket_name(name))
         if self.workspaces and self.settings.mlflow:
             workspace = identity.workspace_name(name)
-            key = self.keys(now).signing(now)
-            token = builders.admin_token(identity.MLFLOW_ADMIN, key, self.settings, now=now)
-            self.workspaces.remove(name, workspace, token)
+            self.workspaces.remove(name, workspace, self._admin(identity.MLFLOW_ADMIN, now))
             # MLflow forgets artifacts, but leaves them.
             if self.objects and self.settings.mlflow.bucket:
                 folder = f"workspaces/{workspace}"
                 self.objects.remove_folder(self.settings.mlflow.bucket, folder)
+
+    def _admin(self, audience: str, now: float) -> str:
+        """Return a token of the operator's own."""
+        return builders.admin_token(audience, self.keys(now).signing(now), self.settings, now=now)
+
+    def measure(self) -> None:
+        """Measure what users have stored that have a limit of it."""
+        if not self.objects:
+            return
+        for name in list(self._used):
+            stored, delivered = self.objects.size(
+                identity.bucket_name(name), identity.SERVICEX_FOLDER
+            )
+            if name in self._used:
+                self._used[name] = Used(object_store=stored, servicex=delivered)
+
+    def _stored(self, user: FacilityUser, quota: Quota) -> Used:
+        """Return what a user has stored, as it was measured last."""
+        name = user.spec.username
+        if not (quota.object_store.gigabytes or quota.service_x.gigabytes):
+            self._used.pop(name, None)
+            return Used()
+        return self._used.setdefault(name, None) or user.status.used
 
     def reconcile(self, user: FacilityUser, now: float) -> FacilityUserStatus:
         """Bring about what a user's resource asks for; return its status."""
@@ -171,16 +223,31 @@ class Facility:
             if present != files:
                 self.cluster.write_secret(builders.secret(name, namespace, files, labels))
         until = min(_expiry(files[identity.token_file(a)]) for a in identity.AUDIENCES)
+        quota = quotas.effective(user.spec, self.settings.quotas)
+        used, fresh = self._stored(user, quota), files != before
         conditions = [builders.ready(True, "Ready", "tokens and connections are in the Secret")]
         if self.objects:
-            conditions.append(self._account(self.objects, user, files, fresh=files != before))
+            full = quotas.overfull(quota, used)
+            found = self._account(self.objects, user, files, fresh=fresh, full=full)
+            conditions.append(found)
         if self.workspaces:
-            fresh = files != before
             conditions.append(self._workspace(self.workspaces, user, files, fresh=fresh))
-        return FacilityUserStatus(secret_name=name, valid_until=until, conditions=conditions)
+        if self.deliveries:
+            found = self._delivered(self.deliveries, user, quota, fresh=fresh, now=now)
+            conditions.append(found)
+        conditions += self._healthy(user, quota)
+        return FacilityUserStatus(
+            secret_name=name, valid_until=until, quota=quota, used=used, conditions=conditions
+        )
 
     def _account(
-        self, objects: Objects, user: FacilityUser, files: Mapping[str, bytes], *, fresh: bool
+        self,
+        objects: Objects,
+        user: FacilityUser,
+        files: Mapping[str, bytes],
+        *,
+        fresh: bool,
+        full: bool,
     ) -> Condition:
         """Give the user an account and a bucket; return how that went.
 
@@ -192,16 +259,65 @@ class Facility:
         told = f"the bucket is {bucket}"
         if writers:
             told += f"; written to also by {', '.join(writers)}"
-        ready = builders.condition("ObjectStore", True, "Ready", told)
+        if full:
+            told += "; it holds more than its quota, and can be read and deleted from only"
+        wanted = builders.condition("ObjectStore", not full, "Full" if full else "Ready", told)
         try:
             new = not objects.holds(bucket, key, bucket)
             if new:
                 objects.ensure(bucket, key, bucket)
-            if writers and (new or fresh or ready not in user.status.conditions):
-                objects.govern(bucket, builders.bucket_policy(bucket, bucket, writers))
+            if new or fresh or wanted not in user.status.conditions:
+                objects.govern(bucket, builders.bucket_policy(bucket, bucket, writers, full=full))
         except StorageError as error:
             return builders.condition("ObjectStore", False, "Unavailable", str(error))
+        return wanted
+
+    def _delivered(
+        self,
+        deliveries: Deliveries,
+        user: FacilityUser,
+        quota: Quota,
+        *,
+        fresh: bool,
+        now: float,
+    ) -> Condition:
+        """Tell ServiceX of the user; return how that went.
+
+        It is told with each fresh token, and whatever has changed.
+        """
+        told = f"a share of {quota.service_x.share or 1:g}"
+        if limit := quota.service_x.gigabytes:
+            told += f"; results up to {limit:g} GB are kept"
+        ready = builders.condition("ServiceX", True, "Ready", told)
+        if ready in user.status.conditions and not fresh:
+            return ready
+        token = self._admin(identity.SERVICEX_ADMIN, now)
+        try:
+            deliveries.welcome(user.spec.username, quota.service_x, token)
+        except StorageError as error:
+            return builders.condition("ServiceX", False, "Unavailable", str(error))
         return ready
+
+    def _healthy(self, user: FacilityUser, quota: Quota) -> list[Condition]:
+        """Return the conditions of services that need nothing made for a user but to be there."""
+        dask, triton, found = self.settings.dask, self.settings.triton, []
+        if not self.health:
+            return []
+        limits = f"{quota.dask.cores or 0:g} cores, {quota.dask.memory_gi_b or 0:g} GiB"
+        served = f"models are named {identity.model_prefix(user.spec.username)}*"
+        for kind, address, told in (
+            (
+                "Dask",
+                dask and dask.health,
+                f"at most {quota.dask.clusters or 0} clusters, {limits}",
+            ),
+            ("Triton", triton and f"{triton.endpoint.rstrip('/')}/v2/health/ready", served),
+        ):
+            if address:
+                problem = self.health.problem(address)
+                reason = "Unavailable" if problem else "Ready"
+                found.append(builders.condition(kind, not problem, reason, problem or told))
+        return found
 
     @staticmethod
     def _workspace(

@@ -8,14 +8,21 @@ from typing import Any
 from coffea_shoppe_contract import identity
 from kubernetes import client, config
 from kubernetes.client.exceptions import ApiException
+from kubernetes.utils.quantity import parse_quantity
 
 from coffea_shoppe_operator.errors import telling
-from coffea_shoppe_operator.models import Replicas
+from coffea_shoppe_operator.models import PodLimits, Replicas
 
 TIMEOUT_S = 20
+COMPONENT = "app.kubernetes.io/component"
 
 
 _telling = telling("the cluster", ApiException, OSError)
+
+
+def _limit(container: client.V1Container, resource: str) -> float:
+    """Return what a container may take of a resource; 0 where nothing says so."""
+    return float(parse_quantity((container.resources.limits or {}).get(resource, 0)))
 
 
 class Storage:
@@ -118,7 +125,7 @@ class Storage:
                 name, namespace, body, _request_timeout=TIMEOUT_S
             )
 
-    def _pods(self, namespace: str, labels: Mapping[str, str]) -> list[str]:
+    def _pods(self, namespace: str, labels: Mapping[str, str]) -> list[client.V1Pod]:
         selector = ",".join(f"{key}={value}" for key, value in labels.items())
         found = self.core.list_namespaced_pod(
             namespace,
@@ -126,7 +133,7 @@ class Storage:
             field_selector="status.phase!=Succeeded,status.phase!=Failed",
             _request_timeout=TIMEOUT_S,
         )
-        return [pod.metadata.name for pod in found.items if not pod.metadata.deletion_timestamp]
+        return [pod for pod in found.items if not pod.metadata.deletion_timestamp]
 
     @_telling
     def has_pods(self, namespace: str, labels: Mapping[str, str]) -> bool:
@@ -134,9 +141,22 @@ class Storage:
         return bool(self._pods(namespace, labels))
 
     @_telling
+    def read_pods(self, namespace: str, labels: Mapping[str, str]) -> list[PodLimits]:
+        """Return what the pods with these labels may take, those that ended or end left out."""
+        return [
+            PodLimits(
+                component=pod.metadata.labels.get(COMPONENT, ""),
+                cores=sum(_limit(container, "cpu") for container in pod.spec.containers),
+                memory=sum(_limit(container, "memory") for container in pod.spec.containers),
+            )
+            for pod in self._pods(namespace, labels)
+        ]
+
+    @_telling
     def delete_pods(self, namespace: str, labels: Mapping[str, str]) -> None:
         """Stop all pods with these labels; one that is gone already is no error."""
-        for name in self._pods(namespace, labels):
+        for pod in self._pods(namespace, labels):
+            name = pod.metadata.name
             try:
                 self.core.delete_namespaced_pod(name, namespace, _request_timeout=TIMEOUT_S)
             except ApiException as error:

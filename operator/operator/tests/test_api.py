@@ -9,7 +9,14 @@ from coffea_shoppe_contract import identity
 from coffea_shoppe_identity import News
 from coffea_shoppe_operator import api, services
 from coffea_shoppe_operator.errors import StorageError
-from coffea_shoppe_operator.models import FacilityUser, FacilityUserSpec, TritonSettings
+from coffea_shoppe_operator.models import (
+    DaskSettings,
+    FacilityUser,
+    FacilityUserSpec,
+    PodLimits,
+    QuotaSettings,
+    TritonSettings,
+)
 from starlette.testclient import TestClient
 from test_services import HELD, SETTINGS, Memory
 
@@ -36,6 +43,13 @@ class WithUsers(Memory):
 
     def delete_model(self, namespace: str, name: str) -> bool:
         return self.models.pop(name, None) is not None
+
+    def read_pods(self, namespace: str, labels: dict[str, str]) -> list[PodLimits]:
+        assert labels == {services.USER_LABEL: "ann"}
+        if namespace != "shoppe-dask":
+            return [PodLimits("singleuser-server", 2, 2**31)]
+        worker = PodLimits(identity.DASK_WORKER, 1.5, 2**30)
+        return [PodLimits(identity.DASK_SCHEDULER, 1, 2**30), worker, worker]
 
     def read_user(self, namespace: str, name: str) -> dict[str, Any] | None:
         spec = {"username": "ann", "groups": ["cms"]}
@@ -67,8 +81,20 @@ def cluster(service: str) -> WithUsers:
 @pytest.fixture
 def http(cluster: WithUsers, service: str) -> TestClient:
     connections = {"xcache": service, "mlflow": "http://127.0.0.1:9"}
-    triton = TritonSettings(endpoint="http://triton", bucket="service-triton", models_per_user=2)
-    settings = SETTINGS.model_copy(update={"connections": connections, "triton": triton})
+    update = {
+        "connections": connections,
+        "triton": TritonSettings(endpoint="http://triton", bucket="service-triton"),
+        "dask": DaskSettings(health="http://gateway/health"),
+        "quotas": QuotaSettings.model_validate(
+            {
+                "default": {
+                    "dask": {"clusters": 2, "cores": 8, "memoryGiB": 0},
+                    "triton": {"models": 2},
+                }
+            }
+        ),
+    }
+    settings = SETTINGS.model_copy(update=update)
     return TestClient(api.application(settings, cluster))  # type: ignore[arg-type]
 
 
@@ -89,6 +115,24 @@ def test_a_user_sees_the_own_status(http: TestClient, cluster: WithUsers) -> Non
     assert found["services"]["xcache"]["healthy"]
     assert not found["services"]["mlflow"]["healthy"]
     assert "refused" in found["services"]["mlflow"]["problem"].lower()
+
+
+def test_a_user_sees_what_is_used_of_the_own_quota(http: TestClient, cluster: WithUsers) -> None:
+    own = bearer(cluster.secrets[HELD]["token-api"])
+    cluster.models["ann.bdt"] = {"metadata": {"labels": {services.USER_LABEL: "ann"}}}
+    cluster.models["bob.bdt"] = {"metadata": {"labels": {services.USER_LABEL: "bob"}}}
+    answer = http.get(identity.QUOTA_PATH, headers=own)
+    rows = {
+        (row["service"], row["what"]): (row["used"], row["limit"]) for row in answer.json()["quota"]
+    }
+    assert rows == {
+        ("dask-gateway", "clusters"): (1, 2),
+        ("dask-gateway", "cores"): (3.0, 8),
+        ("dask-gateway", "memory"): (2.0, 0),
+        ("triton", "models"): (1, 2),
+    }
+    assert http.get(identity.STATUS_PATH, headers=own).json()["quota"] == answer.json()["quota"]
+    assert http.get(identity.QUOTA_PATH).status_code == 401
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from coffea_shoppe_operator.models import (
     FacilityUserSpec,
     MlflowSettings,
     ObjectStoreSettings,
+    ServiceXQuota,
     Settings,
 )
 
@@ -85,6 +86,7 @@ class Store:
         self.accounts: dict[str, str] = {}
         self.buckets: dict[str, str] = {}
         self.policies: dict[str, str] = {}
+        self.sizes: dict[str, tuple[int, int]] = {}
         self.removed: list[str] = []
         self.down = False
         self.writes = 0
@@ -107,6 +109,10 @@ class Store:
         self._look()
         self.writes += 1
         self.policies[bucket] = policy
+
+    def size(self, bucket: str, folder: str) -> tuple[int, int]:
+        self._look()
+        return self.sizes.get(bucket, (0, 0))
 
     def remove_account(self, account: str) -> None:
         self._look()
@@ -140,6 +146,38 @@ class Tracking:
     def remove(self, user: str, workspace: str, token: str) -> None:
         self._look()
         self.removed.append((user, workspace, token))
+
+
+class Delivering:
+    """ServiceX in memory; it knows what it was told."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[str, float | None, float | None]] = []
+        self.removed: list[str] = []
+        self.down = False
+
+    def _look(self, token: str) -> None:
+        assert jwt.decode(token, options={"verify_signature": False})["aud"] == "servicex-admin"
+        if self.down:
+            raise StorageError("ServiceX: connection refused")
+
+    def welcome(self, user: str, quota: ServiceXQuota, token: str) -> None:
+        self._look(token)
+        self.told.append((user, quota.gigabytes, quota.share))
+
+    def remove(self, user: str, token: str) -> None:
+        self._look(token)
+        self.removed.append(user)
+
+
+class Well:
+    """Services that are well, or not."""
+
+    def __init__(self) -> None:
+        self.problems: dict[str, str] = {}
+
+    def problem(self, url: str) -> str:
+        return self.problems.get(url, "")
 
 
 @pytest.fixture
