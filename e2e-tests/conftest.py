@@ -88,6 +88,11 @@ def run_code(user: User) -> Callable[..., str]:
     return lambda code: run(user, code)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put those last that judge what the others did."""
+    items.sort(key=lambda item: item.get_closest_marker("last") is not None)
+
+
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[Any]) -> Iterator[None]:
     """Leave events, logs and pod states behind for every failure."""

@@ -124,7 +124,7 @@ def test_all_misuse_of_a_component_is_reported_at_once(render: Any) -> None:
         {"dask-gateway": {"gateway": {"limits": {"cores": 0.5}}}},
         {
             "dask-gateway": {"enabled": False},
-            "operator": {"connections": {"dask-gateway": None}},
+            "operator": {"connections": {"dask-gateway": None}, "dask": {"health": ""}},
             "servicex": {"transformer": {"own": {"namespace": ""}}},
         },
         {

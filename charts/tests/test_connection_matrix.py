@@ -4,12 +4,10 @@ from typing import Any
 
 import pytest
 import yaml
-from policies import Pod, allowed, selected
+from lib.policies import STRANGERS, Pod, allowed, documented, selected
 from rendering import NAMESPACE, RELEASE, pod_specs, template
-from shoppe_ci.paths import ROOT
 
 DASK = f"{NAMESPACE}-dask"
-TABLE = ROOT / "docs" / "reference" / "connections.md"
 
 
 def pods(manifests: list[Any]) -> dict[str, Pod]:
@@ -44,9 +42,6 @@ def pods(manifests: list[Any]) -> dict[str, Pod]:
     return found
 
 
-STRANGERS = ("neighbour", "stranger")
-
-
 @pytest.fixture(scope="module")
 def manifests() -> list[Any]:
     return template("coffea-shoppe")
@@ -57,20 +52,6 @@ def policies(manifests: list[Any]) -> list[Any]:
     found = [m for m in manifests if m["kind"] == "NetworkPolicy"]
     for policy in found:
         policy["metadata"].setdefault("namespace", NAMESPACE)
-    return found
-
-
-def documented(everybody: dict[str, Pod]) -> set[tuple[str, str, int]]:
-    """Return the table's (from, to, port)."""
-    own = [name for name in everybody if name not in STRANGERS]
-    here = [name for name in own if everybody[name].namespace == NAMESPACE]
-    groups = {"all": own, "here": here, "anybody": [*own, *STRANGERS]}
-    found = set()
-    for line in TABLE.read_text().splitlines():
-        cells = [cell.strip() for cell in line.strip("|").split("|")]
-        if line.startswith("| ") and cells[2][0].isdigit():
-            sources = groups.get(cells[0], [cells[0]])
-            found |= {(s, cells[1], int(port)) for s in sources for port in cells[2].split()}
     return found
 
 
@@ -86,7 +67,7 @@ def test_the_policies_allow_what_the_table_lists_and_no_more(
         for port in set(target.ports.values())
         if target.name not in STRANGERS and allowed(policies, source, target, port)
     }
-    wanted = documented(everybody)
+    wanted = documented(everybody, NAMESPACE)
     assert sorted(actual - wanted) == [], "allowed, and not in the table"
     assert sorted(wanted - actual) == [], "in the table, and not allowed"
 

@@ -13,7 +13,7 @@ import yaml
 from shoppe_ci import images, machine, nodeimage, shell, toolchain
 from shoppe_ci.engine import Engine
 from shoppe_ci.errors import ShoppeError
-from shoppe_ci.paths import cache
+from shoppe_ci.paths import TOOLCHAIN, cache
 from shoppe_ci.progress import say, step
 from shoppe_ci.wait import eventually
 
@@ -21,6 +21,11 @@ REGISTRY = "coffea-shoppe-registry"
 REGISTRY_LABEL = "coffea-shoppe=registry"
 HTTP_NODE_PORT = 30080
 DATA_IN_NODE = "/shoppe-data"
+AUDIT_POLICY = TOOLCHAIN / "cluster" / "audit-policy.yaml"
+AUDIT_POLICY_IN_NODE = "/shoppe-audit-policy.yaml"
+AUDIT_IN_NODE = "/var/log/shoppe-audit"
+AUDIT_MIB = 100
+"""A file of the log is no larger; three older ones are kept."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +87,12 @@ def _node(engine: Engine, name: str) -> str:
     return engine.run("container", "inspect", "-f", "{{.Id}}", container).strip()
 
 
+def audited(engine: Engine, cluster: Cluster) -> list[dict[str, Any]]:
+    """Return what the facility's service accounts asked the API server for (audit.k8s.io)."""
+    words = ("exec", cluster.node_id, "sh", "-c", f"cat {AUDIT_IN_NODE}/*.log")
+    return [json.loads(line) for line in engine.run(*words).splitlines()]
+
+
 def load(engine: Engine, name: str) -> Cluster | None:
     """Return the cluster of that name if we made it and it still exists.
 
@@ -124,6 +135,29 @@ def _free_port() -> int:
         return port
 
 
+def _audit() -> str:
+    """Return a JSON patch of kubeadm's configuration: what is audited, and where."""
+    arguments = {
+        "audit-policy-file": AUDIT_POLICY_IN_NODE,
+        "audit-log-path": f"{AUDIT_IN_NODE}/audit.log",
+        "audit-log-maxsize": str(AUDIT_MIB),
+        "audit-log-maxbackup": "3",
+    }
+    mounted = [
+        {"name": name, "hostPath": path, "mountPath": path, "pathType": kind, "readOnly": fixed}
+        for name, path, kind, fixed in (
+            ("audit-policy", AUDIT_POLICY_IN_NODE, "File", True),
+            ("audit-log", AUDIT_IN_NODE, "DirectoryOrCreate", False),
+        )
+    ]
+    patches: list[dict[str, Any]] = [
+        {"op": "add", "path": "/apiServer/extraArgs/-", "value": {"name": name, "value": value}}
+        for name, value in arguments.items()
+    ]
+    patches.append({"op": "add", "path": "/apiServer/extraVolumes", "value": mounted})
+    return json.dumps(patches)
+
+
 def configuration(*, source: str, port: int, data: Path) -> dict[str, Any]:
     """Return the kind configuration for this machine."""
     kubelet: dict[str, Any] = {"kind": "KubeletConfiguration", "syncFrequency": "10s"}
@@ -147,8 +181,20 @@ def configuration(*, source: str, port: int, data: Path) -> dict[str, Any]:
             {
                 "role": "control-plane",
                 "kubeadmConfigPatches": [yaml.safe_dump(kubelet)],
+                "kubeadmConfigPatchesJSON6902": [
+                    {
+                        "group": "kubeadm.k8s.io",
+                        "version": "v1beta4",
+                        "kind": "ClusterConfiguration",
+                        "patch": _audit(),
+                    }
+                ],
                 "extraMounts": [
-                    {"hostPath": str(data), "containerPath": DATA_IN_NODE, "readOnly": True}
+                    {"hostPath": str(here), "containerPath": there, "readOnly": True}
+                    for here, there in (
+                        (data, DATA_IN_NODE),
+                        (AUDIT_POLICY, AUDIT_POLICY_IN_NODE),
+                    )
                 ],
                 "extraPortMappings": [
                     {

@@ -115,10 +115,19 @@ class User:
             raise ShoppeError(f"{method} {path}: {answer.status_code} {answer.text[:300]}")
         return answer
 
-    def spawn(self, *, timeout: float = 300, note: Note | None = None) -> float:
-        """Start the user's server, wait until it answers, and return the seconds it took."""
+    def spawn(
+        self,
+        *,
+        options: dict[str, Any] | None = None,
+        timeout: float = 300,
+        note: Note | None = None,
+    ) -> float:
+        """Start the user's server, wait until it answers, and return the seconds it took.
+
+        `options` are what the hub's form would ask for: {"profile": SLUG}.
+        """
         start = time.monotonic()
-        asked = self.hub("POST", f"/users/{quote(self.name)}/server")
+        asked = self.hub("POST", f"/users/{quote(self.name)}/server", json=options or {})
         if asked.status_code not in (201, 202, 400):
             raise ShoppeError(f"the hub refused to spawn: {asked.status_code} {asked.text[:300]}")
 

@@ -16,6 +16,8 @@ from shoppe_ci.facility import User
 from shoppe_ci.wait import eventually
 
 ADMIN = "boss"
+GROUP = "production"
+"""A group whose users may have three Dask clusters; others have two."""
 S3_PORT = 17007
 """Of this machine: to ServiceX's S3 front, while a test forwards it."""
 
@@ -27,6 +29,7 @@ def install(cluster: Cluster, *more: dict[str, Any]) -> None:
     """
     outside = {"objectStore": {"publicURL": f"127.0.0.1:{S3_PORT}"}}
     values: dict[str, Any] = {"servicex": outside}
+    values |= {"operator": {"quotas": {"groups": {GROUP: {"dask": {"clusters": 3}}}}}}
     values |= {"jupyterhub": {"hub": {"config": {"Authenticator": {"admin_users": [ADMIN]}}}}}
     release.install(cluster, release.UMBRELLA, release.demo_values(), values, *more)
 

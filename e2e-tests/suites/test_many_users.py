@@ -1,5 +1,6 @@
 """A facility of many users: all of them soon ready, and then nothing is written."""
 
+import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,6 +9,7 @@ import pytest
 from coffea_shoppe_contract import identity
 from shoppe_ci import diagnostics, release
 from shoppe_ci.cluster import Cluster
+from shoppe_ci.engine import Engine
 from shoppe_ci.wait import eventually
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(900)]
@@ -18,6 +20,9 @@ READY_S = 120
 MEMORY_MIB = 200
 QUIET_S = 75
 """More than two rounds of the operator's look at every user."""
+KILLS = 3
+DEAD_S = 150
+"""More than it takes to find out that a watch is dead (70 s), and then to look at a user."""
 LABEL = "coffea-shoppe.dev/test=many"
 
 
@@ -71,13 +76,14 @@ def _written(facility: Cluster) -> tuple[dict[str, str], ...]:
     return (*secrets, users)
 
 
-def await_ready(facility: Cluster, count: int, start: float) -> float:
+def await_ready(facility: Cluster, count: int, start: float, within: float = READY_S) -> float:
     """Wait until so many users are ready, and return the seconds since the start."""
-    ready = {"Ready": "True", "ObjectStore": "True", "MLflow": "True"}
+    services = ("Ready", "ObjectStore", "MLflow", "ServiceX", "Dask", "Triton")
+    ready = dict.fromkeys(services, "True")
     eventually(
         lambda: _conditions(facility) == [ready] * count,
         f"{count} users are ready",
-        timeout=max(READY_S - (time.monotonic() - start), 1),
+        timeout=max(within - (time.monotonic() - start), 1),
         every=2,
     )
     return time.monotonic() - start
@@ -125,6 +131,63 @@ def test_two_operators_converge_and_then_write_nothing(facility: Cluster) -> Non
         # The second one may have had the last word on a user or two.
         eventually(lambda: _still(facility), "both are done", timeout=60, every=5)
         assert_quiet(facility, FEW)
+
+
+def test_an_api_server_that_is_killed_amid_them_is_survived(
+    facility: Cluster, engine: Engine
+) -> None:
+    with crowd(facility, FEW) as start:
+        for _ in range(KILLS):
+            engine.run("exec", facility.node_id, "pkill", "-9", "kube-apiserver")
+            eventually(
+                lambda: facility.kubectl("get", "--raw", "/readyz") == "ok",
+                "the API server answers again",
+                timeout=120,
+                every=1,
+            )
+        await_ready(facility, FEW, start, within=READY_S + KILLS * 60)
+        eventually(lambda: _still(facility), "the operator is done", timeout=60, every=5)
+        assert_quiet(facility, FEW)
+
+
+def connections(facility: Cluster, engine: Engine) -> tuple[str, set[str]]:
+    """Return the operator's address, and the ports of its connections to the API server."""
+    label = "app.kubernetes.io/component=operator"
+    (pod,) = facility.get("pods", "-n", "shoppe", "-l", label)["items"]
+    address = pod["status"]["podIP"]
+    words = ("conntrack", "-L", "-p", "tcp", "-s", address, "--dport", "443")
+    listed = engine.run("exec", facility.node_id, *words)
+    open_ones = [line for line in listed.splitlines() if "ESTABLISHED" in line]
+    return address, {re.findall(r"sport=(\d+)", line)[0] for line in open_ones}
+
+
+@pytest.fixture
+def silence(facility: Cluster, engine: Engine) -> Iterator[set[str]]:
+    """Whatever the operator and the API server say to one another is lost, without a word."""
+    address, ports = connections(facility, engine)
+    rules = [
+        (chain, "-p", "tcp", *match)
+        for port in ports
+        for chain, *match in (
+            ("INPUT", "-s", address, "--sport", port, "-j", "DROP"),
+            ("OUTPUT", "-d", address, "--dport", port, "-j", "DROP"),
+        )
+    ]
+    for rule in rules:
+        engine.run("exec", facility.node_id, "iptables", "-I", *rule)
+    yield ports
+    for rule in rules:
+        engine.run("exec", facility.node_id, "iptables", "-D", *rule)
+
+
+def test_watches_that_are_dropped_without_a_word_are_made_anew(
+    facility: Cluster, engine: Engine, silence: set[str]
+) -> None:
+    assert silence, "the operator watches"
+    with crowd(facility, 1) as start:
+        # It must be found out first that the watch is dead.
+        await_ready(facility, 1, start, within=DEAD_S)
+    assert connections(facility, engine)[1] - silence, "they are other ones"
 
 
 def _still(facility: Cluster) -> bool:

@@ -50,7 +50,8 @@ def register(
         # One namespace and a resource that is there from the start: no right to list
         # namespaces and CRDs is needed.
         settings.scanning.disabled = True
-        # A watch that the API server dropped unnoticed is made anew.
+        # A watch is made anew after five minutes at most, and (kopf's default) where not
+        # even a bookmark has come for 70 seconds: the API server dropped it unnoticed.
         settings.watching.server_timeout = 300
         settings.watching.client_timeout = 330
         settings.execution.max_workers = 4

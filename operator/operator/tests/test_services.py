@@ -576,3 +576,27 @@ def test_a_deleted_user_s_workspace_stays_or_goes_as_the_resource_says(
         admin = verify(cluster, token.encode(), NOW + 7, identity.MLFLOW_ADMIN)
         assert admin.user == "operator"
         assert identity.MLFLOW_ADMIN not in identity.AUDIENCES
+
+
+def test_services_that_are_down_for_an_hour_cost_nobody_the_tokens(
+    tracking: services.Facility, cluster: Memory, store: Store, mlflow: Tracking
+) -> None:
+    cluster.pods.add(("shoppe", "ann"))
+    status = tracking.reconcile(ann(), NOW)
+    store.down = mlflow.down = True
+    hour = range(int(NOW), int(NOW) + 3600, 30)
+    for now in hour:
+        status = tracking.reconcile(ann(status=status), now)
+        assert verify(cluster, cluster.secrets[HELD]["token-servicex"], now).user == "ann"
+        assert [c.status for c in status.conditions if c.type == "Ready"] == ["True"]
+    assert {c.type: c.reason for c in status.conditions if c.status == "False"} == {
+        "ObjectStore": "Unavailable",
+        "MLflow": "Unavailable",
+    }
+    store.down = mlflow.down = False
+    back = hour[-1] + 30
+    status = tracking.reconcile(ann(status=status), back)
+    assert {c.status for c in status.conditions} == {"True"}
+    writes = cluster.writes, store.writes, len(mlflow.tokens)
+    assert tracking.reconcile(ann(status=status), back) == status
+    assert (cluster.writes, store.writes, len(mlflow.tokens)) == writes

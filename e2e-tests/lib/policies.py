@@ -9,6 +9,12 @@ from dataclasses import dataclass, field
 from ipaddress import ip_address, ip_network
 from typing import Any
 
+from shoppe_ci.paths import ROOT
+
+TABLE = ROOT / "docs" / "reference" / "connections.md"
+STRANGERS = ("neighbour", "stranger")
+"""Pods that do not belong to the release, in its namespace and in another one."""
+
 
 @dataclass(frozen=True)
 class Pod:
@@ -35,7 +41,7 @@ def selected(selector: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
     return all(labels.get(key) == value for key, value in selector.get("matchLabels", {}).items())
 
 
-def _peer(peer: Mapping[str, Any], pod: Pod, namespace: str) -> bool:
+def peer_is(peer: Mapping[str, Any], pod: Pod, namespace: str) -> bool:
     """Return whether a peer of a policy in `namespace` is this pod."""
     if "ipBlock" in peer:
         block = peer["ipBlock"]
@@ -50,7 +56,8 @@ def _peer(peer: Mapping[str, Any], pod: Pod, namespace: str) -> bool:
     return selected(peer.get("podSelector", {}), pod.labels)
 
 
-def _port(wanted: Mapping[str, Any], target: Pod, port: int) -> bool:
+def port_is(wanted: Mapping[str, Any], target: Pod, port: int) -> bool:
+    """Return whether a policy's port is this one of a pod's."""
     if wanted.get("protocol", "TCP") != "TCP" or "endPort" in wanted:
         raise NotImplementedError(f"a port like {wanted}")
     return target.ports.get(wanted["port"], wanted["port"]) == port
@@ -73,10 +80,10 @@ def _side(
     for policy in own_policies:
         for rule in policy["spec"].get(direction.lower()) or ():
             named = rule.get(peers)
-            if named and not any(_peer(peer, other, own.namespace) for peer in named):
+            if named and not any(peer_is(peer, other, own.namespace) for peer in named):
                 continue
             ports = rule.get("ports")
-            if not ports or any(_port(wanted, target, port) for wanted in ports):
+            if not ports or any(port_is(wanted, target, port) for wanted in ports):
                 return True
     return False
 
@@ -89,3 +96,20 @@ def allowed(policies: list[dict[str, Any]], source: Pod, target: Pod, port: int)
     return _side(policies, "Egress", source, target, target, port) and _side(
         policies, "Ingress", target, source, target, port
     )
+
+
+def documented(everybody: Mapping[str, Pod], namespace: str) -> set[tuple[str, str, int]]:
+    """Return the (from, to, port) that the documentation lists for a release.
+
+    `everybody` are its pods by component, and the `STRANGERS`; `namespace` is the release's.
+    """
+    own = [name for name in everybody if name not in STRANGERS]
+    here = [name for name in own if everybody[name].namespace == namespace]
+    groups = {"all": own, "here": here, "anybody": [*own, *STRANGERS]}
+    found = set()
+    for line in TABLE.read_text().splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        if line.startswith("| ") and cells[2][0].isdigit():
+            sources = groups.get(cells[0], [cells[0]])
+            found |= {(s, cells[1], int(port)) for s in sources for port in cells[2].split()}
+    return found

@@ -1,0 +1,138 @@
+"""Logging in by OpenID Connect: an identity provider's groups decide what a user may do."""
+
+import json
+from collections.abc import Iterator
+from contextlib import closing
+
+import pytest
+from coffea_shoppe_contract import identity
+from lib.fixtures import GROUP, install, remove_user, run_code
+from lib.keycloak import Keycloak, keycloak
+from shoppe_ci.cluster import Cluster
+from shoppe_ci.engine import Engine
+from shoppe_ci.errors import ShoppeError
+from shoppe_ci.facility import User
+
+pytestmark = [pytest.mark.long, pytest.mark.timeout(900)]
+
+PEOPLE = {"kim": [GROUP, "operators"], "lee": ["students"], "max": ["guests"]}
+SECRET_KEY = "hub.config.GenericOAuthenticator.client_secret"  # noqa: S105  (its name)
+LARGE = 3 * 10**9
+
+
+def set_client_secret(facility: Cluster, value: str | None) -> None:
+    """Put the client's secret beside the hub's others, or take it away."""
+    patch = {"stringData": {SECRET_KEY: value}} if value else {"data": {SECRET_KEY: None}}
+    words = ("-n", "shoppe", "patch", "secret", "shoppe-hub", "--patch-file", "/dev/stdin")
+    facility.kubectl(*words, stdin=json.dumps(patch).encode())
+
+
+@pytest.fixture(scope="module")
+def provider(facility: Cluster, engine: Engine) -> Iterator[Keycloak]:
+    """An identity provider that the hub logs in by; the facility's own login afterwards."""
+    callback = f"{facility.url}/hub/oauth_callback"
+    with keycloak(engine, callback, PEOPLE) as found:
+        set_client_secret(facility, found.secret)
+        oidc = found.values(callback) | {
+            "manage_groups": True,
+            "auth_state_groups_key": "oauth_user.groups",
+            "allowed_groups": [GROUP, "students"],
+            "admin_groups": ["operators"],
+        }
+        config = {
+            "JupyterHub": {"authenticator_class": "generic-oauth"},
+            "GenericOAuthenticator": oidc,
+        }
+        readers = {"scopes": ["list:users", "read:users:name"], "groups": [GROUP]}
+        profiles = [
+            {"slug": "small", "display_name": "A small server", "default": True},
+            {
+                "slug": "large",
+                "display_name": "A large server",
+                "allowed_groups": [GROUP],
+                "kubespawner_override": {"mem_limit": LARGE},
+            },
+        ]
+        hub = {"config": config, "loadRoles": {"readers": readers}}
+        try:
+            install(facility, {"jupyterhub": {"hub": hub, "singleuser": {"profileList": profiles}}})
+            yield found
+        finally:
+            set_client_secret(facility, None)
+            for name in PEOPLE:
+                remove_user(facility, name, data="remove")
+            install(facility)
+
+
+def spec(facility: Cluster, user: User) -> tuple[list[str], int]:
+    """Return a user's groups and number of Dask clusters, as the user's resource has them."""
+    name = identity.resource_name(user.name)
+    found = facility.get(identity.USERS, name, "-n", "shoppe")
+    return found["spec"]["groups"], found["status"]["quota"]["dask"]["clusters"]
+
+
+def memory(facility: Cluster, user: User) -> str:
+    label = f"{identity.GROUP}/user={identity.resource_name(user.name)}"
+    (pod,) = facility.get("pods", "-n", "shoppe", "-l", label)["items"]
+    return str(pod["spec"]["containers"][0]["resources"]["limits"]["memory"])
+
+
+def test_a_group_decides_on_profile_quota_and_role(facility: Cluster, provider: Keycloak) -> None:
+    kim = User(facility.url, "kim")
+    with closing(kim.session):
+        refused = provider.login(kim, "wrong")
+        assert "Invalid username or password" in refused.text
+        assert kim.hub("GET", "/user").status_code == 403
+        assert provider.login(kim).url.startswith(f"{facility.url}/hub/home")
+        me = kim.hub("GET", "/user").json()
+        assert (me["name"], me["admin"]) == ("kim", True)
+        assert sorted(me["groups"]) == sorted(PEOPLE["kim"])
+        form = kim.session.get(f"{facility.url}/hub/spawn", timeout=30).text
+        assert "A small server" in form
+        assert "A large server" in form
+        kim.spawn(options={"profile": "large"})
+        assert memory(facility, kim) == str(LARGE)
+        assert spec(facility, kim) == (sorted(PEOPLE["kim"]), 3)
+        assert GROUP in run_code(kim, "import coffea_shoppe as s; print(s.status().groups)")
+        kim.stop()
+
+
+def test_others_get_what_is_for_all(facility: Cluster, provider: Keycloak) -> None:
+    lee = User(facility.url, "lee")
+    with closing(lee.session):
+        provider.login(lee)
+        assert lee.hub("GET", "/user").json()["admin"] is False
+        assert lee.hub("GET", "/users").status_code == 403
+        form = lee.session.get(f"{facility.url}/hub/spawn", timeout=30).text
+        assert "A small server" in form
+        assert "A large server" not in form
+        with pytest.raises(ShoppeError):
+            lee.spawn(options={"profile": "large"}, timeout=60)
+        lee.spawn(options={"profile": "small"})
+        assert memory(facility, lee) != str(LARGE)
+        assert spec(facility, lee) == (["students"], 2)
+        lee.stop()
+
+
+def test_who_is_in_no_group_of_the_facility_stays_outside(
+    facility: Cluster, provider: Keycloak
+) -> None:
+    guest = User(facility.url, "max")
+    with closing(guest.session):
+        answer = provider.login(guest)
+        assert answer.status_code == 403
+        assert guest.hub("GET", "/user").status_code == 403
+
+
+def test_who_leaves_a_group_loses_what_it_gave(facility: Cluster, provider: Keycloak) -> None:
+    """After the first test: this user had a large server."""
+    provider.leave("kim", GROUP)
+    kim = User(facility.url, "kim")
+    with closing(kim.session):
+        provider.login(kim)
+        assert kim.hub("GET", "/user").json()["groups"] == ["operators"]
+        form = kim.session.get(f"{facility.url}/hub/spawn", timeout=30).text
+        assert "A large server" not in form
+        kim.spawn()
+        assert spec(facility, kim) == (["operators"], 2)
+        kim.stop()

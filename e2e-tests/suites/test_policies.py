@@ -1,0 +1,123 @@
+"""NetworkPolicies, enforced: pods reach what the documentation lists, and nothing else.
+
+On a node whose network enforces none, an agent of the tests does (`lib.enforcement`); where
+kind's own network is used, it does so itself.
+"""
+
+from collections.abc import Iterator
+from contextlib import nullcontext
+
+import pytest
+from coffea_shoppe_contract import identity
+from lib.enforcement import enforced, pods, reached
+from lib.fixtures import passing_user, run_code
+from lib.policies import STRANGERS, Pod, documented
+from shoppe_ci.cluster import Cluster
+from shoppe_ci.engine import Engine
+from shoppe_ci.facility import User
+
+RELEASE, NAMESPACE = "shoppe", "shoppe"
+COMPONENT = "app.kubernetes.io/component"
+START = """
+from dask_gateway import Gateway
+cluster = Gateway().new_cluster(shutdown_on_close=False); cluster.scale(1)
+cluster.get_client().wait_for_workers(1, timeout=180); print(cluster.name)
+"""
+
+
+@pytest.fixture(scope="module")
+def nell(facility: Cluster) -> Iterator[User]:
+    yield from passing_user(facility, "nell.networks")
+
+
+@pytest.fixture(scope="module")
+def dask(nell: User) -> Iterator[None]:
+    """A Dask cluster of the user's, with a worker."""
+    name = run_code(nell, START).split()[-1]
+    yield
+    run_code(nell, f"from dask_gateway import Gateway; Gateway().stop_cluster({name!r})")
+
+
+@pytest.fixture(scope="module")
+def strangers(facility: Cluster) -> Iterator[None]:
+    """A pod of somebody else's in the release's namespace, and one in another."""
+    restricted = {
+        "runAsNonRoot": True,
+        "runAsUser": 1000,
+        "allowPrivilegeEscalation": False,
+        "capabilities": {"drop": ["ALL"]},
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }
+    image = facility.get("pods", "-n", NAMESPACE, "-l", f"{COMPONENT}=hub")["items"][0]
+    container = {
+        "name": "idle",
+        "image": image["spec"]["containers"][0]["image"],
+        "command": ["sleep", "infinity"],
+        "securityContext": restricted,
+    }
+    elsewhere = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "elsewhere"}}
+    made = [
+        {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {"name": name, "namespace": namespace},
+            "spec": {"containers": [container], "terminationGracePeriodSeconds": 0},
+        }
+        for name, namespace in zip(STRANGERS, (NAMESPACE, "elsewhere"), strict=True)
+    ]
+    facility.apply(elsewhere, *made)
+    for one in made:
+        where = one["metadata"]
+        facility.kubectl(
+            *("-n", where["namespace"], "wait", "--for=condition=Ready", "--timeout=60s"),
+            f"pod/{where['name']}",
+        )
+    yield
+    facility.kubectl("delete", "namespace", "elsewhere", "--timeout=60s")
+    facility.kubectl("-n", NAMESPACE, "delete", "pod", STRANGERS[0])
+
+
+def release(facility: Cluster, user: User) -> dict[str, Pod]:
+    """Return the release's pods by component, the user's own, and the strangers."""
+    found: dict[str, Pod] = {}
+    own = identity.resource_name(user.name)
+    for pod in pods(facility):
+        component = pod.labels.get(COMPONENT, "")
+        whose = pod.labels.get(f"{identity.GROUP}/user")
+        if pod.name in STRANGERS:
+            found[pod.name] = pod
+        elif pod.labels.get("app.kubernetes.io/instance") == RELEASE and whose in (None, own):
+            name = {"singleuser-server": "user"}.get(component, component)
+            found[name] = pod
+    return found
+
+
+@pytest.mark.usefixtures("dask", "strangers")
+def test_pods_reach_what_is_documented_and_nothing_else(
+    facility: Cluster, engine: Engine, nell: User, capsys: pytest.CaptureFixture[str]
+) -> None:
+    everybody = release(facility, nell)
+    assert {"hub", "user", "dask-worker", "postgresql", *STRANGERS} <= set(everybody)
+    targets = {
+        (name, port)
+        for name, pod in everybody.items()
+        for port in set(pod.ports.values())
+        if name not in STRANGERS
+    }
+    wanted = {
+        (source, target, port)
+        for source, target, port in documented(everybody, NAMESPACE)
+        if source in everybody and (target, port) in targets
+    }
+    ours = facility.source == "source"
+    with capsys.disabled():
+        print(f"\npolicies are enforced by {'the tests' if ours else 'the network'}")
+    if ours:
+        # Without the agent the way is free: what is refused below is so by the policies.
+        free = reached(engine, facility, everybody, targets)
+        assert ("stranger", "postgresql", 5432) in free
+        assert wanted <= free, "documented, and nobody listens"
+    with enforced(engine, facility) if ours else nullcontext():
+        actual = reached(engine, facility, everybody, targets)
+    assert sorted(actual - wanted) == [], "reached, and not documented"
+    assert sorted(wanted - actual) == [], "documented, and not reached"
