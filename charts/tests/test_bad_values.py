@@ -77,6 +77,8 @@ from rendering import HelmError
         ({"servicex": {"external": {"url": "https://sx"}}}, "operator.connections.servicex is"),
         ({"servicex": {"enabled": False}}, "operator.servicex.endpoint leads to the release's own"),
         ({"dask-gateway": {"enabled": False}}, "operator.dask.health leads to it"),
+        ({"operator": {"api": {"hub": {"existingSecret": ""}}}}, "api.hub.existingSecret is not"),
+        ({"dask-gateway": {"traefik": {"authorize": ""}}}, "gateway.traefik.authorize is not"),
         ({"servicex": {"app": {"tokens": {"api": ""}}}}, "servicex.app.tokens.api is empty"),
         ({"postgresql": {"databases": ["mlflow"]}}, "servicex.postgres.existingDatabaseSecret is"),
         ({"operator": {"objectStore": {"writers": []}}}, "operator.objectStore.writers lacks"),

@@ -138,10 +138,15 @@ if hub["facilityUsers"]["enabled"]:
 for name, service in hub["services"].items():
     token = secret(f"hub.services.{name}.apiToken")
     c.JupyterHub.services.append({"name": name, "api_token": token, **service})
-access = [f"access:services!service={name}" for name in hub["services"]]
+access = {name: f"access:services!service={name}" for name in hub["services"]}
+# A server's token is sent to the services that it uses; it opens no page that a browser
+# has to log in for.
+used = [
+    scope for name, scope in access.items() if not hub["services"][name].get("oauth_redirect_uri")
+]
 c.JupyterHub.load_roles = [
-    {"name": "user", "scopes": ["self", *access]},
-    {"name": "server", "scopes": ["users:activity!user", "access:servers!server", *access]},
+    {"name": "user", "scopes": ["self", *access.values()]},
+    {"name": "server", "scopes": ["users:activity!user", "access:servers!server", *used]},
 ]
 if cull["enabled"]:
     command = [

@@ -59,6 +59,13 @@ servicex:
 dask:
   health: {{ tpl . $ | quote }}
 {{- end }}
+{{- with .Values.api.hub }}
+{{- if .url }}
+hub:
+  url: {{ tpl .url $ | quote }}
+  serviceName: {{ .serviceName }}
+{{- end }}
+{{- end }}
 quotas:
   {{- toYaml .Values.quotas | nindent 2 }}
 {{- end -}}

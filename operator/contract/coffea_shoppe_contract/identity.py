@@ -46,6 +46,7 @@ KEYS_PATH = "/keys"
 REVOCATIONS_PATH = "/revocations"
 STATUS_PATH = "/status"
 QUOTA_PATH = "/quota"
+AUTHORIZE_PATH = "/authorize"
 SERVE_PATH = "/serve"
 """Paths of the facility API."""
 

@@ -1,4 +1,4 @@
-"""The facility API: keys and revocations for services, and a user's own status."""
+"""The facility API: keys and revocations for services, a user's own status, and logins."""
 
 import argparse
 import asyncio
@@ -22,6 +22,8 @@ from starlette.routing import Route
 
 from coffea_shoppe_operator import builders, quotas, services
 from coffea_shoppe_operator.errors import StorageError
+from coffea_shoppe_operator.front import Front
+from coffea_shoppe_operator.hub import Hub
 from coffea_shoppe_operator.models import FacilityUser, ServedModel, ServedModelSpec, Settings
 from coffea_shoppe_operator.storage import Storage
 
@@ -186,8 +188,10 @@ def application(settings: Settings, cluster: Storage) -> Starlette:
         ready = await run_in_threadpool(verifier.refresh)
         return PlainTextResponse("ok" if ready else "no keys yet", 200 if ready else 503)
 
+    front = Front(settings, Hub(settings.hub), cluster).routes(limits) if settings.hub else []
     return Starlette(
         routes=[
+            *front,
             Route(identity.KEYS_PATH, keys),
             Route(identity.REVOCATIONS_PATH, revocations),
             Route(identity.STATUS_PATH, identified(status)),

@@ -253,6 +253,17 @@ class DaskSettings(Model):
     """Address that answers while it is well."""
 
 
+class HubSettings(Model):
+    """The hub at which browsers log in that want to see services' pages."""
+
+    url: str
+    """Of its API."""
+    service_name: str = "api"
+    """The hub's name of the facility API."""
+    token: Path = Path("/run/secrets/hub/token")
+    """File of the token that the hub knows it by."""
+
+
 @dataclass(frozen=True)
 class Queue:
     """How long requests have waited since the replicas were started."""
@@ -326,6 +337,8 @@ class Settings(Model):
     """None: ServiceX, if there is one, is told nothing of users."""
     dask: DaskSettings | None = None
     """None: there are no Dask clusters, or nobody looks after them."""
+    hub: HubSettings | None = None
+    """None: browsers have no way to services' pages but the users' own servers."""
     quotas: QuotaSettings = QuotaSettings()
 
     @classmethod

@@ -1,0 +1,197 @@
+"""Browsers at the pages of services: who has logged in at the hub gets the own token."""
+
+import json
+import re
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import jwt
+import pytest
+from coffea_shoppe_contract import identity
+from coffea_shoppe_operator import api, front, services
+from coffea_shoppe_operator.errors import StorageError
+from coffea_shoppe_operator.hub import KNOWN_S, Hub
+from coffea_shoppe_operator.models import HubSettings, MlflowSettings
+from starlette.testclient import TestClient
+from test_services import SETTINGS, Memory, ann, verify
+
+PAGE = {"Accept": "text/html", "X-Forwarded-Method": "GET", "X-Forwarded-Host": "facility.org"}
+URI = "/services/mlflow/#/experiments?x=1"
+OWN = "access:services!service=api"
+
+
+class HubServer:
+    """A hub that knows whose tokens are whose."""
+
+    def __init__(self) -> None:
+        self.tokens: dict[str, dict[str, Any]] = {
+            "of-ann": {"name": "ann", "scopes": [OWN]},
+            "of-bob": {"name": "bob", "scopes": [OWN]},
+            "of-ann-s-server": {"name": "ann", "scopes": ["access:services!service=dask-gateway"]},
+        }
+        self.asked = 0
+        self.exchanged: dict[str, list[str]] = {}
+
+
+@pytest.fixture
+def server() -> HubServer:
+    return HubServer()
+
+
+@pytest.fixture
+def hub(server: HubServer, tmp_path: Path) -> Iterator[Hub]:
+    """A client of such a hub, with a clock of the test's own."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            server.asked += 1
+            user = server.tokens.get(self.headers["Authorization"].removeprefix("token "))
+            self._answer(200 if user else 403, user or {})
+
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"])).decode()
+            server.exchanged = parse_qs(body)
+            good = server.exchanged["code"] == ["good"]
+            self._answer(200 if good else 400, {"access_token": "of-ann"} if good else {})
+
+        def _answer(self, status: int, body: dict[str, Any]) -> None:
+            self.send_response(status)
+            self.end_headers()
+            self.wfile.write(json.dumps(body).encode())
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    token = tmp_path / "token"
+    token.write_text("k" * 48)
+    with HTTPServer(("127.0.0.1", 0), Handler) as http:
+        Thread(target=http.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{http.server_port}/hub/api"
+        yield Hub(HubSettings(url=url, token=token))
+        http.shutdown()
+
+
+class Cluster(Memory):
+    """A cluster with one user, who may be disabled."""
+
+    disabled = False
+
+    def read_user(self, namespace: str, name: str) -> dict[str, Any] | None:
+        spec = {"username": "ann", "groups": ["cms", "<b>"], "disabled": self.disabled}
+        return {"metadata": {"name": "ann", "uid": "u1"}, "spec": spec} if name == "ann" else None
+
+
+@pytest.fixture
+def cluster() -> Cluster:
+    return Cluster()
+
+
+@pytest.fixture
+def browser(hub: Hub, cluster: Cluster) -> TestClient:
+    import time
+
+    mlflow = MlflowSettings(endpoint="http://mlflow:5000")
+    settings = SETTINGS.model_copy(update={"hub": hub.settings, "mlflow": mlflow})
+    services.Facility(settings, cluster).reconcile(ann(), time.time())
+    application = api.application(settings, cluster)  # type: ignore[arg-type]
+    return TestClient(application, base_url="https://facility.org", follow_redirects=False)
+
+
+def ask(browser: TestClient, service: str = "mlflow", **headers: str) -> Any:
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    asked = {**PAGE, "X-Forwarded-Uri": URI, **named}
+    return browser.get(f"{identity.AUTHORIZE_PATH}?service={service}", headers=asked)
+
+
+def test_a_browser_logs_in_and_gets_the_user_s_token(
+    browser: TestClient, server: HubServer, cluster: Cluster
+) -> None:
+    import time
+
+    sent = ask(browser)
+    assert sent.status_code == 302
+    to = urlsplit(sent.headers["Location"])
+    assert to.path == "/hub/api/oauth2/authorize"
+    asked = {name: value for name, (value,) in parse_qs(to.query).items()}
+    assert (asked["client_id"], asked["redirect_uri"]) == ("service-api", "/services/api/callback")
+    back = browser.get(f"/services/api/callback?code=good&state={asked['state']}")
+    assert (back.status_code, back.headers["Location"]) == (302, URI)
+    assert server.exchanged["client_secret"] == ["k" * 48]
+    assert server.exchanged["redirect_uri"] == ["/services/api/callback"]
+    cookie = next(c for c in back.headers.get_list("set-cookie") if c.startswith(front.SESSION))
+    assert {"HttpOnly", "Path=/services/", "SameSite=lax"} <= set(cookie.split("; "))
+    # The proxy passes the cookie on that the browser sent for the page.
+    held = {"Cookie": f"{front.SESSION}={browser.cookies[front.SESSION]}"}
+    passed = ask(browser, **held)
+    assert passed.status_code == 200
+    token = passed.headers["Authorization"].removeprefix("Bearer ")
+    assert verify(cluster, token.encode(), time.time(), "mlflow").user == "ann"
+    assert passed.headers[identity.WORKSPACE_HEADER] == "user-ann"
+    assert ask(browser, X_Mlflow_Workspace="user-bob", **held).headers[
+        identity.WORKSPACE_HEADER
+    ] == ("user-bob"), "which workspaces are the user's to see is MLflow's to say"
+
+
+@pytest.mark.parametrize("code", ["code=bad", "error=access_denied"])
+def test_a_login_that_the_hub_refuses_gives_no_cookie(browser: TestClient, code: str) -> None:
+    asked = parse_qs(urlsplit(ask(browser).headers["Location"]).query)
+    back = browser.get(f"/services/api/callback?{code}&state={asked['state'][0]}")
+    assert back.status_code in (403, 503)
+    assert front.SESSION not in str(back.headers)
+
+
+def test_a_login_that_another_browser_began_is_refused(browser: TestClient) -> None:
+    asked = parse_qs(urlsplit(ask(browser).headers["Location"]).query)
+    browser.cookies.clear()
+    for state in (asked["state"][0], "", jwt.encode({"next": "//evil"}, "k" * 47, "HS256")):
+        back = browser.get(f"/services/api/callback?code=good&state={state}")
+        assert (back.status_code, "not begun here" in back.text) == (400, True)
+
+
+def test_who_may_not_is_told_why(browser: TestClient, cluster: Cluster) -> None:
+    assert ask(browser, Accept="application/json").status_code == 401
+    assert ask(browser, X_Forwarded_Method="POST").status_code == 401
+    assert ask(browser, Authorization="token of-ann").status_code == 200
+    assert ask(browser, Authorization="token wrong", Accept="*/*").status_code == 401
+    server = ask(browser, Authorization="token of-ann-s-server", Accept="*/*")
+    assert server.status_code == 401, "what other services see opens nothing"
+    bob = ask(browser, Authorization="token of-bob")
+    assert (bob.status_code, "start a server once" in bob.text) == (403, True)
+    other = ask(browser, Authorization="token of-ann", Origin="https://evil.org")
+    assert (other.status_code, "not for pages of https://evil.org" in other.text) == (403, True)
+    own = ask(browser, Authorization="token of-ann", Origin="https://facility.org")
+    assert own.status_code == 200
+    assert ask(browser, "mlflow-admin", Authorization="token of-ann").status_code == 404
+    cluster.disabled = True
+    disabled = ask(browser, Authorization="token of-ann")
+    assert (disabled.status_code, "is disabled" in disabled.text) == (403, True)
+
+
+def test_the_status_page_shows_what_is_the_user_s(browser: TestClient) -> None:
+    sent = browser.get("/services/api/")
+    assert sent.headers["Location"].startswith("/hub/api/oauth2/authorize?")
+    shown = browser.get("/services/api/", headers={"Authorization": "token of-ann"})
+    assert shown.status_code == 200
+    assert re.search(r"<h1>ann</h1><p>cms, &lt;b&gt;</p>", shown.text)
+
+
+def test_the_hub_is_asked_rarely_and_again(hub: Hub, server: HubServer) -> None:
+    moment = [0.0]
+    hub.clock = lambda: moment[0]
+    assert [hub.user("of-ann") for _ in range(3)] == ["ann"] * 3
+    assert server.asked == 1
+    del server.tokens["of-ann"]
+    moment[0] = KNOWN_S + 1
+    assert hub.user("of-ann") is None
+
+
+def test_a_hub_that_does_not_answer_is_named(hub: Hub) -> None:
+    away = Hub(HubSettings(url="http://127.0.0.1:9/hub/api", token=hub.settings.token))
+    with pytest.raises(StorageError, match="the hub: user"):
+        away.user("any")
+    with pytest.raises(StorageError, match="the hub: key"):
+        Hub(HubSettings(url="http://127.0.0.1:9", token=Path("/absent"))).key()
