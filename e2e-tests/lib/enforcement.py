@@ -106,6 +106,8 @@ def table(policies: list[dict[str, Any]], everybody: list[Pod]) -> str:
             chains.append(f":{chain} - [0:0]")
             lines.append(f"-A {CHAIN} {flag} {pod.address}/32 -j {chain}")
             lines += [f"-A {chain} {rule} -j RETURN".replace("  ", " ") for rule in rules]
+            # A reset is told at once; of other answers the kernel gives one in a second.
+            lines.append(f"-A {chain} -p tcp -j REJECT --reject-with tcp-reset")
             lines.append(f"-A {chain} -j REJECT")
     return "\n".join(["*filter", *chains, *lines, "COMMIT", ""])
 

@@ -25,7 +25,12 @@ ENVIRONMENT = {
 JUPYTERHUB = {"JUPYTERHUB_API_TOKEN", "JPY_API_TOKEN"}
 """What JupyterHub gives a user's server: the user's own, and for that server only."""
 JWT = re.compile(r"eyJ[\w-]{10,}\.eyJ[\w-]{10,}\.[\w-]{20,}")
-PUBLIC = {"ca.crt", identity.CONNECTIONS_FILE, identity.S3_CONFIG_FILE, identity.S3_BUCKET_FILE}
+PUBLIC = {
+    identity.CONNECTIONS_FILE,
+    identity.S3_CONFIG_FILE,
+    identity.S3_BUCKET_FILE,
+    identity.WORKSPACE_FILE,
+}
 """Keys of Secrets that are none."""
 DASK = """
 from dask_gateway import Gateway

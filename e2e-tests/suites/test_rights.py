@@ -19,6 +19,20 @@ NAMESPACES = ("shoppe", "shoppe-dask")
 OURS = ("-l", "app.kubernetes.io/instance=shoppe")
 
 
+RARE = {
+    "shoppe:shoppe-dask-controller: delete gateway.dask.org/daskclusters in shoppe-dask": (
+        "what is left of a cluster is removed a day after its end"
+    ),
+    "shoppe:shoppe-hub: get /persistentvolumeclaims in shoppe": (
+        "KubeSpawner looks for a home where a quota of the namespace forbids to make it"
+    ),
+    "shoppe:shoppe-operator: patch apps/deployments/scale in shoppe": (
+        "with triton.autoscaling, which the long suite tests"
+    ),
+}
+"""Rights that these tests have no occasion to use, and when they are."""
+
+
 @dataclass(frozen=True, order=True)
 class Right:
     """Something that an account may do; a namespace of '' is all of them."""
@@ -88,7 +102,7 @@ def test_what_is_granted_is_used_and_nothing_is_refused(facility: Cluster, engin
             )
         )
 
-    idle = sorted(str(right) for right in granted(facility) if not is_used(right))
-    assert idle == [], "granted, and used by nothing in all these tests"
+    idle = {str(right) for right in granted(facility) if not is_used(right)}
+    assert sorted(idle - set(RARE)) == [], "granted, and used by nothing in all these tests"
     refused = sorted({str(right) for right, status in answers if status == 403})
     assert refused == [], "asked for, and not granted"

@@ -77,16 +77,20 @@ class Front:
 
     def _login(self, request: Request, uri: str) -> Response:
         """Send a browser to the hub, and remember where it wanted to go."""
-        nonce = secrets.token_urlsafe(24)
-        said = {"next": uri, "nonce": nonce, "exp": int(time.time()) + LOGIN_S}
+        state = secrets.token_urlsafe(24)
+        said = {"next": uri, "state": state, "exp": int(time.time()) + LOGIN_S}
         asked = {
             "client_id": self.hub.client,
             "redirect_uri": f"{self.prefix}/callback",
             "response_type": "code",
-            "state": jwt.encode(said, self.hub.key(), algorithm="HS256"),
+            "state": state,
         }
-        answer = RedirectResponse(f"/hub/api/oauth2/authorize?{urlencode(asked)}", 302)
-        self._set(answer, request, STATE, nonce, LOGIN_S)
+        to = escape(f"/hub/api/oauth2/authorize?{urlencode(asked)}")
+        # No redirect: a proxy would make its address one of its own view of scheme and host.
+        body = f'<meta http-equiv="refresh" content="0; url={to}"><a href="{to}">Log in</a>'
+        answer = HTMLResponse(f"<!doctype html><title>Log in</title>{body}", 401)
+        begun = jwt.encode(said, self.hub.key(), algorithm="HS256")
+        self._set(answer, request, STATE, begun, LOGIN_S)
         return answer
 
     @staticmethod
@@ -154,8 +158,8 @@ class Front:
     def _back(self, request: Request) -> Response:
         asked = request.query_params
         try:
-            said = jwt.decode(asked.get("state", ""), self.hub.key(), algorithms=["HS256"])
-            mine = hmac.compare_digest(said["nonce"], request.cookies.get(STATE, ""))
+            said = jwt.decode(request.cookies.get(STATE, ""), self.hub.key(), algorithms=["HS256"])
+            mine = hmac.compare_digest(said["state"], asked.get("state", ""))
         except (jwt.PyJWTError, KeyError):
             mine = False
         if not mine:
@@ -201,7 +205,7 @@ def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
     return f"<table>{row(head, 'th')}{''.join(row(cells, 'td') for cells in rows)}</table>"
 
 
-STYLE = """body{font-family:sans-serif;margin:2em auto;max-width:50em;color:#222}
+STYLE = """body{font-family:sans-serif;margin:2em auto;padding:0 1em;max-width:50em;color:#222}
 table{border-collapse:collapse;width:100%;margin-bottom:2em}
 th,td{text-align:left;padding:.4em .8em;border-bottom:1px solid #ddd}"""
 

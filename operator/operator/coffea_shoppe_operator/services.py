@@ -303,13 +303,15 @@ class Facility:
         dask, triton, found = self.settings.dask, self.settings.triton, []
         if not self.health:
             return []
-        limits = f"{quota.dask.cores or 0:g} cores, {quota.dask.memory_gi_b or 0:g} GiB"
+        parts = quota.dask.clusters, quota.dask.cores, quota.dask.memory_gi_b
+        names = zip(parts, ("clusters", "cores", "GiB"), strict=True)
+        limits = ", ".join(f"{limit:g} {name}" for limit, name in names if limit)
         served = f"models are named {identity.model_prefix(user.spec.username)}*"
         for kind, address, told in (
             (
                 "Dask",
                 dask and dask.health,
-                f"at most {quota.dask.clusters or 0} clusters, {limits}",
+                f"at most {limits}" if limits else "no limits",
             ),
             ("Triton", triton and f"{triton.endpoint.rstrip('/')}/v2/health/ready", served),
         ):

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Iterator
+from html import unescape
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from threading import Thread
@@ -101,6 +102,13 @@ def browser(hub: Hub, cluster: Cluster) -> TestClient:
     return TestClient(application, base_url="https://facility.org", follow_redirects=False)
 
 
+def login(answer: Any) -> tuple[str, dict[str, str]]:
+    """Return the path and the parameters to which a browser is sent to log in."""
+    assert answer.status_code == 401
+    to = urlsplit(unescape(re.findall(r"url=([^\"]+)\"", answer.text)[0]))
+    return to.path, {name: value for name, (value,) in parse_qs(to.query).items()}
+
+
 def ask(browser: TestClient, service: str = "mlflow", **headers: str) -> Any:
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     asked = {**PAGE, "X-Forwarded-Uri": URI, **named}
@@ -112,11 +120,8 @@ def test_a_browser_logs_in_and_gets_the_user_s_token(
 ) -> None:
     import time
 
-    sent = ask(browser)
-    assert sent.status_code == 302
-    to = urlsplit(sent.headers["Location"])
-    assert to.path == "/hub/api/oauth2/authorize"
-    asked = {name: value for name, (value,) in parse_qs(to.query).items()}
+    path, asked = login(ask(browser))
+    assert path == "/hub/api/oauth2/authorize"
     assert (asked["client_id"], asked["redirect_uri"]) == ("service-api", "/services/api/callback")
     back = browser.get(f"/services/api/callback?code=good&state={asked['state']}")
     assert (back.status_code, back.headers["Location"]) == (302, URI)
@@ -138,18 +143,25 @@ def test_a_browser_logs_in_and_gets_the_user_s_token(
 
 @pytest.mark.parametrize("code", ["code=bad", "error=access_denied"])
 def test_a_login_that_the_hub_refuses_gives_no_cookie(browser: TestClient, code: str) -> None:
-    asked = parse_qs(urlsplit(ask(browser).headers["Location"]).query)
-    back = browser.get(f"/services/api/callback?{code}&state={asked['state'][0]}")
+    _, asked = login(ask(browser))
+    back = browser.get(f"/services/api/callback?{code}&state={asked['state']}")
     assert back.status_code in (403, 503)
     assert front.SESSION not in str(back.headers)
 
 
 def test_a_login_that_another_browser_began_is_refused(browser: TestClient) -> None:
-    asked = parse_qs(urlsplit(ask(browser).headers["Location"]).query)
+    _, asked = login(ask(browser))
+    begun = browser.cookies[front.STATE]
     browser.cookies.clear()
-    for state in (asked["state"][0], "", jwt.encode({"next": "//evil"}, "k" * 47, "HS256")):
-        back = browser.get(f"/services/api/callback?code=good&state={state}")
+    forged = jwt.encode({"next": "//evil", "state": asked["state"]}, "l" * 48, "HS256")
+    for cookie, state in ((begun, "other"), (begun, ""), ("", asked["state"]), (forged, "")):
+        headers = {"Cookie": f"{front.STATE}={cookie}"}
+        back = browser.get(f"/services/api/callback?code=good&state={state}", headers=headers)
         assert (back.status_code, "not begun here" in back.text) == (400, True)
+    headers = {"Cookie": f"{front.STATE}={forged}"}
+    where = f"/services/api/callback?code=good&state={asked['state']}"
+    assert browser.get(where, headers=headers).status_code == 400
+    assert browser.get(where, headers={"Cookie": f"{front.STATE}={begun}"}).status_code == 302
 
 
 def test_who_may_not_is_told_why(browser: TestClient, cluster: Cluster) -> None:
@@ -172,8 +184,8 @@ def test_who_may_not_is_told_why(browser: TestClient, cluster: Cluster) -> None:
 
 
 def test_the_status_page_shows_what_is_the_user_s(browser: TestClient) -> None:
-    sent = browser.get("/services/api/")
-    assert sent.headers["Location"].startswith("/hub/api/oauth2/authorize?")
+    path, _ = login(browser.get("/services/api/"))
+    assert path == "/hub/api/oauth2/authorize"
     shown = browser.get("/services/api/", headers={"Authorization": "token of-ann"})
     assert shown.status_code == 200
     assert re.search(r"<h1>ann</h1><p>cms, &lt;b&gt;</p>", shown.text)

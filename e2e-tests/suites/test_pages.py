@@ -1,0 +1,113 @@
+"""Pages of services without a server: a browser logs in at the hub, and sees the own things."""
+
+import re
+from collections.abc import Iterator
+from html import unescape
+
+import pytest
+import requests
+from lib.fixtures import passing_user, run_code
+from selenium.webdriver import Chrome
+from selenium.webdriver.common.by import By
+from shoppe_ci import facility as facilities
+from shoppe_ci.cluster import Cluster
+from shoppe_ci.facility import User
+from shoppe_ci.wait import eventually
+
+LOG = (
+    "import mlflow\n"
+    "mlflow.set_experiment('of-{name}')\n"
+    "with mlflow.start_run(): mlflow.log_metric('x', 1)\n"
+)
+FIND = "/services/mlflow/ajax-api/2.0/mlflow/experiments/search?max_results=50"
+
+
+@pytest.fixture(scope="module")
+def pia(facility: Cluster) -> Iterator[User]:
+    for user in passing_user(facility, "pia.pages"):
+        run_code(user, LOG.format(name=user.name))
+        yield user
+
+
+@pytest.fixture(scope="module")
+def quin(facility: Cluster) -> Iterator[User]:
+    for user in passing_user(facility, "quin.pages"):
+        run_code(user, LOG.format(name=user.name))
+        yield user
+
+
+def opened(session: requests.Session, url: str) -> requests.Response:
+    """Return the page that a browser ends at that opens MLflow's."""
+    page = session.get(f"{url}/services/mlflow/", headers={"Accept": "text/html"}, timeout=60)
+    if page.status_code == 401 and (to := re.search(r'url=(/hub/[^"]+)"', page.text)):
+        page = session.get(f"{url}{unescape(to[1])}", timeout=60)
+    return page
+
+
+def experiments(user: User) -> set[str]:
+    """Return the names of what a browser finds that has logged in at the hub before."""
+    page = opened(user.session, user.url)
+    assert page.ok, page.text
+    assert "<title>MLflow</title>" in page.text
+    found = user.session.get(f"{user.url}{FIND}", timeout=60)
+    assert found.ok, found.text
+    return {one["name"] for one in found.json().get("experiments", ())} - {"Default"}
+
+
+def test_each_sees_the_own_runs_and_nobody_s_else(pia: User, quin: User) -> None:
+    assert experiments(pia) == {"of-pia.pages"}
+    assert experiments(quin) == {"of-quin.pages"}
+
+
+def test_who_has_not_logged_in_sees_nothing(facility: Cluster, pia: User) -> None:
+    assert pia.session.get(f"{pia.url}{FIND}", timeout=60).ok
+    with requests.Session() as nobody:
+        refused = nobody.get(f"{facility.url}{FIND}", timeout=60)
+        assert (refused.status_code, refused.json()["error"]) == (401, "log in at the hub first")
+        assert "/hub/login" in opened(nobody, facility.url).url
+    posted = pia.session.post(
+        f"{pia.url}/services/mlflow/ajax-api/2.0/mlflow/experiments/create",
+        json={"name": "forged"},
+        headers={"Origin": "https://evil.example.org"},
+        timeout=60,
+    )
+    assert posted.status_code == 403
+    assert "forged" not in str(experiments(pia))
+
+
+def test_the_token_of_a_server_opens_no_page(facility: Cluster, pia: User) -> None:
+    code = (
+        "import os, requests\n"
+        "token = {'Authorization': 'token ' + os.environ['JUPYTERHUB_API_TOKEN']}\n"
+        "import coffea_shoppe as shoppe\n"
+        "url = shoppe.connections()['api'] + '/authorize?service=mlflow'\n"
+        "print(requests.get(url, headers=token).status_code)\n"
+        "print(requests.get(os.environ['JUPYTERHUB_API_URL'] + '/user', headers=token).status_code)"
+    )
+    assert run_code(pia, code).split() == ["401", "200"]
+
+
+def test_a_browser_sees_the_status_and_mlflow(
+    facility: Cluster, pia: User, browser: Chrome
+) -> None:
+    browser.delete_all_cookies()
+    browser.get(f"{facility.url}/services/api/")
+    eventually(
+        lambda: browser.find_elements(By.NAME, "username"), "the hub asks who is there", timeout=30
+    )
+    browser.find_element(By.NAME, "username").send_keys(pia.name)
+    browser.find_element(By.NAME, "password").send_keys(facilities.password(facility))
+    browser.find_element(By.ID, "login_submit").click()
+    eventually(lambda: "Quota" in browser.page_source, "the status is shown", timeout=30)
+    text = browser.find_element(By.TAG_NAME, "body").text
+    assert text.startswith(pia.name)
+    for service in ("ObjectStore", "MLflow", "ServiceX", "Dask", "Triton"):
+        assert re.search(rf"{service} ready", text), text
+    assert re.search(r"dask-gateway clusters 0 2", text), text
+    # No second login.
+    browser.get(f"{facility.url}/services/mlflow/#/experiments")
+    eventually(
+        lambda: "of-pia.pages" in browser.find_element(By.TAG_NAME, "body").text,
+        "MLflow shows the experiment",
+        timeout=60,
+    )
