@@ -6,6 +6,7 @@ from html import unescape
 
 import pytest
 import requests
+from coffea_shoppe_contract import identity
 from lib.fixtures import passing_user, run_code
 from selenium.webdriver import Chrome
 from selenium.webdriver.common.by import By
@@ -105,7 +106,15 @@ def test_a_browser_sees_the_status_and_mlflow(
         assert re.search(rf"{service} ready", text), text
     assert re.search(r"dask-gateway clusters 0 2", text), text
     # No second login.
-    browser.get(f"{facility.url}/services/mlflow/#/experiments")
+    browser.get(f"{facility.url}/services/mlflow/")
+    own = identity.workspace_name(pia.name)
+    shown = eventually(
+        lambda: browser.find_elements(By.PARTIAL_LINK_TEXT, "user-"),
+        "MLflow shows the workspaces",
+        timeout=60,
+    )
+    assert [link.text for link in shown] == [own]
+    shown[0].click()
     eventually(
         lambda: "of-pia.pages" in browser.find_element(By.TAG_NAME, "body").text,
         "MLflow shows the experiment",
