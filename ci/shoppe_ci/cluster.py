@@ -128,7 +128,8 @@ def _save(cluster: Cluster) -> None:
     (cluster.folder / "state.json").write_text(json.dumps(asdict(cluster)))
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Return a port of this machine that nothing listens at."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -219,7 +220,7 @@ def ensure(engine: Engine, name: str, source: str) -> Cluster:
     image = nodeimage.ensure(engine, source)
     folder = cache("clusters", name)
     (folder / "data").mkdir(parents=True, exist_ok=True)
-    port = _free_port()
+    port = free_port()
     config = folder / "kind.yaml"
     config.write_text(yaml.safe_dump(configuration(source=source, port=port, data=folder / "data")))
     kubeconfig = folder / "kubeconfig"
@@ -291,7 +292,7 @@ def _create_registry(engine: Engine) -> None:
     with step("starting the registry beside the cluster"):
         engine.run(
             *["run", "-d", "--restart=unless-stopped", "--name", REGISTRY, "--network", "kind"],
-            *["--label", REGISTRY_LABEL, "-p", f"127.0.0.1:{_free_port()}:5000"],
+            *["--label", REGISTRY_LABEL, "-p", f"127.0.0.1:{free_port()}:5000"],
             *["-v", f"{REGISTRY}:/var/lib/registry", image],
         )
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import requests
 from shoppe_ci import images, nodeimage
+from shoppe_ci.cluster import free_port
 from shoppe_ci.engine import Engine, pins
 from shoppe_ci.facility import User
 from shoppe_ci.paths import TOOLCHAIN, cache
@@ -137,6 +138,9 @@ class Keycloak:
         form = user.session.get(start, timeout=TIMEOUT_S)
         action = re.search(r'action="([^"]+)"', form.text)
         assert action, f"{form.url} shows no form: {form.status_code}"
+        # A browser sends these to its own machine without TLS, too.
+        for cookie in user.session.cookies:
+            cookie.secure = False
         return user.session.post(
             unescape(action[1]),
             data={"username": user.name, "password": password or self.password},
@@ -184,13 +188,15 @@ def keycloak(engine: Engine, callback: str, people: dict[str, list[str]]) -> Ite
         variables.write_text(
             f"KC_BOOTSTRAP_ADMIN_USERNAME=admin\nKC_BOOTSTRAP_ADMIN_PASSWORD={password}\n"
         )
+        port = free_port()
+        # Its name is that by which browsers know it; pods use its address.
+        name = [f"--hostname=http://127.0.0.1:{port}", "--hostname-backchannel-dynamic=true"]
         engine.run(
-            *["run", "-d", "--name", NAME, "--network", "kind", "-p", "127.0.0.1::8080"],
+            *["run", "-d", "--name", NAME, "--network", "kind", "-p", f"127.0.0.1:{port}:8080"],
             *["--env-file", str(variables)],
-            *["-v", f"{folder}/realm.json:/opt/keycloak/data/import/realm.json:ro", image],
+            *["-v", f"{folder}/realm.json:/opt/keycloak/data/import/realm.json:ro", image, *name],
         )
         try:
-            port = engine.run("port", NAME, "8080/tcp").split(":")[-1].strip()
             template = "{{.NetworkSettings.Networks.kind.IPAddress}}"
             address = engine.run("container", "inspect", "-f", template, NAME).strip()
             found = Keycloak(f"http://127.0.0.1:{port}", f"http://{address}:8080", secret, password)
