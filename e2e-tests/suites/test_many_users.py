@@ -47,10 +47,12 @@ def crowd(facility: Cluster, count: int) -> Iterator[float]:
             for number in range(count)
         )
     )
-    yield start
-    facility.kubectl(
-        "-n", "shoppe", "delete", identity.USERS, "-l", LABEL, "--timeout=300s", timeout=320
-    )
+    try:
+        yield start
+    finally:
+        facility.kubectl(
+            "-n", "shoppe", "delete", identity.USERS, "-l", LABEL, "--timeout=300s", timeout=320
+        )
 
 
 def _conditions(facility: Cluster) -> list[dict[str, str]]:
