@@ -133,6 +133,9 @@ def test_who_leaves_a_group_loses_what_it_gave(facility: Cluster, provider: Keyc
         assert kim.hub("GET", "/user").json()["groups"] == ["operators"]
         form = kim.session.get(f"{facility.url}/hub/spawn", timeout=30).text
         assert "A large server" not in form
-        kim.spawn()
+        # The hub remembers what was chosen last, which is not offered any more.
+        with pytest.raises(ShoppeError, match="No such profile: large"):
+            kim.spawn(timeout=60)
+        kim.spawn(options={"profile": "small"})
         assert spec(facility, kim) == (["operators"], 2)
         kim.stop()
