@@ -5,6 +5,7 @@ import asyncio
 import logging
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -119,29 +120,30 @@ def register_models(registry: kopf.OperatorRegistry, serving: Serving, metrics: 
             raise kopf.TemporaryError(str(error), delay=RETRY_S) from error
 
 
-def keep_services(facility: services.Facility, metrics: Metrics) -> None:
-    """Look after the services' own accounts, and what users have stored, for ever."""
+def keep(what: str, work: Callable[[], None], metrics: Metrics, *, every: float) -> None:
+    """Do some work again and again, for ever, whatever becomes of it."""
     while True:
         try:
-            facility.keep_services()
-            facility.measure()
+            work()
         except StorageError as error:
-            metrics.failures.labels("services").inc()
-            logging.warning("services: %s", error)
+            metrics.failures.labels(what).inc()
+            logging.warning("%s: %s", what, error)
             time.sleep(RETRY_S)
+        except Exception:
+            # Nobody would miss a thread that has ended; what it does not do any more, they do.
+            metrics.failures.labels(what).inc()
+            logging.exception("%s: tried again in %s s", what, every)
+            time.sleep(every)
         else:
-            time.sleep(INTERVAL_S)
+            time.sleep(every)
 
 
-def keep_scaled(scaling: Scaling, metrics: Metrics) -> None:
-    """Have as many replicas as the requests need, for ever."""
-    while True:
-        try:
-            scaling.look(time.time())
-        except StorageError as error:
-            metrics.failures.labels("scale").inc()
-            logging.warning("replicas: %s", error)
-        time.sleep(SCALE_S)
+def start_keeping(what: str, work: Callable[[], None], metrics: Metrics, *, every: float) -> None:
+    """Do so in a thread that ends with the process."""
+    options = {"every": every}
+    threading.Thread(
+        target=keep, args=(what, work, metrics), kwargs=options, daemon=True, name=what
+    ).start()
 
 
 def main() -> None:
@@ -180,13 +182,18 @@ def main() -> None:
         register_models(registry, serving, metrics)
         if name := settings.triton.deployment:
             scaling = Scaling(settings, name, keys=facility.keys, cluster=cluster, server=triton)
-            threading.Thread(target=keep_scaled, args=(scaling, metrics), daemon=True).start()
+
+            def scale() -> None:
+                scaling.look(time.time())
+
+            start_keeping("scale", scale, metrics, every=SCALE_S)
     start_http_server(options.metrics_port)
     kopf.configure(verbose=False)
     # Probes, and a line for each user every half minute; what goes wrong is logged.
     for name in ("aiohttp.access", "kopf.objects"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    threading.Thread(target=keep_services, args=(facility, metrics), daemon=True).start()
+    start_keeping("services", facility.keep_services, metrics, every=INTERVAL_S)
+    start_keeping("measure", facility.measure, metrics, every=INTERVAL_S)
     asyncio.run(
         kopf.operator(
             registry=registry,

@@ -29,7 +29,7 @@ class Metrics(Collector):
             ["what"],
             registry=registry,
         )
-        for what in ("reconcile", "remove", "scale", "serve", "services"):
+        for what in ("measure", "reconcile", "remove", "scale", "serve", "services"):
             self.failures.labels(what)  # there from the start, at zero
         registry.register(self)
 

@@ -9,6 +9,7 @@ from coffea_shoppe_contract import identity
 from kubernetes import client, config
 from kubernetes.client.exceptions import ApiException
 from kubernetes.utils.quantity import parse_quantity
+from urllib3.exceptions import HTTPError
 
 from coffea_shoppe_operator.errors import telling
 from coffea_shoppe_operator.models import PodLimits, Replicas
@@ -17,7 +18,7 @@ TIMEOUT_S = 20
 COMPONENT = "app.kubernetes.io/component"
 
 
-_telling = telling("the cluster", ApiException, OSError)
+_telling = telling("the cluster", ApiException, HTTPError, OSError)
 
 
 def _limit(container: client.V1Container, resource: str) -> float:

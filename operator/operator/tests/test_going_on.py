@@ -1,0 +1,49 @@
+"""What the operator does for ever goes on, whatever happens to it once."""
+
+from collections.abc import Callable
+from types import SimpleNamespace
+
+import pytest
+from coffea_shoppe_operator import handlers
+from coffea_shoppe_operator.errors import StorageError
+from coffea_shoppe_operator.metrics import Metrics
+from coffea_shoppe_operator.storage import Storage
+from prometheus_client import CollectorRegistry
+from urllib3.exceptions import MaxRetryError
+
+
+class EnoughError(BaseException):
+    """Ends what would go on for ever."""
+
+
+def test_work_goes_on_after_what_was_expected_and_what_was_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    registry = CollectorRegistry()
+    slept: list[float] = []
+    failures = iter([StorageError("away"), RuntimeError("a mistake"), None, EnoughError()])
+
+    def work() -> None:
+        if failure := next(failures):
+            raise failure
+
+    monkeypatch.setattr(handlers.time, "sleep", slept.append)
+    with pytest.raises(EnoughError):
+        handlers.keep("measure", work, Metrics(registry), every=30)
+    assert slept == [handlers.RETRY_S, 30, 30]
+    labels = {"what": "measure"}
+    assert registry.get_sample_value("shoppe_operator_failures_total", labels) == 2
+
+
+def refusing() -> Callable[..., None]:
+    def refuse(*_: object, **__: object) -> None:
+        raise MaxRetryError(None, "/api", None)  # type: ignore[arg-type]
+
+    return refuse
+
+
+def test_an_api_server_that_is_away_is_told_as_one() -> None:
+    storage = object.__new__(Storage)
+    storage.core = SimpleNamespace(read_namespaced_secret=refusing())
+    with pytest.raises(StorageError, match="the cluster: read_secret"):
+        storage.read_secret("shoppe", "any")
