@@ -269,6 +269,8 @@ class Transformer:
         told = f"the object store answered {answer.status_code} {code}"
         if full or "QuotaExceeded" in code:
             told = "the object store is full; delete results that you do not need"
+        elif answer.status_code == 403:
+            told += ": does the bucket hold more than its quota? Then delete from it"
         return Made(reason="CannotStore", message=told, again=True, log=made.log)
 
 

@@ -122,7 +122,8 @@ def test_what_ends_a_transform_is_told(
     [
         ((507, "<Error><Code>InsufficientStorage</Code></Error>"), "the object store is full"),
         ((500, "<Code>InternalError</Code> no space left on device"), "the object store is full"),
-        ((403, "<Error><Code>AccessDenied</Code></Error>"), "answered 403 AccessDenied"),
+        ((403, "<Error><Code>AccessDenied</Code></Error>"), "403 AccessDenied: does the bucket"),
+        ((404, "<Error><Code>NoSuchBucket</Code></Error>"), "answered 404 NoSuchBucket"),
     ],
 )
 def test_a_store_that_takes_nothing_is_told(
