@@ -56,7 +56,7 @@ def samples() -> list[tuple[Path, str, str, int]]:
 
 
 @pytest.fixture(scope="session")
-def browser() -> Iterator[Chrome]:
+def chromium() -> Iterator[Chrome]:
     """A headless Chromium; the first time, its packages are installed."""
     if not shutil.which("chromedriver"):
         engines.install_packages(engines.pins()["debian"]["browser"])
@@ -69,6 +69,14 @@ def browser() -> Iterator[Chrome]:
     driver.set_page_load_timeout(60)
     yield driver
     driver.quit()
+
+
+@pytest.fixture
+def browser(chromium: Chrome) -> Chrome:
+    """A browser in which nobody has logged in yet."""
+    # Those of all paths; WebDriver's own command knows the present page's alone.
+    chromium.execute_cdp_cmd("Network.clearBrowserCookies", {})
+    return chromium
 
 
 @pytest.fixture

@@ -91,7 +91,6 @@ def test_the_token_of_a_server_opens_no_page(facility: Cluster, pia: User) -> No
 def test_a_browser_sees_the_status_and_mlflow(
     facility: Cluster, pia: User, browser: Chrome
 ) -> None:
-    browser.delete_all_cookies()
     browser.get(f"{facility.url}/services/api/")
     eventually(
         lambda: browser.find_elements(By.NAME, "username"), "the hub asks who is there", timeout=30

@@ -90,7 +90,7 @@ def test_a_user_s_own_quota_is_told_and_kept(carl: User, facility: Cluster) -> N
     assert workers == "1", "three were asked for, and one core is what there is"
     assert "you have 1 of at most 1 Dask clusters" in refused
     told = [line.strip() for line in status]
-    assert "clusters 1 of 1, cores 1 of 1, memory 1.43 of 4 GiB" in told, printed
+    assert "clusters 1 of 1, cores 1 of 1, memory 1.5 of 4 GiB" in told, printed
     assert "models 0 of 3" in told, printed
 
 
