@@ -15,7 +15,7 @@ from shoppe_ci.cluster import Cluster
 from shoppe_ci.engine import Engine
 from shoppe_ci.errors import ShoppeError
 
-from lib.policies import Pod, peer_is, port_is, selected
+from lib.policies import Pod, peer_is, policies_for, port_is
 
 CHAIN = "SHOPPE-POLICIES"
 LOOK_S = 0.5
@@ -62,13 +62,7 @@ def _rules(
 ) -> list[str] | None:
     """Return the matches that a pod's policies let pass; None where none is for it."""
     peers, flag = {"Ingress": ("from", "-s"), "Egress": ("to", "-d")}[direction]
-    own = [
-        policy
-        for policy in policies
-        if direction in policy["spec"]["policyTypes"]
-        and policy["metadata"]["namespace"] == pod.namespace
-        and selected(policy["spec"]["podSelector"], pod.labels)
-    ]
+    own = policies_for(policies, direction, pod)
     if not own:
         return None
     found = []
@@ -143,11 +137,11 @@ class Agent:
                 self.problem = str(error)
 
     def stop(self) -> None:
-        """Let everything pass again."""
+        """Leave the rules as they are from now on."""
         self._stop.set()
 
     def clear(self) -> None:
-        """Remove the rules."""
+        """Let everything pass again."""
         self._node("iptables", "-D", "FORWARD", "-j", CHAIN)
         self._node("iptables", "-F", CHAIN)
 

@@ -63,18 +63,26 @@ def port_is(wanted: Mapping[str, Any], target: Pod, port: int) -> bool:
     return target.ports.get(wanted["port"], wanted["port"]) == port
 
 
+def policies_for(policies: list[dict[str, Any]], direction: str, pod: Pod) -> list[dict[str, Any]]:
+    """Return the policies that say what a pod may do: `Ingress` or `Egress`.
+
+    Where there is none, it may do everything.
+    """
+    return [
+        policy
+        for policy in policies
+        if direction in policy["spec"]["policyTypes"]
+        and policy["metadata"]["namespace"] == pod.namespace
+        and selected(policy["spec"]["podSelector"], pod.labels)
+    ]
+
+
 def _side(
     policies: list[dict[str, Any]], direction: str, own: Pod, other: Pod, target: Pod, port: int
 ) -> bool:
     """Return whether one side's policies let a connection pass."""
     peers = {"Ingress": "from", "Egress": "to"}[direction]
-    own_policies = [
-        policy
-        for policy in policies
-        if direction in policy["spec"]["policyTypes"]
-        and policy["metadata"]["namespace"] == own.namespace
-        and selected(policy["spec"]["podSelector"], own.labels)
-    ]
+    own_policies = policies_for(policies, direction, own)
     if not own_policies:
         return True
     for policy in own_policies:

@@ -47,7 +47,7 @@ class Hub:
             asked, name = self._known.get(token, (float("-inf"), None))
         if self.clock() - asked < KNOWN_S:
             return name
-        found = self._ask("GET", "user", token)
+        found = self._ask(token)
         name = None
         if found is not None:
             wanted = f"access:services!service={self.settings.service_name}"
@@ -58,14 +58,15 @@ class Hub:
             self._known[token] = self.clock(), name
         return name
 
-    def _ask(self, method: str, path: str, token: str) -> dict[str, Any] | None:
-        url = f"{self.settings.url.rstrip('/')}/{path}"
+    def _ask(self, token: str) -> dict[str, Any] | None:
+        """Return the hub's model of a token's user, or None where the hub refuses it."""
+        url = f"{self.settings.url.rstrip('/')}/user"
         headers = {"Authorization": f"token {token}"}
-        answer = requests.request(method, url, headers=headers, timeout=TIMEOUT_S)
+        answer = requests.get(url, headers=headers, timeout=TIMEOUT_S)
         if answer.status_code in (401, 403):
             return None
         if not answer.ok:
-            raise StorageError(f"the hub: {path}: {answer.status_code} {answer.text[:200]}")
+            raise StorageError(f"the hub: user: {answer.status_code} {answer.text[:200]}")
         found: dict[str, Any] = answer.json()
         return found
 

@@ -14,23 +14,25 @@ def _most(values: Iterable[float]) -> float | None:
     return 0 if 0 in granted else max(granted, default=None)
 
 
+def _said(quotas: Iterable[Quota], service: str, limit: str) -> list[float]:
+    """Return what those of the quotas say of a limit that say anything."""
+    values = (getattr(getattr(quota, service), limit) for quota in quotas)
+    return [value for value in values if value is not None]
+
+
 def effective(spec: FacilityUserSpec, rules: QuotaSettings) -> Quota:
     """Return what a user may use: the resource's word, else the groups' most, else the default."""
     groups = [rules.groups[name] for name in spec.groups if name in rules.groups]
-    found: dict[str, dict[str, float | None]] = {}
-    for service, part in Quota():
-        found[service] = {}
-        for limit in type(part).model_fields:
-
-            def said(
-                quotas: Iterable[Quota], at: tuple[str, str] = (service, limit)
-            ) -> list[float]:
-                values = (getattr(getattr(quota, at[0]), at[1]) for quota in quotas)
-                return [value for value in values if value is not None]
-
-            own, default = said([spec.quota]), said([rules.default])
-            found[service][limit] = _most(own or said(groups) or default)
-    return Quota.model_validate(found)
+    ranks = [spec.quota], groups, [rules.default]
+    return Quota.model_validate(
+        {
+            service: {
+                limit: _most(next(filter(None, (_said(r, service, limit) for r in ranks)), []))
+                for limit in type(part).model_fields
+            }
+            for service, part in Quota()
+        }
+    )
 
 
 def overfull(quota: Quota, used: Used) -> bool:
