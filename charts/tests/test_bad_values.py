@@ -77,6 +77,13 @@ from rendering import HelmError
         ({"servicex": {"external": {"url": "https://sx"}}}, "operator.connections.servicex is"),
         ({"servicex": {"enabled": False}}, "operator.servicex.endpoint leads to the release's own"),
         ({"dask-gateway": {"enabled": False}}, "operator.dask.health leads to it"),
+        ({"dask-gateway": {"enabled": False}}, "operator.dask.pods.namespace is set"),
+        ({"operator": {"dask": {"pods": {"namespace": ""}}}}, "lets their pods reach one another"),
+        ({"operator": {"dask": {"pods": {"namespace": "a"}}}}, "operator.userNamespaces lacks it"),
+        (
+            {"operator": {"dask": {"pods": {"labels": None}}}},
+            "operator.dask.pods.labels is not",
+        ),
         ({"operator": {"api": {"hub": {"existingSecret": ""}}}}, "api.hub.existingSecret is not"),
         ({"dask-gateway": {"traefik": {"authorize": ""}}}, "gateway.traefik.authorize is not"),
         ({"servicex": {"app": {"tokens": {"api": ""}}}}, "servicex.app.tokens.api is empty"),
@@ -126,7 +133,10 @@ def test_all_misuse_of_a_component_is_reported_at_once(render: Any) -> None:
         {"dask-gateway": {"gateway": {"limits": {"cores": 0.5}}}},
         {
             "dask-gateway": {"enabled": False},
-            "operator": {"connections": {"dask-gateway": None}, "dask": {"health": ""}},
+            "operator": {
+                "connections": {"dask-gateway": None},
+                "dask": {"health": "", "pods": {"namespace": ""}},
+            },
             "servicex": {"transformer": {"own": {"namespace": ""}}},
         },
         {
@@ -150,6 +160,10 @@ def test_all_misuse_of_a_component_is_reported_at_once(render: Any) -> None:
             "servicex": {"enabled": False},
             "jupyterhub": {"hub": {"facilityUsers": {"enabled": False}}},
             "dask-gateway": {"gateway": {"backend": {"userSecrets": False}}},
+        },
+        {
+            "operator": {"dask": {"pods": {"namespace": ""}}},
+            "dask-gateway": {"gateway": {"networkPolicy": {"enabled": False}}},
         },
         {"jupyterhub": {"enabled": False}},
         {

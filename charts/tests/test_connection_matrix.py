@@ -4,10 +4,46 @@ from typing import Any
 
 import pytest
 import yaml
+from coffea_shoppe_contract import identity
+from coffea_shoppe_operator import builders
+from coffea_shoppe_operator.models import FacilityUser, FacilityUserSpec, Settings
 from lib.policies import STRANGERS, Pod, allowed, documented, selected
-from rendering import NAMESPACE, RELEASE, pod_specs, template
+from rendering import ALONE, NAMESPACE, RELEASE, pod_specs, template
 
 DASK = f"{NAMESPACE}-dask"
+
+
+def maps(manifests: list[Any]) -> dict[str, dict[str, str]]:
+    """Return the ConfigMaps by their names."""
+    return {m["metadata"]["name"]: m["data"] for m in manifests if m["kind"] == "ConfigMap"}
+
+
+def dask_pods(manifests: list[Any], user: str) -> dict[str, Pod]:
+    """Return the pods of a user's Dask cluster."""
+    dask = yaml.safe_load(maps(manifests)[f"{RELEASE}-dask-gateway"]["settings.yaml"])
+    found = {}
+    for kind, ports in (
+        (identity.DASK_SCHEDULER, {"scheduler": 8786, "dashboard": 8787, "api": 8788}),
+        (identity.DASK_WORKER, {"worker": 8786}),
+    ):
+        labels = {**dask["labels"], "gateway.dask.org/instance": dask["instance"]}
+        labels["app.kubernetes.io/component"] = kind
+        labels[identity.USER_LABEL] = identity.resource_name(user)
+        found[kind] = Pod(kind, DASK, labels, ports)
+    return found
+
+
+def of_user(manifests: list[Any], user: str) -> Any:
+    """Return the policy that the operator makes for a user."""
+    settings = Settings.model_validate(
+        yaml.safe_load(maps(manifests)[f"{RELEASE}-operator"]["operator.yaml"])
+    )
+    assert settings.dask and settings.dask.pods
+    resource = FacilityUser(
+        name=identity.resource_name(user), uid="u", spec=FacilityUserSpec(username=user)
+    )
+    name = identity.secret_name(user)
+    return builders.dask_policy(name, resource, settings.dask.pods, settings.labels)
 
 
 def pods(manifests: list[Any]) -> dict[str, Pod]:
@@ -25,18 +61,10 @@ def pods(manifests: list[Any]) -> dict[str, Pod]:
             namespace = manifest["metadata"].get("namespace", NAMESPACE)
             name = labels["app.kubernetes.io/component"]
             found[name] = Pod(name, namespace, labels, ports)
-    maps = {m["metadata"]["name"]: m["data"] for m in manifests if m["kind"] == "ConfigMap"}
-    hub = yaml.safe_load(maps[f"{RELEASE}-hub"]["settings.yaml"])
+    hub = yaml.safe_load(maps(manifests)[f"{RELEASE}-hub"]["settings.yaml"])
     user = {**hub["userLabels"], "app.kubernetes.io/component": "singleuser-server"}
     found["user"] = Pod("user", NAMESPACE, user, {"notebook-port": 8888})
-    dask = yaml.safe_load(maps[f"{RELEASE}-dask-gateway"]["settings.yaml"])
-    for kind, ports in (
-        ("dask-scheduler", {"scheduler": 8786, "dashboard": 8787, "api": 8788}),
-        ("dask-worker", {"worker": 8786}),
-    ):
-        labels = {**dask["labels"], "gateway.dask.org/instance": dask["instance"]}
-        labels["app.kubernetes.io/component"] = kind
-        found[kind] = Pod(kind, DASK, labels, ports)
+    found |= dask_pods(manifests, "ann")
     found["neighbour"] = Pod("neighbour", NAMESPACE, {"app": "other"}, {"http": 80})
     found["stranger"] = Pod("stranger", "elsewhere", {"app": "other"}, {"http": 80})
     return found
@@ -52,7 +80,7 @@ def policies(manifests: list[Any]) -> list[Any]:
     found = [m for m in manifests if m["kind"] == "NetworkPolicy"]
     for policy in found:
         policy["metadata"].setdefault("namespace", NAMESPACE)
-    return found
+    return [*found, of_user(manifests, "ann"), of_user(manifests, "bob")]
 
 
 def test_the_policies_allow_what_the_table_lists_and_no_more(
@@ -70,6 +98,32 @@ def test_the_policies_allow_what_the_table_lists_and_no_more(
     wanted = documented(everybody, NAMESPACE)
     assert sorted(actual - wanted) == [], "allowed, and not in the table"
     assert sorted(wanted - actual) == [], "in the table, and not allowed"
+
+
+def test_dask_pods_reach_those_of_their_own_user_alone(
+    manifests: list[Any], policies: list[Any]
+) -> None:
+    anns, bobs = (dask_pods(manifests, user) for user in ("ann", "bob"))
+    for source in identity.DASK_SCHEDULER, identity.DASK_WORKER:
+        for target in identity.DASK_SCHEDULER, identity.DASK_WORKER:
+            for port in anns[target].ports.values():
+                assert allowed(policies, anns[source], anns[target], port)
+                assert not allowed(policies, anns[source], bobs[target], port)
+    # The user's function in a transformer is the same user's, and no part of a cluster.
+    own = {**anns[identity.DASK_WORKER].labels, "app.kubernetes.io/name": "servicex"}
+    transformer = Pod("transformer", DASK, own)
+    assert not allowed(policies, transformer, anns[identity.DASK_SCHEDULER], 8786)
+
+
+def test_without_an_operator_dask_pods_reach_one_another() -> None:
+    alone = template("dask-gateway", ALONE["dask-gateway"])
+    rules = [m for m in alone if m["kind"] == "NetworkPolicy"]
+    for rule in rules:
+        rule["metadata"].setdefault("namespace", NAMESPACE)
+    own = dask_pods(alone, "ann")
+    worker, scheduler = own[identity.DASK_WORKER], own[identity.DASK_SCHEDULER]
+    assert allowed(rules, worker, scheduler, 8786)
+    assert not allowed(rules, Pod("stranger", "elsewhere"), scheduler, 8786)
 
 
 def test_users_reach_data_anywhere_but_no_cloud_metadata(

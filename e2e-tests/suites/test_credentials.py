@@ -124,7 +124,7 @@ def test_a_user_s_pods_hold_what_is_the_user_s_own_and_nothing_else(
     facility: Cluster, vera: User
 ) -> None:
     own = identity.secret_name(vera.name)
-    label = f"{identity.GROUP}/user={identity.resource_name(vera.name)}"
+    label = f"{identity.USER_LABEL}={identity.resource_name(vera.name)}"
     mounted: dict[str, set[str]] = {}
     for namespace in NAMESPACES:
         for pod in facility.get("pods", "-n", namespace, "-l", label)["items"]:

@@ -115,7 +115,7 @@ def leaver(facility: Cluster) -> Iterator[User]:
 
 def stopped(facility: Cluster, resource: str, request: str) -> dict[str, Callable[[], bool]]:
     """Return what must not run any more for a user, and how that is seen."""
-    label = f"{identity.GROUP}/user={resource}"
+    label = f"{identity.USER_LABEL}={resource}"
 
     def none(kind: str, namespace: str, *words: str) -> bool:
         return not facility.get(kind, "-n", namespace, *words)["items"]

@@ -160,7 +160,7 @@ def test_a_disabled_user_is_refused_everywhere_within_a_minute(
     eventually(refused, "the token is refused", timeout=REVOKED_S, every=1)
 
     def stopped() -> bool:
-        label = f"{identity.GROUP}/user={resource}"
+        label = f"{identity.USER_LABEL}={resource}"
         return not facility.get("pods", "-n", "shoppe", "-l", label)["items"]
 
     eventually(stopped, "the user's pods are gone", timeout=REVOKED_S, every=2)

@@ -72,7 +72,7 @@ def spec(facility: Cluster, user: User) -> tuple[list[str], int]:
 
 
 def memory(facility: Cluster, user: User) -> str:
-    label = f"{identity.GROUP}/user={identity.resource_name(user.name)}"
+    label = f"{identity.USER_LABEL}={identity.resource_name(user.name)}"
     (pod,) = facility.get("pods", "-n", "shoppe", "-l", label)["items"]
     return str(pod["spec"]["containers"][0]["resources"]["limits"]["memory"])
 

@@ -25,6 +25,11 @@ cluster = Gateway().new_cluster(shutdown_on_close=False); cluster.scale(1)
 client = cluster.get_client(); client.wait_for_workers(1, timeout=180)
 print(cluster.name, *client.scheduler_info()["workers"])
 """
+ALONE = """
+from dask_gateway import Gateway
+print(Gateway().new_cluster(shutdown_on_close=False).name)
+"""
+OTHERS = "another user's dask-scheduler"
 WORKER_PORT = 8786
 """What a worker's pod declares, and the documentation lists; it listens at one of its choice."""
 
@@ -81,16 +86,32 @@ def strangers(facility: Cluster) -> Iterator[None]:
     facility.kubectl("-n", NAMESPACE, "delete", "pod", STRANGERS[0])
 
 
+@pytest.fixture(scope="module")
+def otto(facility: Cluster) -> Iterator[Pod]:
+    """The scheduler of another user's cluster."""
+    for user in passing_user(facility, "otto.networks"):
+        name = run_code(user, ALONE).split()[-1]
+        own = (COMPONENT, identity.DASK_SCHEDULER), (identity.USER_LABEL, own_name(user))
+        yield next(p for p in pods(facility) if all(p.labels.get(k) == v for k, v in own))
+        run_code(user, f"from dask_gateway import Gateway; Gateway().stop_cluster({name!r})")
+
+
+def own_name(user: User) -> str:
+    return identity.resource_name(user.name)
+
+
 def release(facility: Cluster, user: User) -> dict[str, Pod]:
     """Return the release's pods by component, the user's own, and the strangers."""
     found: dict[str, Pod] = {}
-    own = identity.resource_name(user.name)
     for pod in pods(facility):
         component = pod.labels.get(COMPONENT, "")
-        whose = pod.labels.get(f"{identity.GROUP}/user")
+        whose = pod.labels.get(identity.USER_LABEL)
         if pod.name in STRANGERS:
             found[pod.name] = pod
-        elif pod.labels.get("app.kubernetes.io/instance") == RELEASE and whose in (None, own):
+        elif pod.labels.get("app.kubernetes.io/instance") == RELEASE and whose in (
+            None,
+            own_name(user),
+        ):
             name = {"singleuser-server": "user"}.get(component, component)
             found[name] = pod
     return found
@@ -102,6 +123,7 @@ def test_pods_reach_what_is_documented_and_nothing_else(
     engine: Engine,
     nell: User,
     worker_port: int,
+    otto: Pod,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     everybody = release(facility, nell)
@@ -110,7 +132,7 @@ def test_pods_reach_what_is_documented_and_nothing_else(
     assert {"hub", "user", "dask-worker", "postgresql", *STRANGERS} <= set(everybody)
     targets = {
         (name, port)
-        for name, pod in everybody.items()
+        for name, pod in (everybody | {OTHERS: otto}).items()
         for port in set(pod.ports.values())
         if name not in STRANGERS
     }
@@ -120,6 +142,15 @@ def test_pods_reach_what_is_documented_and_nothing_else(
         for source, target, port in documented(everybody, NAMESPACE)
         if source in everybody and source != target  # what stays in a pod meets no policy
     }
+    # The scheduler of somebody else reaches, and is reached, as this user's, but for those.
+    between = (identity.DASK_SCHEDULER, identity.DASK_WORKER)
+    for source, target, port in list(wanted):
+        if source in between and target in between:
+            continue
+        if identity.DASK_SCHEDULER in (source, target):
+            names = (OTHERS if one == identity.DASK_SCHEDULER else one for one in (source, target))
+            wanted.add((*names, port))
+    everybody[OTHERS] = otto
     assert {(target, port) for _, target, port in wanted} <= targets
     ours = facility.source == "source"
     with capsys.disabled():

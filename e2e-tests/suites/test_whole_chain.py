@@ -94,7 +94,7 @@ def owners(cluster: Cluster) -> dict[str, str]:
         found[name] = owner
         label = f"gateway.dask.org/cluster={one['metadata']['labels']['gateway.dask.org/cluster']}"
         for pod in cluster.get("pods", "-n", "shoppe-dask", "-l", label)["items"]:
-            told = pod["metadata"]["labels"][f"{identity.GROUP}/user"]
+            told = pod["metadata"]["labels"][identity.USER_LABEL]
             assert told == identity.resource_name(owner)
     return found
 

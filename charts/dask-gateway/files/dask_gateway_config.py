@@ -128,7 +128,7 @@ def user_pods(user: str) -> dict:
         "secret": {"secretName": identity.secret_name(user), "optional": True},
     }
     mount = {"name": "identity", "mountPath": identity.FOLDER, "readOnly": True}
-    label = {f"{identity.GROUP}/user": identity.resource_name(user)}
+    label = {identity.USER_LABEL: identity.resource_name(user)}
     found = {}
     for kind in ("scheduler", "worker"):
         pod_config, container_config = f"{kind}_extra_pod_config", f"{kind}_extra_container_config"

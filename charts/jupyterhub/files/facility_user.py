@@ -29,7 +29,7 @@ class FacilityUsers:
         name = await self._ready(api, user, groups)
         spawner.extra_labels = {
             **spawner.extra_labels,
-            f"{identity.GROUP}/user": identity.resource_name(user),
+            identity.USER_LABEL: identity.resource_name(user),
         }
         # The spawner is kept between two starts: what an earlier one added is replaced.
         volume = {"name": "identity", "secret": {"secretName": name, "defaultMode": 0o440}}

@@ -55,9 +55,17 @@ triton:
 servicex:
   endpoint: {{ tpl . $ | quote }}
 {{- end }}
-{{- with .Values.dask.health }}
+{{- with .Values.dask }}
 dask:
-  health: {{ tpl . $ | quote }}
+  health: {{ tpl .health $ | quote }}
+  {{- with .pods }}
+  {{- if .namespace }}
+  pods:
+    namespace: {{ tpl .namespace $ | quote }}
+    labels:
+      {{- tpl (toYaml .labels) $ | nindent 6 }}
+  {{- end }}
+  {{- end }}
 {{- end }}
 {{- with .Values.api.hub }}
 {{- if .url }}

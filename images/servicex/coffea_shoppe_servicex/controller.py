@@ -28,7 +28,6 @@ CLEAN_S = 60
 ALIVE = Path(tempfile.gettempdir()) / "alive"
 """Touched with each step: what the pod's probe looks at."""
 REQUEST_LABEL = f"{identity.GROUP}/servicex-request"
-USER_LABEL = f"{identity.GROUP}/user"
 OVERHEAD_MIB = 512
 """What a transformer's own process needs besides a file's transform."""
 
@@ -189,7 +188,7 @@ def own_pod(
     labels = {
         **template["metadata"]["labels"],
         REQUEST_LABEL: request.id,
-        USER_LABEL: identity.resource_name(request.owner),
+        identity.USER_LABEL: identity.resource_name(request.owner),
     }
     pod = {**template, "metadata": {"name": name, "labels": labels}}
     container = pod["spec"]["containers"][0]

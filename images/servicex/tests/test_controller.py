@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 import yaml
+from coffea_shoppe_contract import identity
 from coffea_shoppe_servicex import controller as controllers
-from coffea_shoppe_servicex.controller import REQUEST_LABEL, USER_LABEL, Controller
+from coffea_shoppe_servicex.controller import REQUEST_LABEL, Controller
 from coffea_shoppe_servicex.delivery import Delivery, Owner, Result, Submission
 from coffea_shoppe_servicex.settings import Own, Pool
 from servicex_helpers import ANN, BOB, changed
@@ -113,7 +114,7 @@ def test_each_request_with_a_user_s_function_has_a_pod_of_that_user(
     assert len(cluster.held) == 2, "no more than the limit"
     of = {pod["metadata"]["labels"][REQUEST_LABEL]: pod for pod in cluster.pods()}
     assert set(of) == {first, second}
-    assert of[second]["metadata"]["labels"][USER_LABEL] == "bob"
+    assert of[second]["metadata"]["labels"][identity.USER_LABEL] == "bob"
     pod = of[first]
     name = pod["metadata"]["name"]
     assert pod["spec"]["volumes"][0]["secret"]["secretName"] == name

@@ -75,6 +75,8 @@ DASK_SCHEDULER, DASK_WORKER = "dask-scheduler", "dask-worker"
 """How dask-gateway labels its pods (`app.kubernetes.io/component`)."""
 
 GROUP, VERSION = "coffea-shoppe.dev", "v1alpha1"
+USER_LABEL = f"{GROUP}/user"
+"""Label of whatever belongs to a user: the name of the user's resource."""
 USERS = "facilityusers"
 """The custom resource that stands for a user: its group, version and plural."""
 MODELS = "servedmodels"

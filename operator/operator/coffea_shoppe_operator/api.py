@@ -106,13 +106,9 @@ def application(settings: Settings, cluster: Storage) -> Starlette:
 
     def limits(user: FacilityUser) -> list[dict[str, Any]]:
         """Return a user's limits, and what is used of them."""
-        label, pods, models = {services.USER_LABEL: user.name}, None, None
-        if settings.dask:
-            held = [
-                pod
-                for namespace in settings.user_namespaces
-                for pod in cluster.read_pods(namespace, label)
-            ]
+        label, pods, models = {identity.USER_LABEL: user.name}, None, None
+        if settings.dask and (where := settings.dask.pods):
+            held = cluster.read_pods(where.namespace, {**where.labels, **label})
             workers = [pod for pod in held if pod.component == identity.DASK_WORKER]
             pods = quotas.Pods(
                 clusters=sum(pod.component == identity.DASK_SCHEDULER for pod in held),
@@ -155,7 +151,7 @@ def application(settings: Settings, cluster: Storage) -> Starlette:
             spec = ServedModelSpec.model_validate({**body, **own})
         except (ValueError, TypeError) as error:  # Pydantic's errors are ValueErrors
             return JSONResponse({"error": _first(error)}, status_code=422)
-        labels = {services.USER_LABEL: user.name}
+        labels = {identity.USER_LABEL: user.name}
         held = await run_in_threadpool(cluster.list_models, settings.namespace, labels)
         known = {one["spec"]["name"] for one in held}
         most = quotas.effective(user.spec, settings.quotas).triton.models
@@ -170,7 +166,7 @@ def application(settings: Settings, cluster: Storage) -> Starlette:
         return JSONResponse(as_told(written), status_code=202)
 
     async def served(_: Request, user: FacilityUser) -> Response:
-        labels = {services.USER_LABEL: user.name}
+        labels = {identity.USER_LABEL: user.name}
         held = await run_in_threadpool(cluster.list_models, settings.namespace, labels)
         return JSONResponse({"models": [as_told(one) for one in held if not _going(one)]})
 

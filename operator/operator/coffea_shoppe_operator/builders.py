@@ -13,6 +13,7 @@ from coffea_shoppe_contract import identity
 from coffea_shoppe_operator.keys import Key
 from coffea_shoppe_operator.models import (
     Condition,
+    DaskPods,
     FacilityUser,
     ObjectStoreSettings,
     ServedModelSpec,
@@ -110,6 +111,22 @@ def secret(
         "metadata": {"name": name, "namespace": namespace, "labels": dict(labels)},
         "type": "Opaque",
         "data": dict(data),
+    }
+
+
+def dask_policy(
+    name: str, user: FacilityUser, pods: DaskPods, labels: Mapping[str, str]
+) -> dict[str, Any]:
+    """Return the NetworkPolicy by which a user's Dask pods reach one another.
+
+    It adds to what lets the gateway and its Traefik in; nothing lets another user's in.
+    """
+    own = {"podSelector": {"matchLabels": {**pods.labels, identity.USER_LABEL: user.name}}}
+    return {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "NetworkPolicy",
+        "metadata": {"name": name, "namespace": pods.namespace, "labels": dict(labels)},
+        "spec": {**own, "policyTypes": ["Ingress"], "ingress": [{"from": [own]}]},
     }
 
 

@@ -246,11 +246,21 @@ class ServiceXSettings(Model):
     endpoint: str
 
 
+class DaskPods(Model):
+    """What schedulers and workers of users' Dask clusters are told by."""
+
+    namespace: str
+    labels: dict[str, str]
+    """Which nobody else's pods have that also have a user's label."""
+
+
 class DaskSettings(Model):
     """The gateway of Dask clusters, which reads its limits from the users' resources."""
 
-    health: str
-    """Address that answers while it is well."""
+    health: str = ""
+    """Address that answers while it is well; empty: nobody asks."""
+    pods: DaskPods | None = None
+    """None: which of them may talk to one another is not the operator's business."""
 
 
 class HubSettings(Model):

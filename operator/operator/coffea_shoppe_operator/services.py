@@ -15,6 +15,7 @@ from coffea_shoppe_operator.errors import StorageError
 from coffea_shoppe_operator.keys import KeyRing
 from coffea_shoppe_operator.models import (
     Condition,
+    DaskPods,
     FacilityUser,
     FacilityUserStatus,
     Quota,
@@ -27,7 +28,6 @@ KEYS_DOCUMENT = "keys.json"
 REVOCATIONS_DOCUMENT = "revocations.json"
 KEYS_LOOK_S = 10
 S3_KEY_BYTES = 24
-USER_LABEL = f"{identity.GROUP}/user"
 WANTED_S = 300
 """Tokens are kept fresh for so long after somebody asked, pods or no pods."""
 
@@ -38,6 +38,9 @@ class Cluster(Protocol):
     def read_secret(self, namespace: str, name: str) -> dict[str, bytes] | None: ...  # noqa: D102
     def write_secret(self, wanted: dict[str, Any]) -> None: ...  # noqa: D102
     def delete_secret(self, namespace: str, name: str) -> None: ...  # noqa: D102
+    def read_policy(self, namespace: str, name: str) -> dict[str, Any] | None: ...  # noqa: D102
+    def write_policy(self, wanted: dict[str, Any]) -> None: ...  # noqa: D102
+    def delete_policy(self, namespace: str, name: str) -> None: ...  # noqa: D102
     def read_published(self, namespace: str, name: str) -> dict[str, Any]: ...  # noqa: D102
     def write_published(  # noqa: D102
         self, namespace: str, name: str, documents: Mapping[str, Any], labels: Mapping[str, str]
@@ -147,12 +150,15 @@ class Facility:
     def _remove(self, user: FacilityUser) -> None:
         """Remove the user's Secrets and account, and stop the user's pods."""
         name = identity.secret_name(user.spec.username)
-        label = {USER_LABEL: user.name}
+        label = {identity.USER_LABEL: user.name}
         for namespace in self.settings.user_namespaces:
             if self.cluster.read_secret(namespace, name) is not None:
                 self.cluster.delete_secret(namespace, name)
             if self.cluster.has_pods(namespace, label):
                 self.cluster.delete_pods(namespace, label)
+        pods = self._dask_pods()
+        if pods and self.cluster.read_policy(pods.namespace, name) is not None:
+            self.cluster.delete_policy(pods.namespace, name)
         if self.objects:
             self.objects.remove_account(identity.bucket_name(user.spec.username))
 
@@ -174,6 +180,17 @@ class Facility:
             if self.objects and self.settings.mlflow.bucket:
                 folder = f"workspaces/{workspace}"
                 self.objects.remove_folder(self.settings.mlflow.bucket, folder)
+
+    def _dask_pods(self) -> DaskPods | None:
+        return self.settings.dask.pods if self.settings.dask else None
+
+    def _connect(self, user: FacilityUser, name: str, labels: Mapping[str, str]) -> None:
+        """Let the user's Dask pods, and nobody else's, reach one another."""
+        if not (pods := self._dask_pods()):
+            return
+        policy = builders.dask_policy(name, user, pods, labels)
+        if self.cluster.read_policy(pods.namespace, name) != policy["spec"]:
+            self.cluster.write_policy(policy)
 
     def _admin(self, audience: str, now: float) -> str:
         """Return a token of the operator's own."""
@@ -212,7 +229,7 @@ class Facility:
                 self.revoke(user, now)
             return FacilityUserStatus(conditions=[disabled])
         name = identity.secret_name(user.spec.username)
-        labels = {**self.settings.labels, USER_LABEL: user.name}
+        labels = {**self.settings.labels, identity.USER_LABEL: user.name}
         held = {
             namespace: self.cluster.read_secret(namespace, name)
             for namespace in self.settings.user_namespaces
@@ -222,6 +239,7 @@ class Facility:
         for namespace, present in held.items():
             if present != files:
                 self.cluster.write_secret(builders.secret(name, namespace, files, labels))
+        self._connect(user, name, labels)
         until = min(_expiry(files[identity.token_file(a)]) for a in identity.AUDIENCES)
         quota = quotas.effective(user.spec, self.settings.quotas)
         used, fresh = self._stored(user, quota), files != before
@@ -423,7 +441,7 @@ class Facility:
         """Return whether anybody needs the user's tokens: a pod, or one about to start."""
         if now - user.wanted < WANTED_S:
             return True
-        label = {USER_LABEL: user.name}
+        label = {identity.USER_LABEL: user.name}
         return any(self.cluster.has_pods(n, label) for n in self.settings.user_namespaces)
 
 

@@ -34,6 +34,7 @@ class Storage:
         self.core = client.CoreV1Api()
         self.custom = client.CustomObjectsApi()
         self.apps = client.AppsV1Api()
+        self.networking = client.NetworkingV1Api()
 
     @_telling
     def read_secret(self, namespace: str, name: str) -> dict[str, bytes] | None:
@@ -68,6 +69,46 @@ class Storage:
         """Remove a Secret; one that is gone already is no error."""
         try:
             self.core.delete_namespaced_secret(name, namespace, _request_timeout=TIMEOUT_S)
+        except ApiException as error:
+            if error.status != 404:
+                raise
+
+    @_telling
+    def read_policy(self, namespace: str, name: str) -> dict[str, Any] | None:
+        """Return a NetworkPolicy's spec, or None where there is none."""
+        try:
+            found = self.networking.read_namespaced_network_policy(
+                name, namespace, _request_timeout=TIMEOUT_S
+            )
+        except ApiException as error:
+            if error.status == 404:
+                return None
+            raise
+        spec: dict[str, Any] = self.networking.api_client.sanitize_for_serialization(found.spec)
+        return spec
+
+    @_telling
+    def write_policy(self, wanted: dict[str, Any]) -> None:
+        """Make a NetworkPolicy, or give an old one the wanted spec."""
+        metadata = wanted["metadata"]
+        try:
+            self.networking.create_namespaced_network_policy(
+                metadata["namespace"], wanted, _request_timeout=TIMEOUT_S
+            )
+        except ApiException as error:
+            if error.status != 409:
+                raise
+            self.networking.replace_namespaced_network_policy(
+                metadata["name"], metadata["namespace"], wanted, _request_timeout=TIMEOUT_S
+            )
+
+    @_telling
+    def delete_policy(self, namespace: str, name: str) -> None:
+        """Remove a NetworkPolicy; one that is gone already is no error."""
+        try:
+            self.networking.delete_namespaced_network_policy(
+                name, namespace, _request_timeout=TIMEOUT_S
+            )
         except ApiException as error:
             if error.status != 404:
                 raise

@@ -10,6 +10,7 @@ from coffea_shoppe_identity import News
 from coffea_shoppe_operator import api, services
 from coffea_shoppe_operator.errors import StorageError
 from coffea_shoppe_operator.models import (
+    DaskPods,
     DaskSettings,
     FacilityUser,
     FacilityUserSpec,
@@ -45,9 +46,7 @@ class WithUsers(Memory):
         return self.models.pop(name, None) is not None
 
     def read_pods(self, namespace: str, labels: dict[str, str]) -> list[PodLimits]:
-        assert labels == {services.USER_LABEL: "ann"}
-        if namespace != "shoppe-dask":
-            return [PodLimits("singleuser-server", 2, 2**31)]
+        assert (namespace, labels) == ("shoppe-dask", {"app": "dask", identity.USER_LABEL: "ann"})
         worker = PodLimits(identity.DASK_WORKER, 1.5, 2**30)
         return [PodLimits(identity.DASK_SCHEDULER, 1, 2**30), worker, worker]
 
@@ -84,7 +83,7 @@ def http(cluster: WithUsers, service: str) -> TestClient:
     update = {
         "connections": connections,
         "triton": TritonSettings(endpoint="http://triton", bucket="service-triton"),
-        "dask": DaskSettings(health="http://gateway/health"),
+        "dask": DaskSettings(pods=DaskPods(namespace="shoppe-dask", labels={"app": "dask"})),
         "quotas": QuotaSettings.model_validate(
             {
                 "default": {
@@ -119,8 +118,8 @@ def test_a_user_sees_the_own_status(http: TestClient, cluster: WithUsers) -> Non
 
 def test_a_user_sees_what_is_used_of_the_own_quota(http: TestClient, cluster: WithUsers) -> None:
     own = bearer(cluster.secrets[HELD]["token-api"])
-    cluster.models["ann.bdt"] = {"metadata": {"labels": {services.USER_LABEL: "ann"}}}
-    cluster.models["bob.bdt"] = {"metadata": {"labels": {services.USER_LABEL: "bob"}}}
+    cluster.models["ann.bdt"] = {"metadata": {"labels": {identity.USER_LABEL: "ann"}}}
+    cluster.models["bob.bdt"] = {"metadata": {"labels": {identity.USER_LABEL: "bob"}}}
     answer = http.get(identity.QUOTA_PATH, headers=own)
     rows = {
         (row["service"], row["what"]): (row["used"], row["limit"]) for row in answer.json()["quota"]

@@ -14,6 +14,8 @@ from coffea_shoppe_operator import services
 from coffea_shoppe_operator.builders import s3_key
 from coffea_shoppe_operator.errors import StorageError
 from coffea_shoppe_operator.models import (
+    DaskPods,
+    DaskSettings,
     FacilityUser,
     FacilityUserSpec,
     MlflowSettings,
@@ -47,6 +49,7 @@ class Memory:
     def __init__(self) -> None:
         self.secrets: dict[tuple[str, str], dict[str, bytes]] = {}
         self.published: dict[str, Any] = {}
+        self.policies: dict[tuple[str, str], Any] = {}
         self.pods: set[tuple[str, str]] = set()
         self.writes = 0
 
@@ -62,6 +65,18 @@ class Memory:
         self.writes += 1
         del self.secrets[namespace, name]
 
+    def read_policy(self, namespace: str, name: str) -> dict[str, Any] | None:
+        return copy.deepcopy(self.policies.get((namespace, name)))
+
+    def write_policy(self, wanted: dict[str, Any]) -> None:
+        self.writes += 1
+        metadata = wanted["metadata"]
+        self.policies[metadata["namespace"], metadata["name"]] = copy.deepcopy(wanted["spec"])
+
+    def delete_policy(self, namespace: str, name: str) -> None:
+        self.writes += 1
+        del self.policies[namespace, name]
+
     def read_published(self, namespace: str, name: str) -> dict[str, Any]:
         return copy.deepcopy(self.published)
 
@@ -72,11 +87,11 @@ class Memory:
         self.published = copy.deepcopy(dict(documents))
 
     def has_pods(self, namespace: str, labels: Mapping[str, str]) -> bool:
-        return (namespace, labels[services.USER_LABEL]) in self.pods
+        return (namespace, labels[identity.USER_LABEL]) in self.pods
 
     def delete_pods(self, namespace: str, labels: Mapping[str, str]) -> None:
         self.writes += 1
-        self.pods.remove((namespace, labels[services.USER_LABEL]))
+        self.pods.remove((namespace, labels[identity.USER_LABEL]))
 
 
 class Store:
@@ -375,6 +390,46 @@ def test_secret_keys_never_leave_their_secret(facility: services.Facility, clust
     assert all(b"PRIVATE" not in text for text in cluster.secrets[HELD].values())
     said = jwt.decode(cluster.secrets[HELD]["token-api"], options={"verify_signature": False})
     assert set(said) == {"iss", "aud", "sub", "uid", "groups", "iat", "exp"}
+
+
+@pytest.fixture
+def apart(cluster: Memory) -> services.Facility:
+    """A facility in which users' Dask pods are kept apart."""
+    pods = DaskPods(namespace="shoppe-dask", labels={"app": "dask"})
+    settings = SETTINGS.model_copy(update={"dask": DaskSettings(pods=pods)})
+    return services.Facility(settings, cluster)
+
+
+OWN = ("shoppe-dask", "shoppe-user-ann")
+
+
+def test_a_user_s_dask_pods_reach_one_another(apart: services.Facility, cluster: Memory) -> None:
+    first = apart.reconcile(ann(), NOW)
+    own = {"podSelector": {"matchLabels": {"app": "dask", identity.USER_LABEL: "ann"}}}
+    wanted = {**own, "policyTypes": ["Ingress"], "ingress": [{"from": [own]}]}
+    assert cluster.policies == {OWN: wanted}
+    writes = cluster.writes
+    apart.reconcile(ann(status=first), NOW + 30)
+    assert cluster.writes == writes, "a second look writes nothing"
+    # By hand: opened to everybody, or removed.
+    cluster.policies[OWN]["ingress"] = [{}]
+    apart.reconcile(ann(status=first), NOW + 60)
+    assert cluster.policies == {OWN: wanted}
+    del cluster.policies[OWN]
+    apart.reconcile(ann(status=first), NOW + 90)
+    assert cluster.policies == {OWN: wanted}
+
+
+def test_the_policy_goes_with_its_user(apart: services.Facility, cluster: Memory) -> None:
+    apart.reconcile(ann(), NOW)
+    bob = FacilityUser(name="bob", uid="u2", spec=FacilityUserSpec(username="bob"))
+    apart.reconcile(bob, NOW)
+    apart.remove(ann(), NOW + 60)
+    assert set(cluster.policies) == {("shoppe-dask", "shoppe-user-bob")}
+    apart.remove(ann(), NOW + 61)  # tried again: nothing is left to remove
+    bob.spec.disabled = True
+    apart.reconcile(bob, NOW + 120)
+    assert cluster.policies == {}
 
 
 BUCKET = "user-ann"
