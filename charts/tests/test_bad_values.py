@@ -91,6 +91,10 @@ from rendering import HelmError
         ({"operator": {"objectStore": {"writers": []}}}, "operator.objectStore.writers lacks"),
         ({"dask-gateway": {"enabled": False}}, "servicex.transformer.own.namespace is its"),
         ({"xcache": {"enabled": False}}, "servicex.transformer.cachePrefix leads to it"),
+        (
+            {"servicex": {"transformer": {"own": {"namespace": "a"}}}},
+            "servicex.transformer.own.userSecrets to false",
+        ),
         ({"servicex": {"transformer": {"memoryMaxMiB": 512}}}, "raise memoryMaxMiB"),
         ({"servicex": {"transformer": {"autoscaler": {"minReplicas": 9}}}}, "is above maxReplicas"),
         ({"servicex": {"didFinder": {"rucio": {"enabled": True}}}}, "rucio_host or existingSecret"),

@@ -1,6 +1,7 @@
 """No secret is where it does not belong: seen in the pods, processes and logs of a cluster."""
 
 import base64
+import json
 import re
 from collections.abc import Iterator
 
@@ -58,7 +59,10 @@ def secrets(facility: Cluster) -> dict[str, str]:
             for key, value in (one.get("data") or {}).items():
                 if key in PUBLIC:
                     continue
-                for line in base64.b64decode(value).decode(errors="replace").splitlines():
+                text = base64.b64decode(value).decode(errors="replace")
+                if key == identity.S3_KEYS_FILE:
+                    text = json.loads(text)["SecretAccessKey"]
+                for line in text.splitlines():
                     bare = line.rpartition(" = ")[2].rpartition("token: ")[2].strip()
                     account = key == identity.S3_CREDENTIALS_FILE and "access_key_id" in line
                     if len(bare) >= LONG_ENOUGH and "-----" not in bare and not account:

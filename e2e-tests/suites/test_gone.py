@@ -41,21 +41,20 @@ print(json.dumps({
     "access": renewed["access_token"], "cluster": cluster.name,
     "front": [told["minio-endpoint"], told["minio-access-key"], told["minio-secret-key"]],
     "bucket": (folder / identity.S3_BUCKET_FILE).read_text().strip(),
-    "s3": (folder / identity.S3_CREDENTIALS_FILE).read_text(),
+    "s3": json.loads((folder / identity.S3_KEYS_FILE).read_text()),
     "workspace": (folder / identity.WORKSPACE_FILE).read_text(),
     "hub": [os.environ["JUPYTERHUB_API_URL"], os.environ["JUPYTERHUB_API_TOKEN"]],
     "gateway": os.environ["DASK_GATEWAY__ADDRESS"],
 }))
 """
 TRY = """
-import configparser, json, time
+import json, time
 import numpy as np, requests
 import tritonclient.grpc as triton
 from coffea_shoppe_contract import identity
 from pyarrow.fs import FileSelector, S3FileSystem
 held = json.loads(HELD)
 services, tokens = held["services"], held["tokens"]
-parser = configparser.ConfigParser(); parser.read_string(held["s3"])
 def http(url, token, method="GET", kind="Bearer", **headers):
     answer = requests.request(
         method, url, headers={"Authorization": f"{kind} {token}", **headers}, timeout=10)
@@ -72,7 +71,7 @@ def grpc():
         tensor.set_data_from_numpy(rows)
         client.infer(MODEL, [tensor], headers={"authorization": "Bearer " + tokens["triton"]})
 sx = services["servicex"]
-keys = parser["default"]
+keys = held["s3"]
 CHECKS = {
     "the facility API": lambda: http(services["api"] + identity.STATUS_PATH, tokens["api"]),
     "MLflow": lambda: http(services["mlflow"] + "/api/2.0/mlflow/users/current",
@@ -83,8 +82,8 @@ CHECKS = {
         sx + "/token/refresh", tokens["servicex-refresh"], "POST"),
     "ServiceX, keys of a request": lambda: s3(*held["front"], held["request"]),
     "the object store's keys": lambda: s3(
-        services["s3"].removeprefix("http://"), keys["aws_access_key_id"],
-        keys["aws_secret_access_key"], held["bucket"]),
+        services["s3"].removeprefix("http://"), keys["AccessKeyId"],
+        keys["SecretAccessKey"], held["bucket"]),
     "Triton over HTTP": lambda: http(
         services["triton"] + f"/v2/models/{MODEL}/ready", tokens["triton"]),
     "Triton over gRPC": grpc,

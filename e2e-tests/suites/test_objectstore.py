@@ -1,6 +1,9 @@
 """Each user has a bucket, finds it without an address, and nobody else gets in."""
 
+import base64
+import json
 from collections.abc import Iterator
+from datetime import UTC, datetime
 
 import pytest
 from coffea_shoppe_contract import identity
@@ -71,6 +74,28 @@ def _folders(facility: Cluster, bucket: str = "") -> list[str]:
     return _in_store(facility, "ls", f"/data/objects/{bucket}").split()
 
 
+def held(facility: Cluster, user: User) -> str:
+    """Return the arguments by which a client has the user's present key."""
+    name = identity.secret_name(user.name)
+    text = facility.get("secret", "-n", "shoppe", name)["data"][identity.S3_KEYS_FILE]
+    key = json.loads(base64.b64decode(text))
+    return f"access_key={key['AccessKeyId']!r}, secret_key={key['SecretAccessKey']!r}"
+
+
+def grow_old(facility: Cluster, user: User) -> None:
+    """Have the operator think that the user's keys are to be changed, and wait until they are."""
+    name, before = identity.secret_name(user.name), held(facility, user)
+    secret = facility.get("secret", "-n", "shoppe", name)["data"][identity.S3_KEYS_FILE]
+    old = json.loads(base64.b64decode(secret))
+    long_ago = datetime.fromtimestamp(0, UTC).isoformat()
+    text = json.dumps(old | {"Expiration": long_ago, "ExpirationBefore": long_ago})
+    data = {identity.S3_KEYS_FILE: base64.b64encode(text.encode()).decode()}
+    facility.kubectl("-n", "shoppe", "patch", "secret", name, "-p", json.dumps({"data": data}))
+    eventually(
+        lambda: held(facility, user) != before, "the user's keys are changed", timeout=60, every=1
+    )
+
+
 def test_a_notebook_and_a_worker_use_the_same_bucket(ann: User, facility: Cluster) -> None:
     printed = run_code(
         ann,
@@ -117,6 +142,26 @@ def test_another_user_s_bucket_is_refused(ann: User, bob: User) -> None:
     assert run_code(bob, tried).splitlines() == ["refused", "refused", "refused", "[]"]
 
 
+def test_keys_take_turns(ann: User, bob: User, facility: Cluster) -> None:
+    run_code(ann, WRITE)
+    bucket = identity.bucket_name(ann.name)
+    keys = [held(facility, ann)]
+    for _ in range(2):
+        grow_old(facility, ann)
+        keys.append(held(facility, ann))
+    looks = "".join(f"look('{bucket}', {key})\n" for key in keys)
+    # The store keeps what it knows of an account for five seconds.
+    eventually(
+        lambda: (
+            [line[:9] for line in run_code(bob, LOOK + looks).splitlines()]
+            == ["refused", f"['{bucket}"[:9], f"['{bucket}"[:9]]
+        ),
+        "the first key is refused, and the two after it are not",
+        timeout=30,
+        every=2,
+    )
+
+
 @pytest.mark.long
 def test_a_store_that_was_away_is_reported_and_mended(ann: User, facility: Cluster) -> None:
     resource = identity.resource_name(ann.name)
@@ -151,10 +196,7 @@ def test_keys_of_a_deleted_user_are_refused_and_the_data_kept_or_removed(
     run_code(ann, WRITE + LOG)
     run_code(bob, LOG)
     bucket = identity.bucket_name(ann.name)
-    files = run_code(ann, "print(open('/run/coffea-shoppe/aws-credentials').read())")
-    access, key = (line.partition(" = ")[2] for line in files.split("\n")[1:3])
-    held = f"access_key={access!r}, secret_key={key!r}"
-    look = f"{LOOK}look('{bucket}', {held})"
+    look = f"{LOOK}look('{bucket}', {held(facility, ann)})"
     assert "numbers.txt" in run_code(bob, look), "the keys work wherever they are"
     show = "import coffea_shoppe as shoppe\n"
     show += "print(*map(shoppe.token, ('mlflow', 'servicex', 'triton')))"

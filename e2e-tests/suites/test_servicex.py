@@ -35,7 +35,9 @@ from servicex import ProgressBarFormat, dataset, deliver, query
 
 def run_query(file):
     import os, uproot
+    import coffea_shoppe as shoppe
     print("I run in", os.uname().nodename, sorted(os.listdir("/run/secrets")))
+    shoppe.storage().pipe_file("from-my-function", shoppe.status().user.encode())
     return uproot.open(file)["Events"].arrays(["event"], entry_stop=7)
 
 url = "{url}"
@@ -117,6 +119,12 @@ def test_every_query_type_is_delivered(delivered: dict[str, str]) -> None:
     assert delivered["pattern"] == delivered["raw"]
     assert delivered["funcadl"] == f"{rows} pt,n"
     assert delivered["own"] == "7 event"
+
+
+@pytest.mark.usefixtures("delivered")
+def test_a_function_of_one_s_own_finds_the_tokens_and_the_bucket(ann: User) -> None:
+    look = "import coffea_shoppe as shoppe; print(shoppe.storage().cat('from-my-function'))"
+    assert run_code(ann, look).strip() == str(ann.name.encode())
 
 
 def test_the_same_again_is_there_at_once_by_address(

@@ -1,4 +1,4 @@
-"""With tokens of five minutes a kernel that is used for twelve has no failure."""
+"""With tokens of five minutes, and keys of ten, a kernel that is used for twelve has no failure."""
 
 from collections.abc import Iterator
 
@@ -10,11 +10,15 @@ from shoppe_ci.facility import User
 
 pytestmark = pytest.mark.long
 
-LIFETIME_S, MINUTES = 300, 12
+LIFETIME_S, KEY_LIFETIME_S, MINUTES = 300, 600, 12
 USE = f"""{REGISTER}
 import base64, json, time
 from collections import Counter
+from pathlib import Path
+from urllib.parse import urlsplit
+from coffea_shoppe_contract import identity
 from dask_gateway import Gateway
+from pyarrow.fs import S3FileSystem
 import requests
 cluster = Gateway().new_cluster(); cluster.scale(1); client = cluster.get_client()
 client.wait_for_workers(1, timeout=180)
@@ -27,8 +31,12 @@ def servicex():
     url = shoppe.connections()["servicex"] + "/servicex/transformation"
     header = {{"Authorization": "Bearer " + shoppe.token("servicex")}}
     session.get(url, headers=header).raise_for_status()
+# Made once, and kept: keys change under them.
+mine = shoppe.storage()
+stock = S3FileSystem(endpoint_override=urlsplit(shoppe.connections()["s3"]).netloc, scheme="http")
+name = Path(identity.FOLDER, identity.S3_BUCKET_FILE).read_text()
 def bucket():
-    mine = shoppe.storage()
+    stock.get_file_info(f"{{name}}/use.txt")
     with mine.open("use.txt", "w") as file: file.write("used")
     assert mine.cat("use.txt") == b"used"
 def gateway():
@@ -43,7 +51,7 @@ ways = {{
     "dask-gateway": gateway,
     "worker": lambda: client.submit(lambda: shoppe.status().user, pure=False).result(60),
 }}
-failures, done, tokens, left = Counter(), Counter(), set(), []
+failures, done, tokens, left, keys = Counter(), Counter(), set(), [], set()
 end = time.time() + {MINUTES} * 60
 while time.time() < end:
     for name, way in ways.items():
@@ -52,17 +60,22 @@ while time.time() < end:
         else: done[name] += 1
     life, rest, expiry = lives()
     tokens.add(expiry); left.append(rest)
+    keys.add(json.loads(Path(identity.FOLDER, identity.S3_KEYS_FILE).read_text())["Expiration"])
     time.sleep(3)
 cluster.shutdown()
 tell(dict(failures))
-tell(min(done.values()), len(ways) == len(done), len(tokens), life, int(min(left)))
+tell(min(done.values()), len(ways) == len(done), len(tokens), life, int(min(left)), len(keys))
 """
 
 
 @pytest.fixture(scope="module")
 def hasty(facility: Cluster) -> Iterator[Cluster]:
     """The facility with tokens of five minutes; as it was afterwards."""
-    install(facility, {"operator": {"tokens": {"lifetimeSeconds": LIFETIME_S}}})
+    short = {
+        "tokens": {"lifetimeSeconds": LIFETIME_S},
+        "objectStore": {"keyLifetimeSeconds": KEY_LIFETIME_S},
+    }
+    install(facility, {"operator": short})
     yield facility
     install(facility)
 
@@ -78,9 +91,10 @@ def test_a_kernel_outlives_its_tokens_unnoticed(eve: User) -> None:
     failures, figures = told(run_code(eve, USE, timeout=MINUTES * 60 + 400))
     print(f"12 minutes with tokens of {LIFETIME_S} s: {figures}")
     assert failures == "{}"
-    rounds, complete, tokens, life, least = figures.split()
+    rounds, complete, tokens, life, least, keys = figures.split()
     assert complete == "True"
     assert int(rounds) > 20
     assert int(tokens) >= 4
     assert int(life) == LIFETIME_S
+    assert int(keys) >= 3, "the first one is void by then"
     assert int(least) > 10, "a token was still good when its successor arrived"

@@ -24,6 +24,7 @@ objectStore:
   endpoint: {{ tpl .endpoint $ | quote }}
   adminEndpoint: {{ tpl .adminEndpoint $ | quote }}
   region: {{ .region }}
+  keyLifetime: {{ .keyLifetimeSeconds | int }}
   {{- $services := dict }}
   {{- range $service, $secret := .services }}
   {{- if $secret }}{{ $_ := set $services $service (tpl $secret $) }}{{ end }}

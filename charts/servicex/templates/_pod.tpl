@@ -86,6 +86,12 @@ args:
 env:
   - name: HOME
     value: /scratch
+  {{- if not .memory }}
+  {{- range $name, $value := $root.Values.transformer.own.environment }}
+  - name: {{ $name }}
+    value: {{ tpl $value $root | quote }}
+  {{- end }}
+  {{- end }}
 livenessProbe:
   exec:
     command: [sh, -c, "test -n \"$(find /tmp/alive -mmin -3)\""]

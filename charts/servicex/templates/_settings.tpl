@@ -52,6 +52,7 @@ finders:
 own:
   namespace: {{ include "shoppe.servicex.ownNamespace" . }}
   maxPods: {{ .Values.transformer.own.maxPods }}
+  userSecrets: {{ .Values.transformer.own.userSecrets }}
 pool:
   {{- with .Values.transformer.autoscaler }}
   {{- if .enabled }}

@@ -1,6 +1,7 @@
 """What a notebook is told of its facility."""
 
 import json
+import pickle
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -103,6 +104,27 @@ def test_outside_of_a_facility_the_remedy_is_told(
 def test_a_facility_without_an_object_store_says_so(pod: Path) -> None:
     with pytest.raises(shoppe.FacilityError, match="no object store"):
         shoppe.storage()
+
+
+def test_a_bucket_is_used_with_the_keys_of_the_moment(pod: Path) -> None:
+    def put(account: str) -> None:
+        keys = {"AccessKeyId": account, "SecretAccessKey": "secret"}
+        (pod / identity.S3_KEYS_FILE).write_text(json.dumps(keys))
+
+    (pod / identity.S3_CONFIG_FILE).write_text(
+        "[default]\nregion = here\nendpoint_url = http://127.0.0.1:9\n"
+    )
+    (pod / identity.S3_BUCKET_FILE).write_text("user-ann")
+    put("user-ann")
+    mine = shoppe.storage()
+    first = mine.fs
+    assert first == mine.fs
+    assert first.base_path == "user-ann/"
+    put("user-ann.2")
+    assert mine.fs != first
+    assert mine.fs == shoppe.storage().fs, "it is the same bucket by the same keys"
+    # On a worker it takes the keys that are there.
+    assert pickle.loads(pickle.dumps(mine)).fs == mine.fs  # noqa: S301
 
 
 @pytest.mark.parametrize(

@@ -106,6 +106,8 @@ class Own(Model):
     """The pod that is made of."""
     max_pods: int = 4
     """At a time, for all users together."""
+    user_secrets: bool = False
+    """Users' functions find their user's tokens and connections."""
 
 
 class Pool(Model):

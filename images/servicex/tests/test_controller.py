@@ -120,12 +120,26 @@ def test_each_request_with_a_user_s_function_has_a_pod_of_that_user(
     assert pod["spec"]["volumes"][0]["secret"]["secretName"] == name
     assert pod["spec"]["containers"][0]["args"] == ["worker", "--memory=1000"]
     assert pod["spec"]["containers"][0]["resources"]["limits"]["memory"] == "1512Mi"
+    assert [volume["name"] for volume in pod["spec"]["volumes"]] == ["key"]
     controller.delivery.cancel(ANN, first)
     cluster.held[of[second]["metadata"]["name"]]["status"]["phase"] = "Failed"
     controller.own_pods()
     controller.own_pods()
     now = {pod["metadata"]["labels"][REQUEST_LABEL]: pod for pod in cluster.pods()}
     assert set(now) == {second, third}, "ended ones make room, and are made anew where needed"
+
+
+def test_a_user_s_function_finds_the_user_s_tokens(
+    controller: Controller, cluster: FakeCluster
+) -> None:
+    controller.delivery.settings.own.user_secrets = True
+    submit(controller, ANN, 1, "python")
+    controller.own_pods()
+    (pod,) = cluster.pods()
+    volume = {"secretName": identity.secret_name(ANN.user), "optional": True}
+    assert pod["spec"]["volumes"][1] == {"name": "identity", "secret": volume}
+    (mount,) = pod["spec"]["containers"][0]["volumeMounts"]
+    assert mount == {"name": "identity", "mountPath": identity.FOLDER, "readOnly": True}
 
 
 def test_a_file_that_ran_out_of_memory_gets_a_larger_pod(

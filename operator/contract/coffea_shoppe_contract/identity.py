@@ -57,7 +57,12 @@ ENV_FOLDER = "SHOPPE_IDENTITY"
 CONNECTIONS_FILE = "connections.json"
 """Service → address."""
 S3_CONFIG_FILE, S3_CREDENTIALS_FILE = "aws-config", "aws-credentials"
-"""What every client of S3 reads where AWS_CONFIG_FILE and AWS_SHARED_CREDENTIALS_FILE say so."""
+"""What every client of S3 reads where AWS_CONFIG_FILE and AWS_SHARED_CREDENTIALS_FILE say so.
+
+Users have no credentials file: their config names a process that tells the present keys.
+"""
+S3_KEYS_FILE = "aws-keys.json"
+"""A user's present keys, as that process tells them, and when clients must ask again."""
 S3_BUCKET_FILE = "s3-bucket"
 """Holds the name of the user's own bucket."""
 SERVICEX_FILE = "servicex.yaml"
@@ -129,8 +134,18 @@ def secret_name(user: str) -> str:
 
 
 def bucket_name(user: str) -> str:
-    """Return the name of the user's bucket, and of the account that owns it."""
+    """Return the name of the user's bucket."""
     return f"user-{resource_name(user)}"
+
+
+def account_names(user: str) -> tuple[str, str]:
+    """Return the names of the user's accounts in the object store.
+
+    Their keys take turns, so that one is still good when the next one arrives.  The first
+    owns the bucket.
+    """
+    bucket = bucket_name(user)
+    return bucket, f"{bucket}.2"
 
 
 def workspace_name(user: str) -> str:

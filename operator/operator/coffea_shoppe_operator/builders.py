@@ -2,8 +2,9 @@
 
 import configparser
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -43,17 +44,19 @@ def servicex_files(token: str, settings: Settings) -> dict[str, str]:
     return {identity.SERVICEX_FILE: yaml.safe_dump({"api_endpoints": [entry]}, sort_keys=False)}
 
 
-def bucket_policy(bucket: str, owner: str, writers: list[str], *, full: bool = False) -> str:
-    """Return a bucket's policy: its owner's, and a folder for each service that writes to it.
+def bucket_policy(
+    bucket: str, owners: Sequence[str], writers: Sequence[str], *, full: bool = False
+) -> str:
+    """Return a bucket's policy: its user's accounts', and a folder for each writing service.
 
     A policy takes the place of the owner's own rights, so that they are in it.  A full
     bucket can be read and deleted from: its policy is not its owner's to change.
     """
 
-    def allow(account: str, actions: list[str], resources: list[str]) -> dict[str, Any]:
+    def allow(accounts: Sequence[str], actions: list[str], resources: list[str]) -> dict[str, Any]:
         return {
             "Effect": "Allow",
-            "Principal": {"AWS": [account]},
+            "Principal": {"AWS": list(accounts)},
             "Action": actions,
             "Resource": [f"arn:aws:s3:::{resource}" for resource in resources],
         }
@@ -61,38 +64,97 @@ def bucket_policy(bucket: str, owner: str, writers: list[str], *, full: bool = F
     reading = ["s3:GetObject", "s3:DeleteObject", "s3:AbortMultipartUpload"]
     if full:
         statements = [
-            allow(owner, reading, [f"{bucket}/*"]),
-            allow(owner, ["s3:ListBucket", "s3:ListBucketMultipartUploads"], [bucket]),
+            allow(owners, reading, [f"{bucket}/*"]),
+            allow(owners, ["s3:ListBucket", "s3:ListBucketMultipartUploads"], [bucket]),
         ]
     else:
-        statements = [allow(owner, ["s3:*"], [bucket, f"{bucket}/*"])]
+        statements = [allow(owners, ["s3:*"], [bucket, f"{bucket}/*"])]
     for service in writers:
-        account = identity.service_name(service)
+        account = [identity.service_name(service)]
         objects = reading if full else [*reading, "s3:PutObject"]
         statements.append(allow(account, objects, [f"{bucket}/{service}/*"]))
         statements.append(allow(account, ["s3:ListBucket"], [bucket]))
     return json.dumps({"Version": "2012-10-17", "Statement": statements})
 
 
-def s3_files(bucket: str, key: str, settings: ObjectStoreSettings) -> dict[str, bytes]:
-    """Return the files with which any client of S3 finds the store, and its own bucket.
+@dataclass(frozen=True)
+class S3Key:
+    """The key to an account of a user's in the object store."""
 
-    The account that owns the bucket has its name.
-    """
-    config = {"region": settings.region, "endpoint_url": settings.endpoint}
+    account: str
+    secret: str
+    expires: float
+    """Unix time at which clients have another one, whatever they have read."""
+    before: float = 0.0
+    """Unix time up to which some may use the one before, of the other account."""
+
+
+def _s3_config(settings: ObjectStoreSettings, **more: str) -> bytes:
+    """Return the configuration of S3's clients."""
+    config = {"region": settings.region, "endpoint_url": settings.endpoint, **more}
     lines = [f"{name} = {value}" for name, value in config.items()]
-    credentials = {"aws_access_key_id": bucket, "aws_secret_access_key": key}
-    secrets = [f"{name} = {value}" for name, value in credentials.items()]
-    texts = {
-        identity.S3_CONFIG_FILE: ["[default]", *lines, "s3 =", "  addressing_style = path", ""],
-        identity.S3_CREDENTIALS_FILE: ["[default]", *secrets, ""],
-        identity.S3_BUCKET_FILE: [bucket],
+    return "\n".join(["[default]", *lines, "s3 =", "  addressing_style = path", ""]).encode()
+
+
+def _iso(moment: float) -> str:
+    """Return a time as all of AWS's clients read it."""
+    return datetime.fromtimestamp(int(moment), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def user_s3_files(bucket: str, key: S3Key, settings: ObjectStoreSettings) -> dict[str, bytes]:
+    """Return the files with which a user's clients of S3 find the store and the bucket.
+
+    They ask a process for the keys, and again before these expire (a setting of AWS's own
+    clients, https://docs.aws.amazon.com/sdkref/latest/guide/feature-process-credentials.html);
+    keys in a file they would read once.
+    """
+    keys = f"{identity.FOLDER}/{identity.S3_KEYS_FILE}"
+    told = {
+        "Version": 1,
+        "AccessKeyId": key.account,
+        "SecretAccessKey": key.secret,
+        "Expiration": _iso(key.expires),
+        # Ours: clients look for what they know.
+        "ExpirationBefore": _iso(key.before),
     }
-    return {name: "\n".join(text).encode() for name, text in texts.items()}
+    return {
+        identity.S3_CONFIG_FILE: _s3_config(settings, credential_process=f"cat {keys}"),
+        identity.S3_KEYS_FILE: json.dumps(told, indent=1).encode(),
+        identity.S3_BUCKET_FILE: bucket.encode(),
+    }
+
+
+def user_s3_key(files: Mapping[str, bytes]) -> S3Key | None:
+    """Return the key that a user's files hold, or None.
+
+    The one that files of an earlier release hold was good for ever: its time is over.
+    """
+    if old := s3_key(files):
+        return S3Key(files.get(identity.S3_BUCKET_FILE, b"").decode(), old, 0.0)
+    try:
+        told = json.loads(files[identity.S3_KEYS_FILE])
+        times = [
+            datetime.fromisoformat(told[name]).timestamp()
+            for name in ("Expiration", "ExpirationBefore")
+        ]
+        return S3Key(told["AccessKeyId"], told["SecretAccessKey"], *times)
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+def s3_files(account: str, key: str, settings: ObjectStoreSettings) -> dict[str, bytes]:
+    """Return the files with which a service finds the store; its bucket has its name."""
+    credentials = {"aws_access_key_id": account, "aws_secret_access_key": key}
+    secrets = [f"{name} = {value}" for name, value in credentials.items()]
+    return {
+        identity.S3_CONFIG_FILE: _s3_config(settings),
+        identity.S3_CREDENTIALS_FILE: "\n".join(["[default]", *secrets, ""]).encode(),
+        identity.S3_BUCKET_FILE: account.encode(),
+    }
 
 
 def s3_key(files: Mapping[str, bytes]) -> str:
-    """Return the secret key that a user's files hold, or ''."""
+    """Return the secret key that a service's files hold, or ''."""
     parser = configparser.ConfigParser()
     try:
         parser.read_string(files.get(identity.S3_CREDENTIALS_FILE, b"").decode())

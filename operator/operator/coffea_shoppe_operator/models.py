@@ -228,6 +228,8 @@ class ObjectStoreSettings(Model):
     """Folder of the files root-access-key and root-secret-key."""
     services: dict[str, str] = {}
     """Services with a bucket of their own → the Secret for the keys to it."""
+    key_lifetime: int = Field(default=24 * 3600, ge=600)
+    """Seconds for which a user's keys are good; others are made at half of it."""
     writers: list[str] = []
     """Those of them that may keep objects in a folder of their name in users' buckets."""
 

@@ -1,5 +1,6 @@
 """Accounts and buckets of the object store (versitygw's admin API, and S3)."""
 
+import secrets
 import threading
 from collections.abc import Mapping
 from xml.sax.saxutils import escape
@@ -18,6 +19,7 @@ from coffea_shoppe_operator.models import ObjectStoreSettings
 
 TIMEOUT_S = 10
 PAGE = 1000
+RESERVED_BYTES = 24
 
 
 _telling = telling(
@@ -84,6 +86,15 @@ class ObjectStore:
         done, code = self._admin(f"/{bucket}/create", owner=account)
         if not done and code not in ("BucketAlreadyExists", "BucketAlreadyOwnedByYou"):
             raise StorageError(f"the object store refused the bucket {bucket!r}: {code}")
+
+    @_telling
+    def reserve(self, account: str) -> None:
+        """Make an account to which nobody has the key; leave one that is there as it is."""
+        key = secrets.token_hex(RESERVED_BYTES)
+        told = f"<Access>{escape(account)}</Access><Secret>{key}</Secret><Role>user</Role>"
+        done, code = self._admin("/create-user", body=f"<Account>{told}</Account>")
+        if not done and code != "XAdminUserExists":
+            raise StorageError(f"the object store refused the account {account!r}: {code}")
 
     @_telling
     def govern(self, bucket: str, policy: str) -> None:

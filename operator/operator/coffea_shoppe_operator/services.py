@@ -11,6 +11,7 @@ from coffea_shoppe_contract import identity
 from pydantic import BaseModel
 
 from coffea_shoppe_operator import builders, quotas
+from coffea_shoppe_operator.builders import S3Key
 from coffea_shoppe_operator.errors import StorageError
 from coffea_shoppe_operator.keys import KeyRing
 from coffea_shoppe_operator.models import (
@@ -18,6 +19,7 @@ from coffea_shoppe_operator.models import (
     DaskPods,
     FacilityUser,
     FacilityUserStatus,
+    ObjectStoreSettings,
     Quota,
     ServiceXQuota,
     Settings,
@@ -54,6 +56,7 @@ class Objects(Protocol):
 
     def holds(self, account: str, key: str, bucket: str) -> bool: ...  # noqa: D102
     def ensure(self, account: str, key: str, bucket: str) -> None: ...  # noqa: D102
+    def reserve(self, account: str) -> None: ...  # noqa: D102
     def govern(self, bucket: str, policy: str) -> None: ...  # noqa: D102
     def size(self, bucket: str, folder: str) -> tuple[int, int]: ...  # noqa: D102
     def remove_account(self, account: str) -> None: ...  # noqa: D102
@@ -160,7 +163,8 @@ class Facility:
         if pods and self.cluster.read_policy(pods.namespace, name) is not None:
             self.cluster.delete_policy(pods.namespace, name)
         if self.objects:
-            self.objects.remove_account(identity.bucket_name(user.spec.username))
+            for account in identity.account_names(user.spec.username):
+                self.objects.remove_account(account)
 
     def remove(self, user: FacilityUser, now: float) -> None:
         """Undo a user whose resource is deleted; the data go where the resource says so."""
@@ -267,12 +271,14 @@ class Facility:
         fresh: bool,
         full: bool,
     ) -> Condition:
-        """Give the user an account and a bucket; return how that went.
+        """Give the user accounts and a bucket; return how that went.
 
         A store that is down is no reason to withhold the tokens.  Which services write
         to the bucket is said anew with each fresh token: its owner may have changed it.
         """
-        bucket, key = identity.bucket_name(user.spec.username), builders.s3_key(files)
+        bucket = identity.bucket_name(user.spec.username)
+        accounts, key = identity.account_names(user.spec.username), builders.user_s3_key(files)
+        assert key, "the files were made with one"  # noqa: S101
         writers = self.settings.object_store.writers if self.settings.object_store else []
         told = f"the bucket is {bucket}"
         if writers:
@@ -281,11 +287,13 @@ class Facility:
             told += "; it holds more than its quota, and can be read and deleted from only"
         wanted = builders.condition("ObjectStore", not full, "Full" if full else "Ready", told)
         try:
-            new = not objects.holds(bucket, key, bucket)
+            new = not objects.holds(key.account, key.secret, bucket)
             if new:
-                objects.ensure(bucket, key, bucket)
+                objects.ensure(key.account, key.secret, bucket)
             if new or fresh or wanted not in user.status.conditions:
-                objects.govern(bucket, builders.bucket_policy(bucket, bucket, writers, full=full))
+                for account in accounts:
+                    objects.reserve(account)  # a policy names none that is not there
+                objects.govern(bucket, builders.bucket_policy(bucket, accounts, writers, full=full))
         except StorageError as error:
             return builders.condition("ObjectStore", False, "Unavailable", str(error))
         return wanted
@@ -381,10 +389,10 @@ class Facility:
         """Return what the user's Secret should hold: what it holds, or fresh tokens."""
         ring = self.keys(now)
         fresh = builders.user_files(user, ring.signing(now), self.settings, now=now)
-        if self.settings.object_store:
-            key = builders.s3_key(held) or secrets.token_hex(S3_KEY_BYTES)
+        if self.settings.object_store and self.objects:
+            key = self._s3_key(user, held, self.objects, self.settings.object_store, now)
             bucket = identity.bucket_name(user.spec.username)
-            fresh |= builders.s3_files(bucket, key, self.settings.object_store)
+            fresh |= builders.user_s3_files(bucket, key, self.settings.object_store)
         if set(held) != set(fresh):
             return fresh
         known = {key.kid: key.private.public_key() for key in ring.keys}
@@ -400,6 +408,34 @@ class Facility:
         texts = builders.servicex_files(refresh, self.settings)
         return fresh | tokens | {name: text.encode() for name, text in texts.items()}
 
+    @staticmethod
+    def _s3_key(
+        user: FacilityUser,
+        held: Mapping[str, bytes],
+        objects: Objects,
+        settings: ObjectStoreSettings,
+        now: float,
+    ) -> S3Key:
+        """Return the key that the user's files should hold: the present one, or the next.
+
+        The next one is of the other account, and good before anybody knows it; the present
+        one stays good until it is its account's turn again, when it has expired.
+        """
+        accounts = identity.account_names(user.spec.username)
+        present, secret = builders.user_s3_key(held), secrets.token_hex(S3_KEY_BYTES)
+        expires = now + settings.key_lifetime
+        if not present or present.account not in accounts:
+            return S3Key(accounts[0], secret, expires)
+        due = present.expires - settings.key_lifetime / 2
+        if now < max(due, present.before):
+            return present
+        other = accounts[1 - accounts.index(present.account)]
+        try:
+            objects.ensure(other, secret, identity.bucket_name(user.spec.username))
+        except StorageError:
+            return present  # the next look tries it again
+        return S3Key(other, secret, expires, before=max(present.expires, now))
+
     def _left(
         self,
         user: FacilityUser,
@@ -411,9 +447,11 @@ class Facility:
         """Return the seconds that a stored token has left; None where it is not as it should be."""
         try:
             kid = jwt.get_unverified_header(token).get("kid", "")
+            if kid not in known:
+                raise jwt.InvalidKeyError(kid)
             said = jwt.decode(
                 token,
-                known.get(kid, ""),
+                known[kid],
                 algorithms=[identity.ALGORITHM],
                 options={"verify_exp": False, "verify_aud": False, "verify_iat": False},
             )

@@ -2,16 +2,19 @@
 
 import copy
 import json
+import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+import botocore.session
 import jwt
 import pytest
 import yaml
 from coffea_shoppe_contract import identity
 from coffea_shoppe_identity import News, RefusedError, Verifier
 from coffea_shoppe_operator import services
-from coffea_shoppe_operator.builders import s3_key
+from coffea_shoppe_operator.builders import S3Key, s3_key, user_s3_files, user_s3_key
 from coffea_shoppe_operator.errors import StorageError
 from coffea_shoppe_operator.models import (
     DaskPods,
@@ -112,13 +115,20 @@ class Store:
 
     def holds(self, account: str, key: str, bucket: str) -> bool:
         self._look()
-        return self.accounts.get(account) == key and self.buckets.get(bucket) == account
+        let_in = account == self.buckets.get(bucket) or account in self.policies.get(bucket, "")
+        return self.accounts.get(account) == key and bucket in self.buckets and let_in
 
     def ensure(self, account: str, key: str, bucket: str) -> None:
         self._look()
         self.writes += 1
         self.accounts[account] = key
         self.buckets.setdefault(bucket, account)
+
+    def reserve(self, account: str) -> None:
+        self._look()
+        if account not in self.accounts:
+            self.writes += 1
+            self.accounts[account] = "nobody's"
 
     def govern(self, bucket: str, policy: str) -> None:
         self._look()
@@ -246,6 +256,7 @@ def verify(cluster: Memory, token: bytes, now: float, audience: str = "servicex"
 
 
 HELD = ("shoppe", "shoppe-user-ann")
+DAY = 24 * 3600
 
 
 def test_a_user_gets_tokens_that_services_accept(
@@ -432,7 +443,14 @@ def test_the_policy_goes_with_its_user(apart: services.Facility, cluster: Memory
     assert cluster.policies == {}
 
 
-BUCKET = "user-ann"
+BUCKET, SECOND = identity.account_names("ann")
+
+
+def held_key(cluster: Memory) -> S3Key:
+    """Return the key to the store that the user's Secret holds."""
+    found = user_s3_key(cluster.secrets[HELD])
+    assert found
+    return found
 
 
 def test_a_user_gets_a_bucket_and_the_files_that_lead_there(
@@ -443,8 +461,10 @@ def test_a_user_gets_a_bucket_and_the_files_that_lead_there(
     assert kinds == [("Ready", "True", "Ready"), ("ObjectStore", "True", "Ready")]
     files = cluster.secrets[HELD]
     assert store.buckets == {BUCKET: BUCKET}
-    assert store.accounts == {BUCKET: s3_key(files)}
-    assert len(s3_key(files)) >= 40
+    key = held_key(cluster)
+    assert key.account == BUCKET
+    assert store.accounts == {BUCKET: key.secret, SECOND: "nobody's"}
+    assert len(key.secret) >= 40
     assert files[identity.S3_BUCKET_FILE] == BUCKET.encode()
     assert b"endpoint_url = http://store:7070" in files[identity.S3_CONFIG_FILE]
     writes = (cluster.writes, store.writes)
@@ -459,11 +479,12 @@ def test_services_write_to_a_folder_of_a_user_s_bucket_and_no_other(
     told = next(c for c in first.conditions if c.type == "ObjectStore")
     assert "written to also by servicex" in told.message
     statements = json.loads(store.policies["user-ann"])["Statement"]
-    of = {one["Principal"]["AWS"][0]: [] for one in statements}
+    of = {account: [] for one in statements for account in one["Principal"]["AWS"]}
     for one in statements:
-        of[one["Principal"]["AWS"][0]].append((one["Action"], one["Resource"]))
+        for account in one["Principal"]["AWS"]:
+            of[account].append((one["Action"], one["Resource"]))
     everything = ["arn:aws:s3:::user-ann", "arn:aws:s3:::user-ann/*"]
-    assert of["user-ann"] == [(["s3:*"], everything)], "the owner's rights stay"
+    assert of[BUCKET] == of[SECOND] == [(["s3:*"], everything)], "the owner's rights stay"
     objects, listing = of["service-servicex"]
     assert objects[1] == ["arn:aws:s3:::user-ann/servicex/*"]
     assert listing == (["s3:ListBucket"], ["arn:aws:s3:::user-ann"])
@@ -498,6 +519,18 @@ def test_the_stock_servicex_client_finds_its_token_beside_the_others(cluster: Me
     assert renewed.encode() == cluster.secrets[HELD]["token-servicex-refresh"] != token
 
 
+def test_who_was_away_for_a_week_gets_tokens_again(
+    facility: services.Facility, cluster: Memory
+) -> None:
+    status = facility.reconcile(ann(), NOW)
+    before, later = cluster.secrets[HELD], NOW + 7 * DAY
+    for now in range(int(NOW), int(later), 3600):
+        status = facility.reconcile(ann(status=status), now)
+    assert cluster.secrets[HELD] == before, "nobody needed others"
+    facility.reconcile(ann(status=status, wanted=later), later)
+    assert verify(cluster, cluster.secrets[HELD]["token-api"], later, "api").user == "ann"
+
+
 def test_the_bucket_s_key_outlives_the_tokens(
     storing: services.Facility, cluster: Memory, store: Store
 ) -> None:
@@ -507,7 +540,119 @@ def test_the_bucket_s_key_outlives_the_tokens(
     storing.reconcile(ann(wanted=later), later)
     after = cluster.secrets[HELD]
     assert after["token-s3"] != before["token-s3"]
-    assert s3_key(after) == s3_key(before) == store.accounts[BUCKET]
+    assert after[identity.S3_KEYS_FILE] == before[identity.S3_KEYS_FILE]
+    assert held_key(cluster).secret == store.accounts[BUCKET]
+
+
+ASK_AGAIN_S = 900
+"""So long before a key expires botocore asks for the next."""
+
+
+class Client:
+    """A client of S3 that asks for keys as botocore does."""
+
+    def __init__(self, cluster: Memory, store: Store) -> None:
+        self.cluster, self.store = cluster, store
+        self.key = held_key(cluster)
+
+    def ask(self, now: float) -> None:
+        """Make a request: it must not fail."""
+        if now > self.key.expires - ASK_AGAIN_S:
+            self.key = held_key(self.cluster)
+        assert self.store.holds(self.key.account, self.key.secret, BUCKET), now
+
+
+def test_keys_take_turns_and_no_client_notices(
+    storing: services.Facility, cluster: Memory, store: Store
+) -> None:
+    status, clients, keys = storing.reconcile(ann(), NOW), [], []
+    for now in range(int(NOW), int(NOW) + 4 * DAY, 600):
+        status = storing.reconcile(ann(status=status), now)
+        assert all(condition.status == "True" for condition in status.conditions)
+        clients.append(Client(cluster, store))
+        for client in clients:
+            client.ask(now)
+        if held_key(cluster) not in keys:
+            keys.append(held_key(cluster))
+        for old in keys[:-2]:
+            assert not store.holds(old.account, old.secret, BUCKET), "its time is over"
+    assert [key.account for key in keys] == [BUCKET, SECOND] * 4
+    assert len({key.secret for key in keys}) == len(keys)
+    assert set(store.accounts) == {BUCKET, SECOND}
+
+
+@pytest.mark.parametrize(("first", "then"), [(DAY, 600), (7200, DAY)])
+def test_another_lifetime_cuts_no_key_short(
+    cluster: Memory, store: Store, first: int, then: int
+) -> None:
+    def facility(lifetime: int) -> services.Facility:
+        where = STORE.model_copy(update={"key_lifetime": lifetime})
+        return services.Facility(
+            SETTINGS.model_copy(update={"object_store": where}), cluster, store
+        )
+
+    now, clients = NOW, []
+    for lifetime, until in ((first, NOW + 1.6 * first), (then, NOW + 1.6 * first + 1.5 * DAY)):
+        while now < until:
+            facility(lifetime).reconcile(ann(), now)
+            clients.append(Client(cluster, store))
+            for client in clients[-1:] + clients[-DAY // 200 :: 7]:
+                client.ask(now)
+            now += 200
+    assert held_key(cluster).expires - now <= then
+
+
+def test_a_key_that_cannot_be_made_is_made_later(
+    storing: services.Facility, cluster: Memory, store: Store
+) -> None:
+    storing.reconcile(ann(), NOW)
+    first, due = held_key(cluster), NOW + DAY / 2 + 1
+    store.down = True
+    status = storing.reconcile(ann(), due)
+    assert [c.status for c in status.conditions] == ["True", "False"]
+    assert held_key(cluster) == first
+    store.down = False
+    storing.reconcile(ann(status=status), due + 30)
+    assert held_key(cluster).account == SECOND
+    assert store.holds(first.account, first.secret, BUCKET), "who has it keeps it for a while"
+
+
+def test_a_key_of_an_earlier_release_is_good_while_it_is_used(
+    storing: services.Facility, cluster: Memory, store: Store
+) -> None:
+    storing.reconcile(ann(), NOW)
+    old = {"aws-credentials": f"[default]\naws_access_key_id = {BUCKET}\n".encode()}
+    old["aws-credentials"] += b"aws_secret_access_key = old"
+    files = cluster.secrets[HELD]
+    cluster.secrets[HELD] = {k: v for k, v in files.items() if k != identity.S3_KEYS_FILE} | old
+    store.accounts = {BUCKET: "old"}
+    store.policies = {BUCKET: f'"{BUCKET}"'}
+    storing.reconcile(ann(), NOW + 30)
+    assert "aws-credentials" not in cluster.secrets[HELD]
+    assert held_key(cluster).account == SECOND
+    assert store.holds(SECOND, held_key(cluster).secret, BUCKET)
+    assert store.holds(BUCKET, "old", BUCKET)
+
+
+def test_the_stock_client_asks_for_the_next_key_by_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def put(account: str, expires: float) -> None:
+        for name, text in user_s3_files(BUCKET, S3Key(account, "secret", expires), STORE).items():
+            moved = text.decode().replace(identity.FOLDER, str(tmp_path))
+            (tmp_path / name).write_text(moved)
+
+    put(BUCKET, time.time() + 300)
+    for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
+        monkeypatch.setenv(name, str(tmp_path / identity.S3_CONFIG_FILE))
+    session = botocore.session.get_session()
+    assert session.create_client("s3").meta.endpoint_url == STORE.endpoint
+    credentials = session.get_credentials()
+    assert credentials.get_frozen_credentials().access_key == BUCKET
+    put(SECOND, time.time() + DAY)
+    assert credentials.get_frozen_credentials().access_key == SECOND
+    put(BUCKET, time.time() + DAY)
+    assert credentials.get_frozen_credentials().access_key == SECOND, "it is not asked each time"
 
 
 @pytest.mark.parametrize("harm", ["account", "bucket", "secret", "credentials"])
@@ -522,9 +667,11 @@ def test_whatever_is_lost_comes_back(
     elif harm == "secret":
         del cluster.secrets[HELD]
     else:
-        cluster.secrets[HELD][identity.S3_CREDENTIALS_FILE] = b"no credentials"
+        cluster.secrets[HELD][identity.S3_KEYS_FILE] = b"no keys"
     storing.reconcile(ann(), NOW + 30)
-    assert store.accounts == {BUCKET: s3_key(cluster.secrets[HELD])}
+    key = held_key(cluster)
+    assert key.account == BUCKET
+    assert store.accounts == {BUCKET: key.secret, SECOND: "nobody's"}
     assert store.buckets == {BUCKET: BUCKET}
 
 
@@ -541,7 +688,7 @@ def test_a_store_that_is_down_keeps_nobody_out_and_is_reported(
     store.down = False
     again = storing.reconcile(ann(status=status), NOW + 3600)
     assert [c.status for c in again.conditions] == ["True", "True"]
-    assert store.accounts == {BUCKET: s3_key(cluster.secrets[HELD])}
+    assert store.holds(BUCKET, held_key(cluster).secret, BUCKET)
 
 
 @pytest.mark.parametrize(("data", "left"), [("keep", {BUCKET: BUCKET}), ("remove", {})])
