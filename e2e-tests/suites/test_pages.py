@@ -37,9 +37,11 @@ def quin(facility: Cluster) -> Iterator[User]:
         yield user
 
 
-def opened(session: requests.Session, url: str) -> requests.Response:
-    """Return the page that a browser ends at that opens MLflow's."""
-    page = session.get(f"{url}/services/mlflow/", headers={"Accept": "text/html"}, timeout=60)
+def opened(
+    session: requests.Session, url: str, path: str = "/services/mlflow/"
+) -> requests.Response:
+    """Return the page that a browser ends at that opens a service's."""
+    page = session.get(f"{url}{path}", headers={"Accept": "text/html"}, timeout=60)
     if page.status_code == 401 and (to := re.search(r'url=(/hub/[^"]+)"', page.text)):
         page = session.get(f"{url}{unescape(to[1])}", timeout=60)
     return page
@@ -74,6 +76,53 @@ def test_who_has_not_logged_in_sees_nothing(facility: Cluster, pia: User) -> Non
     )
     assert posted.status_code == 403
     assert "forged" not in str(experiments(pia))
+
+
+@pytest.fixture(scope="module")
+def dashboard(pia: User) -> Iterator[str]:
+    """The path of the dashboard of a user's Dask cluster."""
+    code = (
+        "from dask_gateway import Gateway\n"
+        "print(Gateway().new_cluster(shutdown_on_close=False).name)"
+    )
+    name = run_code(pia, code).split()[-1]
+    yield f"/services/dask-gateway/clusters/{name}"
+    run_code(pia, f"from dask_gateway import Gateway; Gateway().stop_cluster({name!r})")
+
+
+def test_a_dashboard_is_its_owner_s_without_a_server(
+    facility: Cluster, pia: User, quin: User, dashboard: str
+) -> None:
+    page = opened(pia.session, pia.url, f"{dashboard}/status")
+    assert page.ok, page.text
+    assert "bokeh" in page.text.lower()
+    plots = pia.session.get(f"{pia.url}{dashboard}/individual-plots.json", timeout=60)
+    assert plots.ok
+    assert plots.json()
+    assert opened(quin.session, quin.url).ok
+    refused = quin.session.get(f"{quin.url}{dashboard}/status", timeout=60)
+    assert refused.status_code == 403
+    # Who is told by the proxy, and not by the browser.
+    said = {"X-Forwarded-User": pia.name}
+    path = f"{dashboard}/status"
+    assert quin.session.get(f"{quin.url}{path}", headers=said, timeout=60).status_code == 403
+    assert requests.get(f"{facility.url}{path}", headers=said, timeout=60).status_code == 401
+    with requests.Session() as nobody:
+        assert "/hub/login" in opened(nobody, facility.url, path).url
+
+
+def test_the_requests_of_servicex_are_shown_to_their_user(
+    facility: Cluster, pia: User, quin: User
+) -> None:
+    for user in pia, quin:
+        page = opened(user.session, user.url, "/services/servicex/")
+        assert page.ok, page.text
+        assert f"Requests of {user.name}" in page.text
+        assert page.url.endswith("/services/servicex/transformation-request")
+    inside = pia.session.get(f"{pia.url}/services/servicex/metrics", timeout=60)
+    assert inside.status_code in (403, 404), "these are for the cluster alone"
+    with requests.Session() as nobody:
+        assert "/hub/login" in opened(nobody, facility.url, "/services/servicex/").url
 
 
 def test_the_token_of_a_server_opens_no_page(facility: Cluster, pia: User) -> None:

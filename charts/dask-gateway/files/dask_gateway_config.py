@@ -60,10 +60,10 @@ c.KubeController.proxy_prefix = gateway["prefix"]
 c.KubeController.proxy_web_entrypoint = "web"
 c.KubeController.proxy_tcp_entrypoint = "web"
 # They stand in Traefik's file of routes.
-c.KubeController.proxy_web_middlewares = [
-    {"name": f"{name}@file"}
-    for name in ("authorize-dashboard", "drop-authorization", "strip-cluster-prefix")
-]
+middlewares = ["authorize-dashboard", "drop-authorization", "strip-cluster-prefix"]
+if settings["browsers"]:
+    middlewares.insert(0, "login-dashboard")
+c.KubeController.proxy_web_middlewares = [{"name": f"{name}@file"} for name in middlewares]
 
 # --- the pods of a cluster: what the restricted Pod Security level asks for
 scheduler, worker = backend["scheduler"], backend["worker"]

@@ -11,7 +11,7 @@ from coffea_shoppe_contract import identity
 from dask_gateway_server.auth import unauthorized
 from dask_gateway_server.backends.base import PublicException
 from dask_gateway_server.backends.kubernetes import KubeBackend
-from dask_gateway_server.models import ClusterStatus
+from dask_gateway_server.models import ClusterStatus, User
 from kubernetes_asyncio.client.exceptions import ApiException
 from traitlets import Any, Unicode
 
@@ -137,14 +137,18 @@ class LimitedKubeBackend(KubeBackend):
         """Answer Traefik's question whether a request may see a dashboard.
 
         The owner of the cluster and the hub's administrators may; the request
-        shows who asks by a hub token, as `Authorization: token …`.
+        shows who asks by a hub token, as `Authorization: token …`, or Traefik
+        has asked the facility's front whose browser it is, which knows owners only.
         """
         match = DASHBOARD.search(request.headers.get("X-Forwarded-Uri", ""))
         kind, _, token = request.headers.get("Authorization", "").partition(" ")
-        if kind.lower() not in ("token", "bearer", "jupyterhub") or not token:
+        if name := request.headers.get("X-Forwarded-User"):
+            user = User(name)
+        elif kind.lower() in ("token", "bearer", "jupyterhub") and token:
+            asking = request.clone(headers={"Authorization": f"jupyterhub {token}"})
+            user = await self.authenticator.authenticate(asking)
+        else:
             raise unauthorized("jupyterhub")
-        asking = request.clone(headers={"Authorization": f"jupyterhub {token}"})
-        user = await self.authenticator.authenticate(asking)
         cluster = self.clusters.get(match["cluster"]) if match else None
         if cluster is None or cluster.status > ClusterStatus.RUNNING:
             raise web.HTTPNotFound(reason="no such Dask cluster")

@@ -12,7 +12,7 @@ import re
 import secrets
 
 from coffea_shoppe_contract import identity
-from coffea_shoppe_identity import Identity, Published, RefusedError, Verifier
+from coffea_shoppe_identity import Identity, Published, RefusedError, Verifier, bearer
 from flask import Response, g, request
 from mlflow.entities import Workspace
 from mlflow.exceptions import MlflowException
@@ -53,9 +53,10 @@ def _verifier() -> Verifier:
 def authenticate() -> Authorization | Response:
     """Return who sends this request, or the refusal."""
     admin = _settings()["mlflow"]["admin_username"]
-    kind, _, token = request.headers.get("Authorization", "").partition(" ")
-    if kind.lower() != "bearer" or not token:
-        return _refuse("send the facility's token for 'mlflow' as Authorization: Bearer")
+    try:
+        token = bearer(request.headers.get("Authorization", ""))
+    except RefusedError as refused:
+        return _refuse(str(refused))
     try:
         who = _verifier().verify(token)
     except RefusedError as refused:

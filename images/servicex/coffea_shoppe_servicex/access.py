@@ -5,7 +5,7 @@ from typing import Any
 
 import jwt
 from coffea_shoppe_contract import identity
-from coffea_shoppe_identity import Identity, RefusedError, Verifier
+from coffea_shoppe_identity import Identity, RefusedError, Verifier, bearer
 
 from coffea_shoppe_servicex.delivery import Delivery, Owner
 from coffea_shoppe_servicex.settings import Auth
@@ -15,17 +15,6 @@ OWN_TRANSFORMER = "servicex-transformer"
 """Audience of the key of a request's own transformers."""
 EVERYBODY = Owner("user", "user")
 """Who everybody is where login is switched off."""
-
-
-def bearer(header: str) -> str:
-    """Return the token of an Authorization header; raises `RefusedError`."""
-    kind, _, token = header.partition(" ")
-    if kind.lower() != "bearer" or not token:
-        raise RefusedError(
-            "send a token as Authorization: Bearer; in the facility's notebooks the client "
-            "finds it by itself"
-        )
-    return token
 
 
 class Users:

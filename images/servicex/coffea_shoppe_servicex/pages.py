@@ -95,7 +95,11 @@ def routes(delivery: Delivery, called: Wrap) -> list[Route]:
         await run_in_threadpool(delivery.cancel, owner, request.path_params["id"])
         return RedirectResponse(f"../{request.path_params['id']}", 303)
 
+    async def home(_: Request) -> Response:
+        return RedirectResponse(ROOT.removeprefix("/"))
+
     return [
+        Route("/", home),
         Route(ROOT, called(every)),
         Route(f"{ROOT}/{{id}}", called(one)),
         Route(f"{ROOT}/{{id}}/results", called(one)),

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from coffea_shoppe_contract import identity
-from coffea_shoppe_identity import Identity, RefusedError, Verifier
+from coffea_shoppe_identity import Identity, RefusedError, Verifier, bearer
 
 Kind = Literal["open", "anyone", "model", "operator", "nobody"]
 """Whom a request is for: all, any user, the model's owner, the operator, or nobody."""
@@ -95,10 +95,7 @@ class Gate:
         """
         if asked.kind == "open":
             return ""
-        kind, _, token = authorization.partition(" ")
-        if kind.lower() != "bearer" or not token:
-            raise RefusedError("send the facility's token for 'triton' as Authorization: Bearer")
-        who = self._identify(token)
+        who = self._identify(bearer(authorization))
         if who is None:
             return "operator"
         if asked.kind == "anyone":

@@ -18,7 +18,18 @@ import requests
 from coffea_shoppe_contract import identity
 from coffea_shoppe_contract.identity import Identity, RefusedError
 
-__all__ = ["Identity", "News", "Published", "RefusedError", "Verifier"]
+__all__ = ["Identity", "News", "Published", "RefusedError", "Verifier", "bearer"]
+
+
+def bearer(header: str) -> str:
+    """Return the token of an Authorization header (RFC 6750); raises `RefusedError`."""
+    kind, _, token = header.partition(" ")
+    if kind.lower() != "bearer" or not token:
+        raise RefusedError(
+            "send the facility's token for this service as Authorization: Bearer; "
+            "in the facility's pods its clients find it by themselves"
+        )
+    return token
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from typing import Any
 import jwt
 import pytest
 from coffea_shoppe_contract import identity
-from coffea_shoppe_identity import News, Published, RefusedError, Verifier
+from coffea_shoppe_identity import News, Published, RefusedError, Verifier, bearer
 from cryptography.hazmat.primitives.asymmetric import ec
 
 KEY, OTHER = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
@@ -122,3 +122,14 @@ def test_without_news_for_a_minute_everybody_is_refused() -> None:
 def test_documents_of_another_form_are_no_news() -> None:
     with pytest.raises(ValueError, match="cannot be read"):
         News.parse({"keys": [{"kty": "EC"}]}, {"revoked": {}})
+
+
+@pytest.mark.parametrize("header", ["Bearer abc", "bearer abc"])
+def test_a_token_is_found_in_its_header(header: str) -> None:
+    assert bearer(header) == "abc"
+
+
+@pytest.mark.parametrize("header", ["", "Bearer", "Bearer ", "Basic abc", "abc"])
+def test_another_header_is_refused_with_the_remedy(header: str) -> None:
+    with pytest.raises(RefusedError, match="as Authorization: Bearer"):
+        bearer(header)

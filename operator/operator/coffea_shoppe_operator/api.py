@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 import uvicorn
 from coffea_shoppe_contract import identity
-from coffea_shoppe_identity import News, RefusedError, Verifier
+from coffea_shoppe_identity import News, RefusedError, Verifier, bearer
 from pydantic import ValidationError
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
@@ -82,11 +82,8 @@ def application(settings: Settings, cluster: Storage) -> Starlette:
         """Return a handler that is called with the user who asks, as the cluster holds it."""
 
         async def handle(request: Request) -> Response:
-            kind, _, token = request.headers.get("Authorization", "").partition(" ")
             try:
-                if kind.lower() != "bearer" or not token:
-                    raise RefusedError("send the token for 'api' as Authorization: Bearer")
-                who = verifier.verify(token)
+                who = verifier.verify(bearer(request.headers.get("Authorization", "")))
             except RefusedError as error:
                 LOG.warning("%s refused: %s", request.url.path, error)
                 headers = {"WWW-Authenticate": "Bearer"}

@@ -17,6 +17,7 @@ from urllib.parse import urlencode, urlsplit
 import jwt
 from coffea_shoppe_contract import identity
 from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
@@ -35,6 +36,10 @@ LOGIN_S = 600
 """A login takes no longer."""
 SESSION_S = 14 * 86400
 """A cookie lives as long as the hub's own; the hub is asked whether its token still does."""
+DASHBOARDS = "dask-gateway"
+"""Not a service that takes tokens of the facility's: Dask's gateway decides by the user's name."""
+USER_HEADER = "X-Forwarded-User"
+"""Tells it that name; what a browser says there never gets past the proxy."""
 PAGES = "/services/"
 """Below which are the services' pages, and the cookie is sent."""
 
@@ -115,13 +120,15 @@ class Front:
 
     def _authorized(self, request: Request, uri: str, service: str) -> Response:
         """Answer whether a request may pass, and with which headers."""
-        if service not in identity.AUDIENCES:
+        if service not in (*identity.AUDIENCES, DASHBOARDS):
             return JSONResponse({"error": f"there are no tokens for {service!r}"}, 404)
         headers = request.headers
         origin, host = headers.get("Origin", ""), headers.get("X-Forwarded-Host", "")
         if origin and urlsplit(origin).netloc != host:
             # The browser would be the user's, the page somebody else's.
             return JSONResponse({"error": f"{service} is not for pages of {origin}"}, 403)
+        if told := _brought(headers, service):
+            return Response(headers=told)
         try:
             user = self._user(request)
         except NobodyError:
@@ -130,6 +137,8 @@ class Front:
                 return self._login(request, uri)
             return JSONResponse({"error": "log in at the hub first"}, 401)
         LOG.info("%s for %s at %s", uri.partition("?")[0], user.spec.username, service)
+        if service == DASHBOARDS:
+            return Response(headers={USER_HEADER: user.spec.username})
         told = {"Authorization": f"Bearer {self._token(user, service)}"}
         if service == "mlflow" and self.settings.mlflow:
             own = identity.workspace_name(user.spec.username)
@@ -196,6 +205,18 @@ class Front:
             Route(f"{self.prefix}/callback", self.callback),
             Route(f"{self.prefix}/", home),
         ]
+
+
+def _brought(headers: Headers, service: str) -> dict[str, str]:
+    """Return what is passed on of a request with a token of its own, or {}.
+
+    The service looks at that token itself: it is none of a browser's.
+    """
+    given = headers.get("Authorization", "")
+    if not given or (service != DASHBOARDS and not given.lower().startswith("bearer ")):
+        return {}
+    names = ("Authorization", identity.WORKSPACE_HEADER)
+    return {name: headers[name] for name in names if name in headers}
 
 
 def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:

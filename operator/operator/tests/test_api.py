@@ -136,7 +136,10 @@ def test_a_user_sees_what_is_used_of_the_own_quota(http: TestClient, cluster: Wi
 
 @pytest.mark.parametrize(
     ("headers", "told"),
-    [({}, "send the token"), ({"Authorization": "Bearer rubbish"}, "no token of the facility")],
+    [
+        ({}, "send the facility's token"),
+        ({"Authorization": "Bearer rubbish"}, "no token of the facility"),
+    ],
 )
 def test_nobody_else_does(http: TestClient, headers: dict[str, str], told: str) -> None:
     answer = http.get(identity.STATUS_PATH, headers=headers)

@@ -141,6 +141,27 @@ def test_a_browser_logs_in_and_gets_the_user_s_token(
     ] == ("user-bob"), "which workspaces are the user's to see is MLflow's to say"
 
 
+def test_a_dashboard_is_told_whose_browser_asks(browser: TestClient) -> None:
+    held = {"Cookie": f"{front.SESSION}=of-ann"}
+    passed = ask(browser, "dask-gateway", **held)
+    assert passed.headers[front.USER_HEADER] == "ann"
+    assert "Authorization" not in passed.headers
+    login(ask(browser, "dask-gateway", X_Forwarded_User="ann"))
+    # Who comes with a token is for the gateway to find out.
+    given = ask(browser, "dask-gateway", Authorization="token of-ann-s-server", **held)
+    assert given.headers["Authorization"] == "token of-ann-s-server"
+    assert front.USER_HEADER not in given.headers
+
+
+def test_who_brings_a_token_is_left_to_the_service(browser: TestClient) -> None:
+    own = {"Authorization": "Bearer of-whomever", "X_Mlflow_Workspace": "user-bob"}
+    passed = ask(browser, **own)
+    assert passed.status_code == 200
+    assert passed.headers["Authorization"] == "Bearer of-whomever"
+    assert passed.headers[identity.WORKSPACE_HEADER] == "user-bob"
+    assert ask(browser, Origin="https://evil.org", **own).status_code == 403
+
+
 @pytest.mark.parametrize("code", ["code=bad", "error=access_denied"])
 def test_a_login_that_the_hub_refuses_gives_no_cookie(browser: TestClient, code: str) -> None:
     _, asked = login(ask(browser))
