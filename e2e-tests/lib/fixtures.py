@@ -98,3 +98,23 @@ def run_code(user: User, code: str, *, timeout: float = 600) -> str:
     user.run_notebook(notebook, timeout=timeout)
     texts = [out.text for out in notebook.cells[0].outputs if out.output_type == "stream"]
     return "".join(texts)
+
+
+@contextmanager
+def dask_cluster(user: User, *, workers: int) -> Iterator[tuple[str, list[str]]]:
+    """Yield a Dask cluster of the user's that outlives kernels: its name, the workers' addresses.
+
+    It is stopped in the end.
+    """
+    start = (
+        "from dask_gateway import Gateway\n"
+        "cluster = Gateway().new_cluster(shutdown_on_close=False)\n"
+        f"cluster.scale({workers}); client = cluster.get_client()\n"
+        f"client.wait_for_workers({workers}, timeout=180)\n"
+        "print(cluster.name, *client.scheduler_info()['workers'])"
+    )
+    name, *addresses = run_code(user, start).splitlines()[-1].split()
+    try:
+        yield name, addresses
+    finally:
+        run_code(user, f"from dask_gateway import Gateway; Gateway().stop_cluster({name!r})")

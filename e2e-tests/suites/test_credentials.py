@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 from coffea_shoppe_contract import identity
-from lib.fixtures import passing_user, run_code
+from lib.fixtures import dask_cluster, passing_user, run_code
 from shoppe_ci.cluster import Cluster
 from shoppe_ci.engine import Engine
 from shoppe_ci.facility import User
@@ -33,20 +33,14 @@ PUBLIC = {
     identity.WORKSPACE_FILE,
 }
 """Keys of Secrets that are none."""
-DASK = """
-from dask_gateway import Gateway
-cluster = Gateway().new_cluster(shutdown_on_close=False); cluster.scale(1)
-cluster.get_client().wait_for_workers(1, timeout=180); print(cluster.name)
-"""
 
 
 @pytest.fixture(scope="module")
 def vera(facility: Cluster) -> Iterator[User]:
     """A user with a notebook and a Dask cluster."""
     for user in passing_user(facility, "vera.vault"):
-        name = run_code(user, DASK).split()[-1]
-        yield user
-        run_code(user, f"from dask_gateway import Gateway; Gateway().stop_cluster({name!r})")
+        with dask_cluster(user, workers=1):
+            yield user
 
 
 def secrets(facility: Cluster) -> dict[str, str]:

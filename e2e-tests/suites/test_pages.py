@@ -7,7 +7,7 @@ from html import unescape
 import pytest
 import requests
 from coffea_shoppe_contract import identity
-from lib.fixtures import passing_user, run_code
+from lib.fixtures import dask_cluster, passing_user, run_code
 from selenium.webdriver import Chrome
 from selenium.webdriver.common.by import By
 from shoppe_ci import facility as facilities
@@ -81,13 +81,8 @@ def test_who_has_not_logged_in_sees_nothing(facility: Cluster, pia: User) -> Non
 @pytest.fixture(scope="module")
 def dashboard(pia: User) -> Iterator[str]:
     """The path of the dashboard of a user's Dask cluster."""
-    code = (
-        "from dask_gateway import Gateway\n"
-        "print(Gateway().new_cluster(shutdown_on_close=False).name)"
-    )
-    name = run_code(pia, code).split()[-1]
-    yield f"/services/dask-gateway/clusters/{name}"
-    run_code(pia, f"from dask_gateway import Gateway; Gateway().stop_cluster({name!r})")
+    with dask_cluster(pia, workers=0) as (name, _):
+        yield f"/services/dask-gateway/clusters/{name}"
 
 
 def test_a_dashboard_is_its_owner_s_without_a_server(

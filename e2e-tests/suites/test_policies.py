@@ -11,7 +11,7 @@ from dataclasses import replace
 import pytest
 from coffea_shoppe_contract import identity
 from lib.enforcement import enforced, pods, reached
-from lib.fixtures import passing_user, run_code
+from lib.fixtures import dask_cluster, passing_user
 from lib.policies import STRANGERS, Pod, documented
 from shoppe_ci.cluster import Cluster
 from shoppe_ci.engine import Engine
@@ -19,16 +19,6 @@ from shoppe_ci.facility import User
 
 RELEASE, NAMESPACE = "shoppe", "shoppe"
 COMPONENT = "app.kubernetes.io/component"
-START = """
-from dask_gateway import Gateway
-cluster = Gateway().new_cluster(shutdown_on_close=False); cluster.scale(1)
-client = cluster.get_client(); client.wait_for_workers(1, timeout=180)
-print(cluster.name, *client.scheduler_info()["workers"])
-"""
-ALONE = """
-from dask_gateway import Gateway
-print(Gateway().new_cluster(shutdown_on_close=False).name)
-"""
 OTHERS = "another user's dask-scheduler"
 WORKER_PORT = 8786
 """What a worker's pod declares, and the documentation lists; it listens at one of its choice."""
@@ -42,9 +32,8 @@ def nell(facility: Cluster) -> Iterator[User]:
 @pytest.fixture(scope="module")
 def worker_port(nell: User) -> Iterator[int]:
     """A Dask cluster of the user's, with a worker, which listens at this port."""
-    name, address = run_code(nell, START).split()[-2:]
-    yield int(address.rpartition(":")[2])
-    run_code(nell, f"from dask_gateway import Gateway; Gateway().stop_cluster({name!r})")
+    with dask_cluster(nell, workers=1) as (_, (address,)):
+        yield int(address.rpartition(":")[2])
 
 
 @pytest.fixture(scope="module")
@@ -90,10 +79,9 @@ def strangers(facility: Cluster) -> Iterator[None]:
 def otto(facility: Cluster) -> Iterator[Pod]:
     """The scheduler of another user's cluster."""
     for user in passing_user(facility, "otto.networks"):
-        name = run_code(user, ALONE).split()[-1]
         own = (COMPONENT, identity.DASK_SCHEDULER), (identity.USER_LABEL, own_name(user))
-        yield next(p for p in pods(facility) if all(p.labels.get(k) == v for k, v in own))
-        run_code(user, f"from dask_gateway import Gateway; Gateway().stop_cluster({name!r})")
+        with dask_cluster(user, workers=0):
+            yield next(p for p in pods(facility) if all(p.labels.get(k) == v for k, v in own))
 
 
 def own_name(user: User) -> str:
