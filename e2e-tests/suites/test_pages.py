@@ -115,7 +115,7 @@ def test_the_requests_of_servicex_are_shown_to_their_user(
         assert f"Requests of {user.name}" in page.text
         assert page.url.endswith("/services/servicex/transformation-request")
     inside = pia.session.get(f"{pia.url}/services/servicex/metrics", timeout=60)
-    assert inside.status_code in (403, 404), "these are for the cluster alone"
+    assert inside.status_code == 404, "these are for the cluster alone"
     with requests.Session() as nobody:
         assert "/hub/login" in opened(nobody, facility.url, "/services/servicex/").url
 
@@ -147,7 +147,7 @@ def test_a_browser_sees_the_status_and_mlflow(
     assert text.startswith(pia.name)
     for service in ("ObjectStore", "MLflow", "ServiceX", "Dask", "Triton"):
         assert re.search(rf"{service} ready", text), text
-    assert re.search(r"dask-gateway clusters 0 2", text), text
+    assert re.search(r"dask-gateway clusters [01] 2", text), text
     # No second login.
     browser.get(f"{facility.url}/services/mlflow/")
     own = identity.workspace_name(pia.name)

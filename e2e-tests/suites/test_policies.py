@@ -4,6 +4,7 @@ On a node whose network enforces none, an agent of the tests does (`lib.enforcem
 kind's own network is used, it does so itself.
 """
 
+import json
 from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import replace
@@ -16,6 +17,7 @@ from lib.policies import STRANGERS, Pod, documented
 from shoppe_ci.cluster import Cluster
 from shoppe_ci.engine import Engine
 from shoppe_ci.facility import User
+from shoppe_ci.wait import eventually
 
 RELEASE, NAMESPACE = "shoppe", "shoppe"
 COMPONENT = "app.kubernetes.io/component"
@@ -153,3 +155,19 @@ def test_pods_reach_what_is_documented_and_nothing_else(
     actual = {(source, target, port) for source, target, port in actual if source != target}
     assert sorted(actual - wanted) == [], "reached, and not documented"
     assert sorted(wanted - actual) == [], "documented, and not reached"
+
+
+def test_a_user_s_policy_that_was_opened_by_hand_is_closed_again(
+    facility: Cluster, nell: User
+) -> None:
+    where = ("networkpolicy", "-n", f"{NAMESPACE}-dask", identity.secret_name(nell.name))
+
+    def rules() -> list[dict[str, object]]:
+        found: list[dict[str, object]] = facility.get(*where)["spec"]["ingress"]
+        return found
+
+    before, opened = rules(), {"spec": {"ingress": [{}]}}
+    assert before != opened["spec"]["ingress"]
+    kind, *rest = where
+    facility.kubectl("patch", kind, *rest, "--type=merge", "-p", json.dumps(opened))
+    eventually(lambda: rules() == before, "the policy is as it was", timeout=60, every=1)

@@ -38,6 +38,8 @@ LOG = logging.getLogger(__name__)
 VERSION = "1.8.0+shoppe"
 CAPABILITIES = ["poll_local_transformation_results", "long_sample_titles_1024"]
 OUTSIDE = "coffea_shoppe.outside"
+INSIDE = ("/metrics", "/servicex/internal/")
+"""What is not for requests from outside; prefixes of paths."""
 """Key of a request's scope: whether it came through a proxy."""
 AWAY = (OperationalError, InterfaceError, PoolTimeoutError)
 """What a database raises that is away, or restarts."""
@@ -65,7 +67,9 @@ class FromOutside:
         """Answer a request."""
         if scope["type"] == "http" and scope["path"].startswith(f"{self.prefix}/"):
             path = scope["path"].removeprefix(self.prefix)
-            scope = {**scope, "path": path, "raw_path": path.encode(), OUTSIDE: True}
+            # With the prefix none is found.
+            if not path.startswith(INSIDE):
+                scope = {**scope, "path": path, "raw_path": path.encode(), OUTSIDE: True}
         await self.application(scope, receive, send)
 
 

@@ -159,6 +159,13 @@ def test_pages_and_the_links_that_the_client_prints(client: TestClient, request_
     assert "Canceled" in client.get(f"/transformation-request/{request_id}").text
 
 
+@pytest.mark.parametrize("path", ["/metrics", "/servicex/internal/lease"])
+def test_what_is_for_the_cluster_is_not_found_from_outside(client: TestClient, path: str) -> None:
+    assert client.get(path).status_code != 404
+    assert client.get(f"/services/servicex{path}").status_code == 404
+    assert client.get("/services/servicex/servicex").status_code == 200
+
+
 def test_health_and_metrics(client: TestClient, request_id: str) -> None:
     assert client.get("/healthz").text == client.get("/livez").text == "ok"
     assert 'servicex_requests{state="Running"} 1.0' in client.get("/metrics").text
