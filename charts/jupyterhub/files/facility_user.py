@@ -1,21 +1,25 @@
-"""Makes each user of the hub a user of the facility, before a server starts."""
+"""Makes each user of the hub a user of the facility: at a login, and before a server starts."""
 
 import asyncio
 import time
 
+from aiohttp import ClientError
 from coffea_shoppe_contract import identity
 from kubernetes_asyncio.client import CustomObjectsApi
 from kubernetes_asyncio.client.exceptions import ApiException
 from kubespawner import KubeSpawner
+from kubespawner.clients import load_config, shared_client
 from profiles import SpawnError
 
 POLL_S = 0.5
+GREETING_S = 10
+"""A login waits no longer for the cluster."""
 MARGIN_S = identity.SHORTEST_S / 3
 """Tokens that live for less are not waited with: the pod needs time to start."""
 
 
 class FacilityUsers:
-    """The pre-spawn hook; `enabled` is what the chart calls `hub.facilityUsers`."""
+    """The hooks of the hub; `enabled` is what the chart calls `hub.facilityUsers`."""
 
     def __init__(self, namespace: str, timeout: float) -> None:
         self.namespace, self.timeout = namespace, timeout
@@ -38,6 +42,24 @@ class FacilityUsers:
         spawner.volume_mounts = [m for m in spawner.volume_mounts if m["name"] != "identity"] + [
             mount
         ]
+
+    async def greet(self, authenticator, handler, told: dict) -> dict:
+        """Make who logs in a user of the facility, with the groups that the login told.
+
+        Pages of services need no server.  A login does not fail for it: a server that is
+        started later makes good for what was missed.
+        """
+        user, groups = told["name"], told.get("groups")
+        if groups is None:  # the hub's own
+            known = handler.find_user(user)
+            groups = [group.name for group in known.groups] if known else []
+        load_config()
+        api = shared_client("CustomObjectsApi")
+        try:
+            await asyncio.wait_for(self._ask(api, user, sorted(groups)), GREETING_S)
+        except (ApiException, ClientError, OSError, TimeoutError) as error:
+            authenticator.log.warning("%s is not made known at this login: %r", user, error)
+        return told
 
     async def remove(self, spawner) -> None:
         """Remove the resource of a user who is deleted; one that is gone is no error."""

@@ -130,9 +130,9 @@ if hub["facilityUsers"]["enabled"]:
     from facility_user import FacilitySpawner, FacilityUsers
 
     c.JupyterHub.spawner_class = FacilitySpawner
-    c.KubeSpawner.pre_spawn_hook = FacilityUsers(
-        os.environ["POD_NAMESPACE"], hub["facilityUsers"]["timeout"]
-    )
+    users = FacilityUsers(os.environ["POD_NAMESPACE"], hub["facilityUsers"]["timeout"])
+    c.Authenticator.post_auth_hook = users.greet
+    c.KubeSpawner.pre_spawn_hook = users
 
 # --- services, each with a token of its own
 for name, service in hub["services"].items():

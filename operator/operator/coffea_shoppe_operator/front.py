@@ -74,7 +74,7 @@ class Front:
             raise NobodyError
         found = self.cluster.read_user(self.settings.namespace, identity.resource_name(name))
         if found is None:
-            raise StrangerError(f"{name} has nothing here yet: start a server once")
+            raise StrangerError(f"{name} has nothing here yet: log in at the hub anew")
         user = FacilityUser.parse(found)
         if user.spec.disabled or found["metadata"].get("deletionTimestamp"):
             raise StrangerError(f"{name} is disabled in this facility; ask its operators")

@@ -193,7 +193,7 @@ def test_who_may_not_is_told_why(browser: TestClient, cluster: Cluster) -> None:
     server = ask(browser, Authorization="token of-ann-s-server", Accept="*/*")
     assert server.status_code == 401, "what other services see opens nothing"
     bob = ask(browser, Authorization="token of-bob")
-    assert (bob.status_code, "start a server once" in bob.text) == (403, True)
+    assert (bob.status_code, "log in at the hub anew" in bob.text) == (403, True)
     other = ask(browser, Authorization="token of-ann", Origin="https://evil.org")
     assert (other.status_code, "not for pages of https://evil.org" in other.text) == (403, True)
     own = ask(browser, Authorization="token of-ann", Origin="https://facility.org")
