@@ -2,7 +2,7 @@
 
 import base64
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from coffea_shoppe_contract import identity
@@ -26,6 +26,27 @@ def _limit(container: client.V1Container, resource: str) -> float:
     return float(parse_quantity((container.resources.limits or {}).get(resource, 0)))
 
 
+def _or_none(call: Callable[..., Any], *arguments: Any) -> Any:
+    """Return what a call gives, or None where it finds nothing."""
+    try:
+        return call(*arguments, _request_timeout=TIMEOUT_S)
+    except ApiException as error:
+        if error.status == 404:
+            return None
+        raise
+
+
+def _put(create: Callable[..., Any], replace: Callable[..., Any], body: dict[str, Any]) -> None:
+    """Make an object, or give an old one this content."""
+    name, namespace = (body["metadata"][key] for key in ("name", "namespace"))
+    try:
+        create(namespace, body, _request_timeout=TIMEOUT_S)
+    except ApiException as error:
+        if error.status != 409:
+            raise
+        replace(name, namespace, body, _request_timeout=TIMEOUT_S)
+
+
 class Storage:
     """Reads and writes Kubernetes objects; writes nothing that is there already."""
 
@@ -39,91 +60,53 @@ class Storage:
     @_telling
     def read_secret(self, namespace: str, name: str) -> dict[str, bytes] | None:
         """Return what a Secret holds, or None where there is none."""
-        try:
-            found = self.core.read_namespaced_secret(name, namespace, _request_timeout=TIMEOUT_S)
-        except ApiException as error:
-            if error.status == 404:
-                return None
-            raise
+        found = _or_none(self.core.read_namespaced_secret, name, namespace)
+        if found is None:
+            return None
         return {key: base64.b64decode(value) for key, value in (found.data or {}).items()}
 
     @_telling
     def write_secret(self, wanted: dict[str, Any]) -> None:
         """Make a Secret, or give an old one the wanted content."""
-        metadata = wanted["metadata"]
         encoded = {key: base64.b64encode(value).decode() for key, value in wanted["data"].items()}
-        body = {**wanted, "data": encoded}
-        try:
-            self.core.create_namespaced_secret(
-                metadata["namespace"], body, _request_timeout=TIMEOUT_S
-            )
-        except ApiException as error:
-            if error.status != 409:
-                raise
-            self.core.replace_namespaced_secret(
-                metadata["name"], metadata["namespace"], body, _request_timeout=TIMEOUT_S
-            )
+        create, replace = self.core.create_namespaced_secret, self.core.replace_namespaced_secret
+        _put(create, replace, {**wanted, "data": encoded})
 
     @_telling
     def delete_secret(self, namespace: str, name: str) -> None:
         """Remove a Secret; one that is gone already is no error."""
-        try:
-            self.core.delete_namespaced_secret(name, namespace, _request_timeout=TIMEOUT_S)
-        except ApiException as error:
-            if error.status != 404:
-                raise
+        _or_none(self.core.delete_namespaced_secret, name, namespace)
 
     @_telling
     def read_policy(self, namespace: str, name: str) -> dict[str, Any] | None:
         """Return a NetworkPolicy's spec, or None where there is none."""
-        try:
-            found = self.networking.read_namespaced_network_policy(
-                name, namespace, _request_timeout=TIMEOUT_S
-            )
-        except ApiException as error:
-            if error.status == 404:
-                return None
-            raise
+        found = _or_none(self.networking.read_namespaced_network_policy, name, namespace)
+        if found is None:
+            return None
         spec: dict[str, Any] = self.networking.api_client.sanitize_for_serialization(found.spec)
         return spec
 
     @_telling
     def write_policy(self, wanted: dict[str, Any]) -> None:
         """Make a NetworkPolicy, or give an old one the wanted spec."""
-        metadata = wanted["metadata"]
-        try:
-            self.networking.create_namespaced_network_policy(
-                metadata["namespace"], wanted, _request_timeout=TIMEOUT_S
-            )
-        except ApiException as error:
-            if error.status != 409:
-                raise
-            self.networking.replace_namespaced_network_policy(
-                metadata["name"], metadata["namespace"], wanted, _request_timeout=TIMEOUT_S
-            )
+        api = self.networking
+        create, replace = (
+            api.create_namespaced_network_policy,
+            api.replace_namespaced_network_policy,
+        )
+        _put(create, replace, wanted)
 
     @_telling
     def delete_policy(self, namespace: str, name: str) -> None:
         """Remove a NetworkPolicy; one that is gone already is no error."""
-        try:
-            self.networking.delete_namespaced_network_policy(
-                name, namespace, _request_timeout=TIMEOUT_S
-            )
-        except ApiException as error:
-            if error.status != 404:
-                raise
+        _or_none(self.networking.delete_namespaced_network_policy, name, namespace)
 
     @_telling
     def read_replicas(self, namespace: str, name: str) -> Replicas | None:
         """Return the replicas of a Deployment, or None where there is none."""
-        try:
-            found = self.apps.read_namespaced_deployment(
-                name, namespace, _request_timeout=TIMEOUT_S
-            )
-        except ApiException as error:
-            if error.status == 404:
-                return None
-            raise
+        found = _or_none(self.apps.read_namespaced_deployment, name, namespace)
+        if found is None:
+            return None
         told = found.metadata.annotations or {}
         return Replicas(found.spec.replicas, found.status.ready_replicas or 0, told)
 
@@ -137,15 +120,9 @@ class Storage:
     @_telling
     def read_published(self, namespace: str, name: str) -> dict[str, Any]:
         """Return the published documents, parsed; empty where there are none."""
-        try:
-            found = self.core.read_namespaced_config_map(
-                name, namespace, _request_timeout=TIMEOUT_S
-            )
-        except ApiException as error:
-            if error.status == 404:
-                return {}
-            raise
-        return {key: json.loads(text) for key, text in (found.data or {}).items()}
+        found = _or_none(self.core.read_namespaced_config_map, name, namespace)
+        held = (found.data or {}) if found else {}
+        return {key: json.loads(text) for key, text in held.items()}
 
     @_telling
     def write_published(
@@ -158,14 +135,8 @@ class Storage:
             "metadata": {"name": name, "namespace": namespace, "labels": dict(labels)},
             "data": {key: json.dumps(value, sort_keys=True) for key, value in documents.items()},
         }
-        try:
-            self.core.create_namespaced_config_map(namespace, body, _request_timeout=TIMEOUT_S)
-        except ApiException as error:
-            if error.status != 409:
-                raise
-            self.core.replace_namespaced_config_map(
-                name, namespace, body, _request_timeout=TIMEOUT_S
-            )
+        create = self.core.create_namespaced_config_map
+        _put(create, self.core.replace_namespaced_config_map, body)
 
     def _pods(self, namespace: str, labels: Mapping[str, str]) -> list[client.V1Pod]:
         selector = ",".join(f"{key}={value}" for key, value in labels.items())
@@ -198,12 +169,7 @@ class Storage:
     def delete_pods(self, namespace: str, labels: Mapping[str, str]) -> None:
         """Stop all pods with these labels; one that is gone already is no error."""
         for pod in self._pods(namespace, labels):
-            name = pod.metadata.name
-            try:
-                self.core.delete_namespaced_pod(name, namespace, _request_timeout=TIMEOUT_S)
-            except ApiException as error:
-                if error.status != 404:
-                    raise
+            _or_none(self.core.delete_namespaced_pod, pod.metadata.name, namespace)
 
     @_telling
     def read_user(self, namespace: str, name: str) -> dict[str, Any] | None:
@@ -216,15 +182,8 @@ class Storage:
         return self._read(identity.MODELS, namespace, name)
 
     def _read(self, plural: str, namespace: str, name: str) -> dict[str, Any] | None:
-        try:
-            found: dict[str, Any] = self.custom.get_namespaced_custom_object(
-                *(identity.GROUP, identity.VERSION, namespace, plural, name),
-                _request_timeout=TIMEOUT_S,
-            )
-        except ApiException as error:
-            if error.status == 404:
-                return None
-            raise
+        where = (identity.GROUP, identity.VERSION, namespace, plural, name)
+        found: dict[str, Any] | None = _or_none(self.custom.get_namespaced_custom_object, *where)
         return found
 
     @_telling
@@ -259,13 +218,5 @@ class Storage:
     @_telling
     def delete_model(self, namespace: str, name: str) -> bool:
         """Remove a ServedModel; return whether there was one."""
-        try:
-            self.custom.delete_namespaced_custom_object(
-                *(identity.GROUP, identity.VERSION, namespace, identity.MODELS, name),
-                _request_timeout=TIMEOUT_S,
-            )
-        except ApiException as error:
-            if error.status == 404:
-                return False
-            raise
-        return True
+        where = (identity.GROUP, identity.VERSION, namespace, identity.MODELS, name)
+        return _or_none(self.custom.delete_namespaced_custom_object, *where) is not None
