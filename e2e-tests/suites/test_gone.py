@@ -132,6 +132,7 @@ def stopped(facility: Cluster, resource: str, request: str) -> dict[str, Callabl
         ),
         "the running transform": canceled,
         "the served model": lambda: none("servedmodels", "shoppe", "-l", label),
+        "the NetworkPolicy": lambda: none("networkpolicies", "shoppe-dask", "-l", label),
         "the Secrets": lambda: all(
             not facility.get(
                 "secret", f"shoppe-user-{resource}", "-n", namespace, "--ignore-not-found"
