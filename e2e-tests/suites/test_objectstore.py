@@ -170,6 +170,8 @@ def test_a_store_that_was_away_is_reported_and_mended(ann: User, facility: Clust
         found = facility.get(identity.USERS, "-n", "shoppe", resource)["status"]["conditions"]
         return {one["type"]: one["status"] for one in found}
 
+    cat = "cat.stores"
+    run_code(new_user(facility, cat), WRITE)
     scale = ("-n", "shoppe", "scale", "statefulset", "shoppe-objectstore")
     facility.kubectl(*scale, "--replicas=0")
     try:
@@ -177,6 +179,16 @@ def test_a_store_that_was_away_is_reported_and_mended(ann: User, facility: Clust
             lambda: told()["Ready"] == "True" and told()["ObjectStore"] == "False",
             "the user's resource tells that the store is away",
             timeout=120,
+            every=2,
+        )
+        words = ("-n", "shoppe", "delete", identity.USERS, identity.resource_name(cat))
+        facility.kubectl(*words, "--wait=false")
+        eventually(
+            lambda: (
+                "Removing what the user had cannot go: the object store" in reason(facility, cat)
+            ),
+            "the deleted user's resource tells why it is still there",
+            timeout=60,
             every=2,
         )
     finally:
@@ -188,6 +200,15 @@ def test_a_store_that_was_away_is_reported_and_mended(ann: User, facility: Clust
         every=2,
     )
     assert "b'1 2 3'" in run_code(ann, WRITE)
+    eventually(lambda: not reason(facility, cat), "the deleted user is gone", timeout=60, every=2)
+
+
+def reason(facility: Cluster, user: str) -> str:
+    """Return why a user is not ready, or ready; '' where there is no such user."""
+    where = ("-n", "shoppe", "--ignore-not-found", identity.resource_name(user))
+    found = facility.get(identity.USERS, *where)
+    ready = found["status"]["conditions"][0] if found else None
+    return f"{ready['reason']} {ready['message']}" if ready else ""
 
 
 def test_keys_of_a_deleted_user_are_refused_and_the_data_kept_or_removed(

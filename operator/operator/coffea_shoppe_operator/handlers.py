@@ -14,7 +14,7 @@ from coffea_shoppe_contract import identity
 from prometheus_client import start_http_server
 from pydantic import ValidationError
 
-from coffea_shoppe_operator import services
+from coffea_shoppe_operator import builders, services
 from coffea_shoppe_operator.deliveries import ServiceX
 from coffea_shoppe_operator.errors import StorageError
 from coffea_shoppe_operator.health import Health
@@ -80,13 +80,22 @@ def register(
             patch.status.update(services.as_patch(status))
 
     @kopf.on.delete(*RESOURCE, registry=registry)
-    def remove(body: kopf.Body, **_: Any) -> None:
-        try:
-            facility.remove(FacilityUser.parse(dict(body)), time.time())
-        except StorageError as error:
-            metrics.failures.labels("remove").inc()
-            raise kopf.TemporaryError(str(error), delay=RETRY_S) from error
-        metrics.gone(body.metadata["name"])
+    def remove(body: kopf.Body, patch: kopf.Patch, **_: Any) -> None:
+        remove_user(facility, metrics, body, patch)
+
+
+def remove_user(
+    facility: services.Facility, metrics: Metrics, body: kopf.Body, patch: kopf.Patch
+) -> None:
+    """Undo a user whose resource is deleted; while that cannot be done, it says why."""
+    try:
+        facility.remove(FacilityUser.parse(dict(body)), time.time())
+    except StorageError as error:
+        metrics.failures.labels("remove").inc()
+        waits = builders.ready(False, "Removing", f"what the user had cannot go: {error}")
+        patch.status["conditions"] = [waits.model_dump(by_alias=True)]
+        raise kopf.TemporaryError(str(error), delay=RETRY_S) from error
+    metrics.gone(body.metadata["name"])
 
 
 def register_models(registry: kopf.OperatorRegistry, serving: Serving, metrics: Metrics) -> None:

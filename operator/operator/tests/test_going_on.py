@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from types import SimpleNamespace
 
+import kopf
 import pytest
 from coffea_shoppe_operator import handlers
 from coffea_shoppe_operator.errors import StorageError
@@ -33,6 +34,21 @@ def test_work_goes_on_after_what_was_expected_and_what_was_not(
     assert slept == [handlers.RETRY_S, 30, 30]
     labels = {"what": "measure"}
     assert registry.get_sample_value("shoppe_operator_failures_total", labels) == 2
+
+
+def test_a_user_who_cannot_be_removed_says_why() -> None:
+    def remove(*_: object) -> None:
+        raise StorageError("the object store: connection refused")
+
+    facility, told = SimpleNamespace(remove=remove), kopf.Patch()
+    metrics = Metrics(CollectorRegistry())
+    body = kopf.Body({"metadata": {"name": "ann", "uid": "u"}, "spec": {"username": "ann"}})
+    with pytest.raises(kopf.TemporaryError, match="connection refused"):
+        handlers.remove_user(facility, metrics, body, told)  # type: ignore[arg-type]
+    (condition,) = told["status"]["conditions"]
+    assert (condition["type"], condition["status"]) == ("Ready", "False")
+    assert condition["reason"] == "Removing"
+    assert "the object store: connection refused" in condition["message"]
 
 
 def refusing() -> Callable[..., None]:
