@@ -111,7 +111,7 @@ def dask_cluster(user: User, *, workers: int) -> Iterator[tuple[str, list[str]]]
         "cluster = Gateway().new_cluster(shutdown_on_close=False)\n"
         f"cluster.scale({workers}); client = cluster.get_client()\n"
         f"if {workers}: client.wait_for_workers({workers}, timeout=180)\n"
-        "print(cluster.name, *client.scheduler_info()['workers'])"
+        "print(cluster.name, *client.run(int))"
     )
     name, *addresses = run_code(user, start).splitlines()[-1].split()
     try:

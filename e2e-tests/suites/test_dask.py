@@ -68,7 +68,7 @@ def test_workers_stop_at_the_users_limit(run_code: Callable[..., str], facility:
         "cluster.scale(5)\n"
         "client = cluster.get_client(); client.wait_for_workers(2, timeout=180)\n"
         "time.sleep(8)  # time enough for a third\n"
-        "print(len(client.scheduler_info()['workers']), cluster.name)\n"
+        "print(client.scheduler_info()['n_workers'], cluster.name)\n"
         "client.close()"
     )
     count, name = printed.split()

@@ -148,9 +148,31 @@ def test_an_api_server_that_is_killed_amid_them_is_survived(
                 timeout=120,
                 every=1,
             )
+        # The operator has waited ever longer between two looks: this one has to come by a watch.
+        latecomer(facility)
         await_ready(facility, FEW, start, within=READY_S + KILLS * 60)
         eventually(lambda: _still(facility), "the operator is done", timeout=60, every=5)
         assert_quiet(facility, FEW)
+
+
+def latecomer(facility: Cluster) -> None:
+    """Have one more user made, and removed again."""
+    where = ("-n", "shoppe", "latecomer")
+    facility.apply(
+        {
+            "apiVersion": f"{identity.GROUP}/{identity.VERSION}",
+            "kind": "FacilityUser",
+            "metadata": {"name": "latecomer", "namespace": "shoppe"},
+            "spec": {"username": "latecomer", "data": "remove"},
+        }
+    )
+    eventually(
+        lambda: facility.get(identity.USERS, *where).get("status", {}).get("conditions"),
+        "the operator sees a user who comes afterwards",
+        timeout=READY_S,
+        every=2,
+    )
+    facility.kubectl("delete", identity.USERS, *where, "--timeout=60s")
 
 
 def answers(facility: Cluster) -> bool:

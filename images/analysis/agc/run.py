@@ -167,8 +167,12 @@ def fileset(
 
 
 def _workers(client: Any) -> int:
-    """Return how many processes work: those of Dask, or this one."""
-    return len(client.scheduler_info()["workers"]) if client else 1
+    """Return how many processes work: those of Dask, or this one.
+
+    Not the length of the list of workers: it holds five at the most, and none while the
+    client looks after the scheduler by itself.
+    """
+    return int(client.scheduler_info()["n_workers"]) if client else 1
 
 
 def _executor(client: Any, *, progress: bool) -> Any:
