@@ -253,7 +253,7 @@ class Facility:
             found = self._account(self.objects, user, files, fresh=fresh, full=full)
             conditions.append(found)
         if self.workspaces:
-            conditions.append(self._workspace(self.workspaces, user, files, fresh=fresh))
+            conditions.append(self._workspace(self.workspaces, user, fresh=fresh, now=now))
         if self.deliveries:
             found = self._delivered(self.deliveries, user, quota, fresh=fresh, now=now)
             conditions.append(found)
@@ -347,20 +347,21 @@ class Facility:
                 found.append(builders.condition(kind, not problem, reason, problem or told))
         return found
 
-    @staticmethod
     def _workspace(
-        workspaces: Workspaces, user: FacilityUser, files: Mapping[str, bytes], *, fresh: bool
+        self, workspaces: Workspaces, user: FacilityUser, *, fresh: bool, now: float
     ) -> Condition:
         """Give the user a workspace; return how that went.
 
-        MLflow is asked with each fresh token only: many users would keep it busy.
+        MLflow is asked with each fresh token only: many users would keep it busy.  It is
+        asked by a token of the moment: the one in the Secret of who is away has expired.
         """
         workspace = identity.workspace_name(user.spec.username)
         ready = builders.condition("MLflow", True, "Ready", f"the workspace is {workspace}")
         if ready in user.status.conditions and not fresh:
             return ready
         try:
-            workspaces.welcome(files[identity.token_file("mlflow")].decode())
+            key = self.keys(now).signing(now)
+            workspaces.welcome(builders.user_token(user, "mlflow", key, self.settings, now=now))
         except StorageError as error:
             return builders.condition("MLflow", False, "Unavailable", str(error))
         return ready

@@ -741,7 +741,8 @@ def test_a_user_is_welcomed_by_mlflow_with_each_fresh_token(
     assert [(c.type, c.status) for c in status.conditions][2:] == [("MLflow", "True")]
     files = cluster.secrets[HELD]
     assert files[identity.WORKSPACE_FILE] == b"user-ann"
-    assert mlflow.tokens == [files["token-mlflow"].decode()]
+    (token,) = mlflow.tokens
+    assert verify(cluster, token.encode(), NOW, "mlflow").user == "ann"
     tracking.reconcile(ann(wanted=NOW, status=status), NOW + 30)
     assert len(mlflow.tokens) == 1, "many users would keep it busy"
     later = NOW + identity.LIFETIME_S
@@ -750,7 +751,7 @@ def test_a_user_is_welcomed_by_mlflow_with_each_fresh_token(
 
 
 def test_mlflow_that_is_down_keeps_nobody_out_and_is_asked_again(
-    tracking: services.Facility, mlflow: Tracking
+    tracking: services.Facility, cluster: Memory, mlflow: Tracking
 ) -> None:
     mlflow.down = True
     status = tracking.reconcile(ann(), NOW)
@@ -760,8 +761,11 @@ def test_mlflow_that_is_down_keeps_nobody_out_and_is_asked_again(
         ("MLflow", "False"),
     ]
     mlflow.down = False
-    again = tracking.reconcile(ann(status=status), NOW + 30)
+    # It was away for longer than the token lives of a user who is away, too.
+    later = NOW + 3600
+    again = tracking.reconcile(ann(status=status), later)
     assert [c.status for c in again.conditions] == ["True"] * 3
+    assert verify(cluster, mlflow.tokens[-1].encode(), later, "mlflow").user == "ann"
 
 
 @pytest.mark.parametrize("data", ["keep", "remove"])
