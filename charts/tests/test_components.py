@@ -1,5 +1,7 @@
 from typing import Any
 
+import pytest
+import yaml
 from rendering import ALONE, CHARTS
 
 
@@ -23,3 +25,32 @@ def test_a_servicex_elsewhere_leaves_nothing_here(render: Any) -> None:
     )
     assert "servicex: https://sx" in settings
     assert [m for m in render("coffea-shoppe") if m["metadata"]["labels"].get(ours) == "servicex"]
+
+
+@pytest.mark.parametrize(
+    ("front", "asked", "told"),
+    [
+        ("", ["ask-gateway"], ["Authorization"]),
+        (
+            "http://api/authorize",
+            ["login-dashboard", "ask-gateway"],
+            ["Authorization", "X-Forwarded-User"],
+        ),
+    ],
+)
+def test_whose_browser_it_is_says_the_front_alone(
+    render: Any, front: str, asked: list[str], told: list[str]
+) -> None:
+    values = {**ALONE["dask-gateway"], "traefik": {"authorize": front}}
+    (text,) = (
+        manifest["data"]["routes.yaml"]
+        for manifest in render("dask-gateway", values)
+        if "routes.yaml" in manifest.get("data", {})
+    )
+    middlewares = yaml.safe_load(text)["http"]["middlewares"]
+    assert middlewares["authorize-dashboard"]["chain"]["middlewares"] == asked
+    assert middlewares["ask-gateway"]["forwardAuth"]["authRequestHeaders"] == told
+    if front:
+        # Traefik drops what a request says in these headers itself.
+        given = middlewares["login-dashboard"]["forwardAuth"]["authResponseHeaders"]
+        assert set(told) <= set(given)

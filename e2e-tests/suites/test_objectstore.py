@@ -74,21 +74,27 @@ def _folders(facility: Cluster, bucket: str = "") -> list[str]:
     return _in_store(facility, "ls", f"/data/objects/{bucket}").split()
 
 
-def held(facility: Cluster, user: User) -> str:
-    """Return the arguments by which a client has the user's present key."""
+def key_of(facility: Cluster, user: User) -> dict[str, str]:
+    """Return what the user's Secret says of the present key."""
     name = identity.secret_name(user.name)
     text = facility.get("secret", "-n", "shoppe", name)["data"][identity.S3_KEYS_FILE]
-    key = json.loads(base64.b64decode(text))
+    found: dict[str, str] = json.loads(base64.b64decode(text))
+    return found
+
+
+def held(facility: Cluster, user: User) -> str:
+    """Return the arguments by which a client has the user's present key."""
+    key = key_of(facility, user)
     return f"access_key={key['AccessKeyId']!r}, secret_key={key['SecretAccessKey']!r}"
 
 
 def grow_old(facility: Cluster, user: User) -> None:
     """Have the operator think that the user's keys are to be changed, and wait until they are."""
     name, before = identity.secret_name(user.name), held(facility, user)
-    secret = facility.get("secret", "-n", "shoppe", name)["data"][identity.S3_KEYS_FILE]
-    old = json.loads(base64.b64decode(secret))
     long_ago = datetime.fromtimestamp(0, UTC).isoformat()
-    text = json.dumps(old | {"Expiration": long_ago, "ExpirationBefore": long_ago})
+    text = json.dumps(
+        key_of(facility, user) | {"Expiration": long_ago, "ExpirationBefore": long_ago}
+    )
     data = {identity.S3_KEYS_FILE: base64.b64encode(text.encode()).decode()}
     facility.kubectl("-n", "shoppe", "patch", "secret", name, "-p", json.dumps({"data": data}))
     eventually(

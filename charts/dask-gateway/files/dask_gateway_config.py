@@ -60,10 +60,10 @@ c.KubeController.proxy_prefix = gateway["prefix"]
 c.KubeController.proxy_web_entrypoint = "web"
 c.KubeController.proxy_tcp_entrypoint = "web"
 # They stand in Traefik's file of routes.
-middlewares = ["authorize-dashboard", "drop-authorization", "strip-cluster-prefix"]
-if settings["browsers"]:
-    middlewares.insert(0, "login-dashboard")
-c.KubeController.proxy_web_middlewares = [{"name": f"{name}@file"} for name in middlewares]
+c.KubeController.proxy_web_middlewares = [
+    {"name": f"{name}@file"}
+    for name in ("authorize-dashboard", "drop-authorization", "strip-cluster-prefix")
+]
 
 # --- the pods of a cluster: what the restricted Pod Security level asks for
 scheduler, worker = backend["scheduler"], backend["worker"]
@@ -122,12 +122,8 @@ patterns = [re.compile(text) for text in options["imagePatterns"]]
 
 def user_pods(user: str) -> dict:
     """Return the configuration that gives a cluster's pods their user's tokens."""
-    volume = {
-        "name": "identity",
-        # Optional: a user who came without the hub has none.
-        "secret": {"secretName": identity.secret_name(user), "optional": True},
-    }
-    mount = {"name": "identity", "mountPath": identity.FOLDER, "readOnly": True}
+    # Optional: a user who came without the hub has none.
+    volume, mount = identity.mounted(identity.secret_name(user), optional=True)
     label = {identity.USER_LABEL: identity.resource_name(user)}
     found = {}
     for kind in ("scheduler", "worker"):

@@ -15,7 +15,6 @@ podSecurityContext:
   {{- include "shoppe.lib.podSecurityContext" . | nindent 2 }}
 containerSecurityContext:
   {{- include "shoppe.lib.containerSecurityContext" . | nindent 2 }}
-browsers: {{ ne .Values.traefik.authorize "" }}
 facilityUsers: {{ ternary .Release.Namespace "" .Values.gateway.limits.facilityUsers | quote }}
 gateway:
   {{- tpl (toYaml (omit .Values.gateway "image" "resources" "networkPolicy")) . | nindent 2 }}

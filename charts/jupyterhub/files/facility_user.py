@@ -36,8 +36,7 @@ class FacilityUsers:
             identity.USER_LABEL: identity.resource_name(user),
         }
         # The spawner is kept between two starts: what an earlier one added is replaced.
-        volume = {"name": "identity", "secret": {"secretName": name, "defaultMode": 0o440}}
-        mount = {"name": "identity", "mountPath": identity.FOLDER, "readOnly": True}
+        volume, mount = identity.mounted(name, defaultMode=0o440)
         spawner.volumes = [v for v in spawner.volumes if v["name"] != "identity"] + [volume]
         spawner.volume_mounts = [m for m in spawner.volume_mounts if m["name"] != "identity"] + [
             mount

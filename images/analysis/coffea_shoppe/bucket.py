@@ -2,7 +2,6 @@
 
 import configparser
 import json
-from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -13,49 +12,15 @@ from pyarrow.fs import FileSystem, S3FileSystem, SubTreeFileSystem
 from coffea_shoppe.connections import FacilityError, connections, folder
 
 
-@dataclass(frozen=True)
-class _Place:
-    """Where a bucket is, and the keys to it."""
-
-    url: str
-    region: str
-    bucket: str
-    account: str
-    secret: str
-
-    @classmethod
-    def read(cls) -> "_Place":
-        """Read the user's files; raises `FacilityError`."""
-        names = (identity.S3_CONFIG_FILE, identity.S3_KEYS_FILE, identity.S3_BUCKET_FILE)
-        try:
-            config, keys, bucket = ((folder() / name).read_text() for name in names)
-        except FileNotFoundError as error:
-            raise FacilityError(
-                f"{error.filename} is not there: this facility has no object store, or your "
-                "server is older than it; start your server anew, or ask the facility's operators"
-            ) from error
-        parser = configparser.ConfigParser()
-        parser.read_string(config)
-        told, key = parser["default"], json.loads(keys)
-        return cls(
-            connections().get("s3", "") or told["endpoint_url"],
-            told["region"],
-            bucket.strip(),
-            key["AccessKeyId"],
-            key["SecretAccessKey"],
-        )
-
-    def open(self) -> FileSystem:
-        """Return the bucket as a file system of Arrow's."""
-        parts = urlsplit(self.url)
-        store = S3FileSystem(
-            access_key=self.account,
-            secret_key=self.secret,
-            endpoint_override=parts.netloc,
-            scheme=parts.scheme,
-            region=self.region,
-        )
-        return SubTreeFileSystem(self.bucket, store)
+def _read(name: str) -> str:
+    """Return one of the user's files; raises `FacilityError`."""
+    try:
+        return (folder() / name).read_text()
+    except FileNotFoundError as error:
+        raise FacilityError(
+            f"{error.filename} is not there: this facility has no object store, or your "
+            "server is older than it; start your server anew, or ask the facility's operators"
+        ) from error
 
 
 class Bucket(ArrowFSWrapper):
@@ -64,14 +29,31 @@ class Bucket(ArrowFSWrapper):
     cachable = False
 
     def __init__(self, **options: Any) -> None:
-        self._place = _Place.read()
-        super().__init__(self._place.open(), **options)
+        parser = configparser.ConfigParser()
+        parser.read_string(_read(identity.S3_CONFIG_FILE))
+        self._config, self._keys = parser["default"], _read(identity.S3_KEYS_FILE)
+        self._bucket = _read(identity.S3_BUCKET_FILE).strip()
+        self._url = urlsplit(connections().get("s3", "") or self._config["endpoint_url"])
+        super().__init__(self._open(), **options)
+
+    def _open(self) -> FileSystem:
+        """Return the bucket as a file system of Arrow's, by the keys read last."""
+        keys = json.loads(self._keys)
+        store = S3FileSystem(
+            access_key=keys["AccessKeyId"],
+            secret_key=keys["SecretAccessKey"],
+            endpoint_override=self._url.netloc,
+            scheme=self._url.scheme,
+            region=self._config["region"],
+        )
+        return SubTreeFileSystem(self._bucket, store)
 
     @property
     def fs(self) -> FileSystem:
         """The file system of Arrow's that is good at present."""
-        if (place := _Place.read()) != self._place:
-            self._place, self._fs = place, place.open()
+        if (keys := _read(identity.S3_KEYS_FILE)) != self._keys:
+            self._keys = keys
+            self._fs = self._open()
         return self._fs
 
     @fs.setter

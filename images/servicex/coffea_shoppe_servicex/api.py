@@ -38,9 +38,9 @@ LOG = logging.getLogger(__name__)
 VERSION = "1.8.0+shoppe"
 CAPABILITIES = ["poll_local_transformation_results", "long_sample_titles_1024"]
 OUTSIDE = "coffea_shoppe.outside"
+"""Key of a request's scope: whether it came through a proxy."""
 INSIDE = ("/metrics", "/servicex/internal/")
 """What is not for requests from outside; prefixes of paths."""
-"""Key of a request's scope: whether it came through a proxy."""
 AWAY = (OperationalError, InterfaceError, PoolTimeoutError)
 """What a database raises that is away, or restarts."""
 SUBMIT_S = 120

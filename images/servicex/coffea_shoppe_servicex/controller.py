@@ -21,14 +21,13 @@ from coffea_shoppe_identity import RefusedError
 from coffea_shoppe_servicex import finders
 from coffea_shoppe_servicex.database import Request
 from coffea_shoppe_servicex.delivery import Delivery, OwnPods
+from coffea_shoppe_servicex.queries import DECLARED
 
 LOG = logging.getLogger(__name__)
 STEP_S = 2
 CLEAN_S = 60
 ALIVE = Path(tempfile.gettempdir()) / "alive"
 """Touched with each step: what the pod's probe looks at."""
-PYTHON = "python"
-"""The code generator of users' own functions."""
 REQUEST_LABEL = f"{identity.GROUP}/servicex-request"
 OVERHEAD_MIB = 512
 """What a transformer's own process needs besides a file's transform."""
@@ -171,7 +170,7 @@ class Controller:
         pod, secret = own_pod(
             template, request, name, memory=one.memory, key=self.issue(request.id)
         )
-        if self.delivery.settings.own.user_secrets and request.codegen == PYTHON:
+        if self.delivery.settings.own.user_secrets and request.codegen not in DECLARED:
             give_identity(pod, request.owner)
         LOG.info("pod %s for request %s of %s", name, request.id, request.owner)
         cluster.create(pod, secret)
@@ -218,7 +217,6 @@ def own_pod(
 def give_identity(pod: dict[str, Any], owner: str) -> None:
     """Give a pod that runs a user's function what the user's other pods have of the user."""
     # Optional: a user whom the operator does not know has none.
-    secret = {"secretName": identity.secret_name(owner), "optional": True}
-    pod["spec"]["volumes"].append({"name": "identity", "secret": secret})
-    mount = {"name": "identity", "mountPath": identity.FOLDER, "readOnly": True}
+    volume, mount = identity.mounted(identity.secret_name(owner), optional=True)
+    pod["spec"]["volumes"].append(volume)
     pod["spec"]["containers"][0].setdefault("volumeMounts", []).append(mount)

@@ -133,6 +133,15 @@ def secret_name(user: str) -> str:
     return f"shoppe-user-{resource_name(user)}"
 
 
+def mounted(secret: str, **options: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the volume of a user's Secret, and its mount, for a pod of that user's.
+
+    `options` are Kubernetes' own of such a volume.
+    """
+    volume = {"name": "identity", "secret": {"secretName": secret, **options}}
+    return volume, {"name": "identity", "mountPath": FOLDER, "readOnly": True}
+
+
 def bucket_name(user: str) -> str:
     """Return the name of the user's bucket."""
     return f"user-{resource_name(user)}"

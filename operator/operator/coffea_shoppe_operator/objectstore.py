@@ -1,6 +1,5 @@
 """Accounts and buckets of the object store (versitygw's admin API, and S3)."""
 
-import secrets
 import threading
 from collections.abc import Mapping
 from xml.sax.saxutils import escape
@@ -19,7 +18,6 @@ from coffea_shoppe_operator.models import ObjectStoreSettings
 
 TIMEOUT_S = 10
 PAGE = 1000
-RESERVED_BYTES = 24
 
 
 _telling = telling(
@@ -63,6 +61,12 @@ class ObjectStore:
             answer.raise_for_status()
         return False, code
 
+    def _create(self, account: str, key: str) -> tuple[bool, str]:
+        """Make an account; return whether that was done, and the error code if not."""
+        told = f"<Access>{escape(account)}</Access><Secret>{escape(key)}</Secret>"
+        body = f"<Account>{told}<Role>user</Role></Account>"
+        return self._admin("/create-user", body=body)
+
     @_telling
     def holds(self, account: str, key: str, bucket: str) -> bool:
         """Return whether an account with this key has this bucket."""
@@ -75,9 +79,7 @@ class ObjectStore:
     @_telling
     def ensure(self, account: str, key: str, bucket: str) -> None:
         """Make the account and its bucket, or give the account this key."""
-        told = f"<Access>{escape(account)}</Access><Secret>{escape(key)}</Secret>"
-        body = f"<Account>{told}<Role>user</Role></Account>"
-        done, code = self._admin("/create-user", body=body)
+        done, code = self._create(account, key)
         if code == "XAdminUserExists":
             change = f"<MutableProps><Secret>{escape(key)}</Secret></MutableProps>"
             done, code = self._admin(f"/update-user?access={account}", body=change)
@@ -88,11 +90,9 @@ class ObjectStore:
             raise StorageError(f"the object store refused the bucket {bucket!r}: {code}")
 
     @_telling
-    def reserve(self, account: str) -> None:
-        """Make an account to which nobody has the key; leave one that is there as it is."""
-        key = secrets.token_hex(RESERVED_BYTES)
-        told = f"<Access>{escape(account)}</Access><Secret>{key}</Secret><Role>user</Role>"
-        done, code = self._admin("/create-user", body=f"<Account>{told}</Account>")
+    def reserve(self, account: str, key: str) -> None:
+        """Make an account with this key; leave one that is there as it is."""
+        done, code = self._create(account, key)
         if not done and code != "XAdminUserExists":
             raise StorageError(f"the object store refused the account {account!r}: {code}")
 

@@ -56,7 +56,7 @@ class Objects(Protocol):
 
     def holds(self, account: str, key: str, bucket: str) -> bool: ...  # noqa: D102
     def ensure(self, account: str, key: str, bucket: str) -> None: ...  # noqa: D102
-    def reserve(self, account: str) -> None: ...  # noqa: D102
+    def reserve(self, account: str, key: str) -> None: ...  # noqa: D102
     def govern(self, bucket: str, policy: str) -> None: ...  # noqa: D102
     def size(self, bucket: str, folder: str) -> tuple[int, int]: ...  # noqa: D102
     def remove_account(self, account: str) -> None: ...  # noqa: D102
@@ -292,7 +292,8 @@ class Facility:
                 objects.ensure(key.account, key.secret, bucket)
             if new or fresh or wanted not in user.status.conditions:
                 for account in accounts:
-                    objects.reserve(account)  # a policy names none that is not there
+                    # A policy names none that is not there; to a new one nobody has the key.
+                    objects.reserve(account, secrets.token_hex(S3_KEY_BYTES))
                 objects.govern(bucket, builders.bucket_policy(bucket, accounts, writers, full=full))
         except StorageError as error:
             return builders.condition("ObjectStore", False, "Unavailable", str(error))

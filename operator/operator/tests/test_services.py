@@ -124,7 +124,7 @@ class Store:
         self.accounts[account] = key
         self.buckets.setdefault(bucket, account)
 
-    def reserve(self, account: str) -> None:
+    def reserve(self, account: str, key: str) -> None:
         self._look()
         if account not in self.accounts:
             self.writes += 1
