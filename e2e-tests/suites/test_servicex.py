@@ -145,7 +145,7 @@ def test_the_same_again_is_there_at_once_by_address(
     ]
 
 
-def test_a_user_s_function_runs_in_a_pod_of_that_user_without_credentials(
+def test_a_user_s_function_runs_in_a_pod_of_that_user_without_a_service_s_secrets(
     delivered: dict[str, str], ann: User
 ) -> None:
     code = f"{ASK}found = next(one for one in mine() if one['title'] == 'own')\n"
@@ -153,7 +153,7 @@ def test_a_user_s_function_runs_in_a_pod_of_that_user_without_credentials(
     log = run_code(ann, code)
     assert "by servicex-" in log, "a pod of the request's own"
     assert "I run in servicex-" in log
-    assert "['transformer']" in log, "the key to its own request, and nothing else"
+    assert "['transformer']" in log, "the key to its own request, and nothing of a service"
 
 
 def test_results_are_files_below_the_user_s_folder_and_objects_of_the_user(

@@ -34,9 +34,9 @@ class Bucket(ArrowFSWrapper):
         self._config, self._keys = parser["default"], _read(identity.S3_KEYS_FILE)
         self._bucket = _read(identity.S3_BUCKET_FILE).strip()
         self._url = urlsplit(connections().get("s3", "") or self._config["endpoint_url"])
-        super().__init__(self._open(), **options)
+        super().__init__(self._connected(), **options)
 
-    def _open(self) -> FileSystem:
+    def _connected(self) -> FileSystem:
         """Return the bucket as a file system of Arrow's, by the keys read last."""
         keys = json.loads(self._keys)
         store = S3FileSystem(
@@ -53,7 +53,7 @@ class Bucket(ArrowFSWrapper):
         """The file system of Arrow's that is good at present."""
         if (keys := _read(identity.S3_KEYS_FILE)) != self._keys:
             self._keys = keys
-            self._fs = self._open()
+            self._fs = self._connected()
         return self._fs
 
     @fs.setter

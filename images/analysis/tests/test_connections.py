@@ -123,6 +123,9 @@ def test_a_bucket_is_used_with_the_keys_of_the_moment(pod: Path) -> None:
     put("user-ann.2")
     assert mine.fs != first
     assert mine.fs == shoppe.storage().fs, "it is the same bucket by the same keys"
+    # Nobody listens there: a file is opened all the same as by any file system of fsspec.
+    with pytest.raises(OSError, match="127.0.0.1|[Cc]onnect"), mine.open("x") as file:
+        file.read()
     # On a worker it takes the keys that are there.
     assert pickle.loads(pickle.dumps(mine)).fs == mine.fs  # noqa: S301
 
