@@ -34,6 +34,15 @@ ALONE: dict[str, Manifest] = {
 }
 
 
+def without_pages(*services: str) -> Manifest:
+    """Return the facility's values that take services' pages out of it."""
+    none = dict.fromkeys(services)
+    return {
+        "jupyterhub": {"hub": {"services": none}},
+        "dask-gateway": {"traefik": {"pages": none}},
+    }
+
+
 class HelmError(Exception):
     """Helm refused the values; the text is what the operator sees."""
 

@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from rendering import HelmError
+from rendering import HelmError, without_pages
 
 
 @pytest.mark.parametrize(
@@ -103,6 +103,13 @@ from rendering import HelmError
             {"servicex": {"postgres": {"existingDatabaseSecret": ""}}},
             "is empty: set it to a Secret",
         ),
+        ({"mlflow": {"enabled": False}}, "traefik.pages.mlflow leads to the release's own"),
+        ({"servicex": {"enabled": False}}, "traefik.pages.servicex leads to the release's own"),
+        ({"servicex": {"external": {"url": "https://sx"}}}, "hub.services.servicex, to null"),
+        ({"dask-gateway": {"traefik": {"pages": {"mlflow": None}}}}, "which has no such page"),
+        ({"dask-gateway": {"enabled": False}}, "hub.services.mlflow leads to its Traefik"),
+        ({"operator": {"enabled": False}}, "jupyterhub.hub.services.api leads to its API"),
+        ({"operator": {"enabled": False}}, "dask-gateway.traefik.authorize leads to its API"),
         ({"operator": {"userNamespaces": []}}, "operator.userNamespaces lacks it"),
         ({"operator": {"conections": {}}}, "conections"),
         ({"jupyterhub": {"singleuser": {"image": {"tag": ""}}}}, "singleuser.image.tag is missing"),
@@ -142,6 +149,9 @@ def test_all_misuse_of_a_component_is_reported_at_once(render: Any) -> None:
                 "dask": {"health": "", "pods": {"namespace": ""}},
             },
             "servicex": {"transformer": {"own": {"namespace": ""}}},
+            "jupyterhub": {
+                "hub": {"services": {"dask-gateway": None, "mlflow": None, "servicex": None}}
+            },
         },
         {
             "servicex": {"enabled": False},
@@ -149,6 +159,7 @@ def test_all_misuse_of_a_component_is_reported_at_once(render: Any) -> None:
                 "connections": {"servicex": "https://sx"},
                 "servicex": {"endpoint": ""},
             },
+            **without_pages("servicex"),
         },
         {
             "servicex": {"external": {"url": "https://sx"}},
@@ -156,14 +167,23 @@ def test_all_misuse_of_a_component_is_reported_at_once(render: Any) -> None:
                 "connections": {"servicex": "https://sx"},
                 "servicex": {"endpoint": ""},
             },
+            **without_pages("servicex"),
         },
         {
             "operator": {"enabled": False},
             "mlflow": {"enabled": False},
             "triton": {"enabled": False},
             "servicex": {"enabled": False},
-            "jupyterhub": {"hub": {"facilityUsers": {"enabled": False}}},
-            "dask-gateway": {"gateway": {"backend": {"userSecrets": False}}},
+            "jupyterhub": {
+                "hub": {
+                    "facilityUsers": {"enabled": False},
+                    "services": {"api": None, "mlflow": None, "servicex": None},
+                }
+            },
+            "dask-gateway": {
+                "gateway": {"backend": {"userSecrets": False}},
+                "traefik": {"authorize": "", "pages": {"mlflow": None, "servicex": None}},
+            },
         },
         {
             "operator": {"dask": {"pods": {"namespace": ""}}},
@@ -189,6 +209,7 @@ def test_all_misuse_of_a_component_is_reported_at_once(render: Any) -> None:
                 "triton": {"endpoint": ""},
                 "connections": {"mlflow": None, "triton": None, "triton-grpc": None},
             },
+            **without_pages("mlflow"),
         },
         {"jupyterhub": {"singleuser": {"profileList": [{"display_name": "big"}]}}},
     ],

@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 import yaml
-from rendering import ALONE, CHARTS
+from rendering import ALONE, CHARTS, without_pages
 
 
 def test_every_component_is_covered() -> None:
@@ -14,6 +14,7 @@ def test_a_servicex_elsewhere_leaves_nothing_here(render: Any) -> None:
     values = {
         "servicex": {"external": {"url": "https://sx"}},
         "operator": {"connections": {"servicex": "https://sx"}, "servicex": {"endpoint": ""}},
+        **without_pages("servicex"),
     }
     manifests = render("coffea-shoppe", values)
     ours = "app.kubernetes.io/name"

@@ -34,6 +34,15 @@ def test_generated_secrets_are_long_and_differ(render: Any, chart: str) -> None:
         assert value != second[key], f"{key} is the same in two installations"
 
 
+def test_a_service_that_is_taken_out_has_no_token(render: Any) -> None:
+    services = {"a": {"url": "http://a"}, "b": None}
+    (secret,) = (
+        m for m in render("jupyterhub", {"hub": {"services": services}}) if m["kind"] == "Secret"
+    )
+    held = [key for key in secret["data"] if key.startswith("hub.services.")]
+    assert held == ["hub.services.a.apiToken"]
+
+
 def test_an_existing_secret_replaces_the_generated_one(render: Any) -> None:
     manifests = render("jupyterhub", {"hub": {"existingSecret": "mine"}})
     assert not [m for m in manifests if m["kind"] == "Secret"]

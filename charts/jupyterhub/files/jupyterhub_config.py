@@ -135,15 +135,14 @@ if hub["facilityUsers"]["enabled"]:
     c.KubeSpawner.pre_spawn_hook = users
 
 # --- services, each with a token of its own
-for name, service in hub["services"].items():
+services = {name: told for name, told in hub["services"].items() if told is not None}
+for name, service in services.items():
     token = secret(f"hub.services.{name}.apiToken")
     c.JupyterHub.services.append({"name": name, "api_token": token, **service})
-access = {name: f"access:services!service={name}" for name in hub["services"]}
+access = {name: f"access:services!service={name}" for name in services}
 # A server's token is sent to the services that it uses; it opens no page that a browser
 # has to log in for.
-used = [
-    scope for name, scope in access.items() if not hub["services"][name].get("oauth_redirect_uri")
-]
+used = [scope for name, scope in access.items() if not services[name].get("oauth_redirect_uri")]
 c.JupyterHub.load_roles = [
     {"name": "user", "scopes": ["self", *access.values()]},
     {"name": "server", "scopes": ["users:activity!user", "access:servers!server", *used]},
