@@ -1,0 +1,231 @@
+"""Scores of candidates by trained models, and the best candidate of each event.
+
+There are two models, each trained on the events of one parity of the event number; each
+scores the events of the other parity.
+"""
+
+import re
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import awkward as ak
+import numpy as np
+import xgboost
+from numpy.typing import NDArray
+
+from agc.assignment import FEATURES, Candidates, Features, candidates
+from agc.samples import InputError
+
+PARITIES = ("even", "odd")
+ROWS = 100_000
+TIMEOUT_S = 120
+UNAVAILABLE_S, RETRY_INTERVAL_S = 60, 1
+"""Requests to an unavailable server are repeated for so long, and at this interval."""
+TRAINED_ON = {"even": "odd", "odd": "even"}
+"""Parity of an event → parity of the events on which its model was trained."""
+
+
+class Scorer(Protocol):
+    """Something that scores candidates: models in this process, or a server."""
+
+    def __call__(self, trained_on: str, features: Features) -> NDArray[np.float32]:
+        """Return the score of each candidate (a row of `features`) by one of the two models."""
+
+
+def model_file(trained_on: str) -> str:
+    """Return the name of the file of a model."""
+    return f"model_{trained_on}.json"
+
+
+LOCATION = re.compile(r"^\[[\d:]+\] \S+:\d+: ")
+"""Time and line of XGBoost's code, with which its errors begin."""
+
+
+@dataclass(frozen=True)
+class LocalModels:
+    """The two models in this process."""
+
+    boosters: dict[str, xgboost.Booster]
+    """By the parity of the events that they were trained on."""
+
+    @classmethod
+    def load(cls, folder: Path) -> "LocalModels":
+        """Read `model_even.json` and `model_odd.json`, as XGBoost writes them.
+
+        Raises `InputError` where one is missing, is not a model, or has other features.
+        """
+        boosters = {}
+        for parity in PARITIES:
+            path = folder / model_file(parity)
+            if not path.is_file():
+                raise InputError(f"{path}: no such file; `agc train` creates both models")
+            try:
+                # One thread: the cores are shared with other chunks.
+                booster = xgboost.Booster({"nthread": 1}, model_file=str(path))
+            except xgboost.core.XGBoostError as error:
+                reason = LOCATION.sub("", str(error).strip().splitlines()[0])
+                raise InputError(f"{path} is not an XGBoost model ({reason})") from error
+            if booster.num_features() != len(FEATURES):
+                raise InputError(
+                    f"{path} takes {booster.num_features()} features, not {len(FEATURES)}"
+                )
+            boosters[parity] = booster
+        return cls(boosters)
+
+    def __call__(self, trained_on: str, features: Features) -> NDArray[np.float32]:
+        """Return the score of each candidate."""
+        scores: NDArray[np.float32] = self.boosters[trained_on].inplace_predict(features)
+        return scores
+
+
+@dataclass(frozen=True)
+class Use:
+    """The number of requests and rows that a server has scored with a model."""
+
+    model: str
+    """Its name in the server."""
+    version: str
+    requests: int
+    rows: int
+
+    def since(self, before: "Use") -> "Use":
+        """Return the use since `before`."""
+        requests, rows = self.requests - before.requests, self.rows - before.rows
+        return Use(self.model, self.version, requests, rows)
+
+
+@dataclass
+class ServedModels:
+    """The two models in a Triton, over gRPC, with the tensors of its FIL backend.
+
+    A candidate's score is its probability to be the right one, which is the second class.
+
+    `connect` returns address and headers, and is called for each request: tokens live for
+    minutes.  `count` returns the use of a model by its name.  Both are pickled for workers, so
+    they must be functions of a module.
+    """
+
+    names: dict[str, str]
+    """The models' names in Triton, by the parity of the events that they were trained on."""
+    connect: Callable[[], tuple[str, dict[str, str]]]
+    count: Callable[[str], Use] | None = None
+    rows: int = ROWS
+    """Most rows of one request."""
+
+    def counted(self) -> dict[str, Use]:
+        """Return the use of each model; {} without `count`."""
+        return {p: self.count(name) for p, name in self.names.items()} if self.count else {}
+
+    def __call__(self, trained_on: str, features: Features) -> NDArray[np.float32]:
+        """Return the score of each candidate.
+
+        Requests to an unavailable Triton are repeated for a minute.  Raises `InputError` where
+        it refuses, or stays unavailable.
+        """
+        scores = []
+        for start in range(0, len(features), self.rows):
+            part = np.ascontiguousarray(features[start : start + self.rows], np.float32)
+            scores.append(self._ask(self.names[trained_on], part))
+        return np.concatenate(scores) if scores else np.zeros(0, np.float32)
+
+    def _ask(self, name: str, rows: Features) -> NDArray[np.float32]:
+        import tritonclient.grpc as triton
+
+        deadline = time.monotonic() + UNAVAILABLE_S
+        while True:
+            address, headers = self.connect()
+            tensor = triton.InferInput("input__0", rows.shape, "FP32")
+            tensor.set_data_from_numpy(rows)
+            try:
+                with triton.InferenceServerClient(address) as client:
+                    options = {"headers": headers, "timeout": TIMEOUT_S * 10**6}
+                    result = client.infer(name, [tensor], **options)
+            except triton.InferenceServerException as error:
+                # There is no replica at the moment, or the model is being reloaded.
+                unavailable = error.status() == "StatusCode.UNAVAILABLE"
+                if not unavailable or time.monotonic() > deadline:
+                    raise InputError(f"Triton at {address}: {name}: {error}") from error
+                time.sleep(RETRY_INTERVAL_S)
+            else:
+                # The second of two classes; models of earlier releases have this column only.
+                scores: NDArray[np.float32] = result.as_numpy("output__0")[:, -1]
+                return scores
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Events whose jets are to be assigned."""
+
+    lepton: ak.Array
+    """pt, eta, phi, mass."""
+    jets: ak.Array
+    """At least four per event, in the file's order."""
+    event: NDArray[np.uint64]
+    """Event numbers."""
+
+
+@dataclass(frozen=True)
+class _Group:
+    """Candidates of a batch's events with the same number of jets and the same model."""
+
+    batch: int
+    index: NDArray[np.int64]
+    features: Features
+
+
+def _groups(batches: Sequence[Batch], parity: str) -> list[_Group]:
+    odd = parity == "odd"
+    groups = []
+    for number, batch in enumerate(batches):
+        selected = np.flatnonzero((batch.event % np.uint64(2) == 1) == odd)
+        group: Candidates
+        for group in candidates(batch.lepton[selected], batch.jets[selected]):
+            groups.append(_Group(number, selected[group.index], group.features))
+    return groups
+
+
+@dataclass(frozen=True)
+class Best:
+    """The best candidate of each event of a batch."""
+
+    features: Features
+    """(events, features)."""
+    score: NDArray[np.float32]
+    """(events,)."""
+    candidates: NDArray[np.int64]
+    """(events,): how many candidates were scored."""
+
+    @classmethod
+    def empty(cls, events: int) -> "Best":
+        """Return arrays for a number of events."""
+        features = np.zeros((events, len(FEATURES)), dtype=np.float32)
+        score = np.zeros(events, dtype=np.float32)
+        return cls(features, score, np.zeros(events, dtype=np.int64))
+
+
+def best(batches: Sequence[Batch], scorer: Scorer) -> list[Best]:
+    """Return the best candidates of each batch.
+
+    All batches share one call of the scorer for each of the two models.
+    """
+    results = [Best.empty(len(batch.event)) for batch in batches]
+    for parity in PARITIES:
+        groups = _groups(batches, parity)
+        if not groups:
+            continue
+        rows = np.concatenate([g.features.reshape(-1, len(FEATURES)) for g in groups])
+        scores = scorer(TRAINED_ON[parity], rows)
+        start = 0
+        for group in groups:
+            events, number, _ = group.features.shape
+            group_scores = scores[start : start + events * number].reshape(events, number)
+            start += events * number
+            chosen = group_scores.argmax(axis=1)
+            rows_of_group = np.arange(events)
+            results[group.batch].features[group.index] = group.features[rows_of_group, chosen]
+            results[group.batch].score[group.index] = group_scores[rows_of_group, chosen]
+            results[group.batch].candidates[group.index] = number
+    return results

@@ -1,0 +1,159 @@
+"""Selection of objects and events, and the observables of both regions."""
+
+from dataclasses import dataclass
+
+import awkward as ak
+import numpy as np
+from numpy.typing import NDArray
+
+from agc.nanoaod import AGC_TAG, Jets
+
+LEPTON_PT = 30.0
+LEPTON_ETA = 2.1
+SIP3D = 4.0
+MUON_ISOLATION = 0.15
+ELECTRON_TIGHT = 4
+JET_PT = 30.0
+JET_ETA = 2.4
+MIN_JETS = 4
+
+REGIONS = {"4j1b": "one b-tagged jet", "4j2b": "two or more b-tagged jets"}
+
+COMMON = (
+    *("run", "luminosityBlock", "event", "nElectron", "nMuon", "nJet"),
+    *(f"Electron_{name}" for name in ("pt", "eta", "phi", "mass", "charge", "cutBased", "sip3d")),
+    *(f"Muon_{name}" for name in ("pt", "eta", "phi", "mass", "charge", "tightId", "sip3d")),
+    "Muon_pfRelIso04_all",
+    *(f"Jet_{name}" for name in ("pt", "eta", "phi", "mass")),
+)
+"""Branches that a file of any version of NanoAOD must have."""
+
+BRANCHES = (*COMMON, *Jets().branches)
+"""All branches of a file whose jets are tagged as in upstream's analysis."""
+
+
+def columns(definition: Jets) -> tuple[str, ...]:
+    """Return the branches that are read without the assignment of jets."""
+    return (
+        *(f"Electron_{name}" for name in ("pt", "eta", "cutBased", "sip3d")),
+        *(f"Muon_{name}" for name in ("pt", "eta", "tightId", "sip3d", "pfRelIso04_all")),
+        *(f"Jet_{name}" for name in ("pt", "eta", "phi", "mass")),
+        *definition.branches,
+    )
+
+
+ASSIGNMENT_BRANCHES = (f"Jet_{AGC_TAG}", "Jet_qgl")
+"""Further branches for the assignment of jets; NanoAOD has both up to v9."""
+
+
+def good_electrons(electrons: ak.Array) -> ak.Array:
+    """Return which electrons pass the selection."""
+    return (
+        (electrons.pt > LEPTON_PT)
+        & (np.abs(electrons.eta) < LEPTON_ETA)
+        & (electrons.cutBased == ELECTRON_TIGHT)
+        & (electrons.sip3d < SIP3D)
+    )
+
+
+def good_muons(muons: ak.Array) -> ak.Array:
+    """Return which muons pass the selection."""
+    return (
+        (muons.pt > LEPTON_PT)
+        & (np.abs(muons.eta) < LEPTON_ETA)
+        & muons.tightId
+        & (muons.sip3d < SIP3D)
+        & (muons.pfRelIso04_all < MUON_ISOLATION)
+    )
+
+
+def one_lepton(events: ak.Array) -> NDArray[np.bool_]:
+    """Return which events have exactly one selected electron or muon."""
+    electrons = ak.sum(good_electrons(events.Electron), axis=1)
+    return np.asarray(electrons + ak.sum(good_muons(events.Muon), axis=1) == 1)
+
+
+def lepton(events: ak.Array) -> ak.Array:
+    """Return the selected lepton (pt, eta, phi, mass) of events that have exactly one."""
+    electrons = events.Electron[good_electrons(events.Electron)]
+    muons = events.Muon[good_muons(events.Muon)]
+    plain = [
+        ak.zip({k: leptons[k] for k in ("pt", "eta", "phi", "mass")})
+        for leptons in (electrons, muons)
+    ]
+    return ak.flatten(ak.concatenate(plain, axis=1))
+
+
+def candidates(
+    jets: ak.Array, definition: Jets | None = None, *, more: tuple[str, ...] = ()
+) -> ak.Array:
+    """Return the jets that pass all but the cut on transverse momentum, as plain records.
+
+    `definition` is their identification and b tag, by default those of upstream's analysis;
+    `more` are further fields to keep.
+    """
+    definition = definition or Jets()
+    selected = jets[(np.abs(jets.eta) < JET_ETA) & definition.identified(jets)]
+    fields = {name: selected[name] for name in ("pt", "eta", "phi", "mass", *more)}
+    return ak.zip({**fields, "tagged": selected[definition.tag] > definition.above})
+
+
+@dataclass(frozen=True)
+class Region:
+    """The events of one region."""
+
+    index: NDArray[np.int64]
+    """Positions of the events in the input."""
+    observable: NDArray[np.float64]
+    """GeV: the scalar sum of jets' momenta, or the mass of three jets."""
+    jets: ak.Array
+    """The selected jets, in the order of the file."""
+
+
+def regions(jets: ak.Array, pt: ak.Array) -> dict[str, Region]:
+    """Return the events of both regions, with their observables.
+
+    `jets` are `candidates`, `pt` their (varied) transverse momenta in GeV.  With
+    one b tag the observable is the scalar sum of the jets' momenta; with two or
+    more, the mass of the three jets, one of them tagged, whose momenta add up to
+    the largest transverse momentum.
+    """
+    jets = ak.with_field(jets, pt, "pt")
+    jets = jets[pt > JET_PT]
+    enough = ak.num(jets) >= MIN_JETS
+    tags = ak.sum(jets.tagged, axis=1)
+    by_name = {}
+    for name, mask in (("4j1b", enough & (tags == 1)), ("4j2b", enough & (tags >= 2))):
+        index = np.flatnonzero(np.asarray(mask))
+        chosen = jets[index]
+        measured = scalar_sum(chosen) if name == "4j1b" else trijet_mass(chosen)
+        by_name[name] = Region(index, measured, chosen)
+    return by_name
+
+
+def scalar_sum(jets: ak.Array) -> NDArray[np.float64]:
+    """Return the scalar sum of the jets' transverse momenta of each event, in GeV."""
+    return np.asarray(ak.sum(ak.values_astype(jets.pt, np.float64), axis=1))
+
+
+def trijet_mass(jets: ak.Array) -> NDArray[np.float64]:
+    """Return the mass in GeV of the tagged trijet with the largest transverse momentum.
+
+    Each event must have at least three jets, one of them tagged.
+    """
+    if len(jets) == 0:
+        return np.zeros(0)
+    pt, eta, phi, mass = (
+        ak.values_astype(jets[name], np.float64) for name in ("pt", "eta", "phi", "mass")
+    )
+    px, py, pz = pt * np.cos(phi), pt * np.sin(phi), pt * np.sinh(eta)
+    energy = np.sqrt(px**2 + py**2 + pz**2 + mass**2)
+    vectors = ak.zip({"x": px, "y": py, "z": pz, "e": energy, "tagged": jets.tagged})
+    first, second, third = ak.unzip(ak.combinations(vectors, 3))
+    x, y, z, e = (first[k] + second[k] + third[k] for k in ("x", "y", "z", "e"))
+    tagged = first.tagged | second.tagged | third.tagged
+    transverse = ak.where(tagged, x**2 + y**2, -1.0)
+    best = ak.argmax(transverse, axis=1, keepdims=True)
+    squared = (e**2 - x**2 - y**2 - z**2)[best]
+    masses: NDArray[np.float64] = np.sqrt(np.maximum(np.asarray(ak.flatten(squared)), 0.0))
+    return masses

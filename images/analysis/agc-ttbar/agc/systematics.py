@@ -1,0 +1,95 @@
+"""Systematic variations: of jets' transverse momenta, and of event weights."""
+
+from functools import cache
+
+import awkward as ak
+import correctionlib
+import numpy as np
+from correctionlib import schemav2 as schema
+from numpy.typing import NDArray
+from scipy.special import ndtri
+
+JET_SCALE = 1.03
+JET_RESOLUTION = 0.05
+
+KINEMATIC = ("nominal", "pt_scale_up", "pt_res_up")
+"""The passes over jets; all others vary the weight of the nominal pass."""
+
+BTAG_JETS = 4
+DIRECTIONS = ("up", "down")
+
+
+def jet_pt(pt: ak.Array, variation: str) -> ak.Array:
+    """Return jets' transverse momenta (GeV) under a kinematic variation.
+
+    `pt_res_up` smears each jet by a factor from N(1, 0.05).  The uniform random number for it
+    are the digits of the jet's momentum below 1 GeV, so that the result does not depend on
+    the chunks.  Computed in float64.
+    """
+    if variation == "nominal":
+        return pt
+    if variation == "pt_scale_up":
+        return pt * np.float32(JET_SCALE)
+    if variation == "pt_res_up":
+        flat = np.asarray(ak.flatten(pt), dtype=np.float64)
+        uniform = 0.001 * np.mod((1000 * flat).astype(np.int64), 1000) + 0.0005
+        return ak.unflatten(flat * (1 + JET_RESOLUTION * ndtri(uniform)), ak.num(pt))
+    raise ValueError(f"unknown kinematic variation {variation!r}; there are {KINEMATIC}")
+
+
+@cache
+def corrections() -> correctionlib.highlevel.CorrectionSet:
+    """Return the weights as a correction set with the correction `event_systematics`.
+
+    Its inputs are the variation's name, the direction, and one jet's transverse
+    momentum in GeV; unknown variations have weight one.
+    """
+
+    def slope(sign: str) -> schema.Formula:
+        return schema.Formula(
+            nodetype="formula",
+            expression=f"1.0 {sign} 0.075 * x / 50.0",
+            parser="TFormula",
+            variables=["pt"],
+        )
+
+    def directions(up: object, down: object) -> dict[str, object]:
+        content = [{"key": "up", "value": up}, {"key": "down", "value": down}]
+        return {"nodetype": "category", "input": "direction", "content": content, "default": 1.0}
+
+    content = [{"key": "scale_var", "value": directions(1.025, 0.975)}]
+    content.append({"key": "btag_var", "value": directions(slope("+"), slope("-"))})
+    correction = schema.Correction(
+        name="event_systematics",
+        version=1,
+        inputs=[
+            schema.Variable(name="syst_name", type="string"),
+            schema.Variable(name="direction", type="string"),
+            schema.Variable(name="pt", type="real"),
+        ],
+        output=schema.Variable(name="weight", type="real"),
+        data=schema.Category.model_validate(
+            {"nodetype": "category", "input": "syst_name", "content": content, "default": 1.0}
+        ),
+    )
+    corrections_set = schema.CorrectionSet(schema_version=2, corrections=[correction])
+    return correctionlib.CorrectionSet.from_string(corrections_set.model_dump_json())
+
+
+def weight_variations(process: str, leading_pt: ak.Array) -> dict[str, NDArray[np.float64]]:
+    """Return the factors on the events' weights by variation.
+
+    `leading_pt` has the transverse momenta (GeV) of each event's selected jets,
+    at least four.  W+jets has a scale variation, too.
+    """
+    evaluate = corrections()["event_systematics"].evaluate
+    factors = {}
+    for jet in range(BTAG_JETS):
+        pt = np.asarray(leading_pt[:, jet], dtype=np.float64)
+        for direction in DIRECTIONS:
+            factors[f"btag_var_{jet}_{direction}"] = evaluate("btag_var", direction, pt)
+    if process == "wjets":
+        for direction in DIRECTIONS:
+            factor = evaluate("scale_var", direction, 0.0)
+            factors[f"scale_var_{direction}"] = np.full(len(leading_pt), factor)
+    return factors

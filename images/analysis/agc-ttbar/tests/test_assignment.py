@@ -1,0 +1,171 @@
+"""The candidates of an event and what describes them, beside a plain computation."""
+
+import itertools
+from pathlib import Path
+from typing import Any
+
+import awkward as ak
+import numpy as np
+import pytest
+import vector
+import xgboost
+from agc import assignment, inference
+from agc.assignment import FEATURES
+from agc.samples import InputError
+from numpy.typing import NDArray
+
+RNG = np.random.default_rng(3)
+START = RNG.bit_generator.state
+NAMES = [feature.name for feature in FEATURES]
+
+
+@pytest.fixture(autouse=True)
+def fixed_seed() -> None:
+    """A test draws the same numbers whichever ran before it."""
+    RNG.bit_generator.state = START
+
+
+def events(*multiplicities: int) -> tuple[ak.Array, ak.Array]:
+    """Return the leptons and jets of events with so many jets."""
+    total, count = sum(multiplicities), len(multiplicities)
+
+    def momenta(size: int, mass: float) -> dict[str, Any]:
+        return {
+            "pt": RNG.uniform(30, 200, size).astype(np.float32),
+            "eta": RNG.uniform(-2.4, 2.4, size).astype(np.float32),
+            "phi": RNG.uniform(-np.pi, np.pi, size).astype(np.float32),
+            "mass": RNG.uniform(0, mass, size).astype(np.float32),
+        }
+
+    jets = momenta(total, 20)
+    jets |= {k: RNG.uniform(0, 1, total).astype(np.float32) for k in ("btagCSVV2", "qgl")}
+    jagged = ak.zip({k: ak.unflatten(v, multiplicities) for k, v in jets.items()})
+    return ak.zip(momenta(count, 0.2)), jagged
+
+
+def features_one_by_one(lepton: Any, jets: list[Any]) -> list[list[float]]:
+    """Return the features of all candidates of one event, one at a time."""
+
+    def four(one: Any) -> Any:
+        return vector.obj(pt=one["pt"], eta=one["eta"], phi=one["phi"], mass=one["mass"])
+
+    def distance(one: Any, other: Any) -> float:
+        return float(np.hypot(one["eta"] - other["eta"], one["phi"] - other["phi"]))
+
+    rows = []
+    leading = jets[:6]
+    for w1, w2, b_had, b_lep in itertools.permutations(range(len(leading)), 4):
+        if w1 < w2:
+            continue
+        chosen = [leading[i] for i in (w1, w2, b_had, b_lep)]
+        one, two, had, lep = chosen
+        rows.append(
+            [
+                distance(lepton, lep),
+                distance(one, two),
+                distance(one, had),
+                distance(two, had),
+                (four(lepton) + four(lep)).mass,
+                (four(one) + four(two)).mass,
+                (four(one) + four(two) + four(had)).mass,
+                (four(one) + four(two) + four(had)).pt,
+                *(jet[name] for name in ("pt", "btagCSVV2", "qgl") for jet in chosen),
+            ]
+        )
+    return rows
+
+
+@pytest.mark.parametrize(("jets", "count"), [(4, 12), (5, 60), (6, 180)])
+def test_every_assignment_is_a_candidate_once(jets: int, count: int) -> None:
+    roles = assignment.choices(jets).roles
+    assert roles.shape == (count, 4)
+    assert len({(frozenset(row[:2]), *row[2:]) for row in roles.tolist()}) == count
+    assert all(len(set(row)) == 4 for row in roles.tolist())
+    assert np.all(roles[:, 0] > roles[:, 1]), "the later jet is W1"
+
+
+def test_features_are_those_of_a_plain_computation() -> None:
+    lepton, jets = events(4, 5, 6, 9, 4, 6)
+    seen = []
+    for some in assignment.candidates(lepton, jets):
+        for position, found in zip(some.index, some.features, strict=True):
+            expected = features_one_by_one(lepton[position].to_list(), jets[position].to_list())
+            np.testing.assert_allclose(found, np.array(expected), rtol=2e-5, atol=2e-5)
+            seen.append(int(position))
+    assert sorted(seen) == list(range(6))
+
+
+def test_an_azimuth_is_not_folded() -> None:
+    lepton, jets = events(4)
+    jets["phi"] = ak.Array([[3.0, -3.0, 0.0, 0.0]])
+    jets["eta"] = ak.zeros_like(jets.eta)
+    (some,) = assignment.candidates(lepton, jets)
+    column = NAMES.index("deltar_w1w2")
+    assert some.features[..., column].max() == pytest.approx(6.0)
+
+
+class Recorder:
+    """Scores by a sum over the features, and remembers what it was asked."""
+
+    def __init__(self) -> None:
+        self.weights = RNG.normal(size=len(FEATURES))
+        self.asked: list[tuple[str, int]] = []
+
+    def __call__(self, trained_on: str, features: NDArray[np.float32]) -> NDArray[np.float32]:
+        self.asked.append((trained_on, len(features)))
+        return np.asarray(features @ self.weights, dtype=np.float32)
+
+
+def batch(*multiplicities: int, first: int = 1) -> inference.Batch:
+    lepton, jets = events(*multiplicities)
+    numbers = np.arange(first, first + len(multiplicities), dtype=np.uint64)
+    return inference.Batch(lepton, jets, numbers)
+
+
+def test_the_best_candidate_is_kept_with_one_call_for_each_model() -> None:
+    scorer = Recorder()
+    batches = [batch(4, 6, 5, 4, 7), batch(5, 4)]
+    found = inference.best(batches, scorer)
+    # Events 1, 3, 5 and 1; 2, 4 and 2.
+    assert scorer.asked == [("odd", 180 + 12 + 12), ("even", 12 + 60 + 180 + 60)]
+    assert [one.candidates.tolist() for one in found] == [[12, 180, 60, 12, 180], [60, 12]]
+    for one, kept in zip(batches, found, strict=True):
+        for position in range(len(one.event)):
+            rows = features_one_by_one(one.lepton[position].to_list(), one.jets[position].to_list())
+            largest = max(rows, key=lambda row: float(np.dot(row, scorer.weights)))
+            np.testing.assert_allclose(kept.features[position], largest, rtol=2e-5, atol=2e-5)
+            score = np.dot(largest, scorer.weights)
+            assert kept.score[position] == pytest.approx(score, rel=1e-4, abs=1e-3)
+
+
+def test_events_of_one_parity_ask_one_model() -> None:
+    scorer = Recorder()
+    only_even = inference.Batch(*events(4, 4), np.array([2, 8], dtype=np.uint64))
+    assert len(inference.best([only_even], scorer)[0].score) == 2
+    assert [model for model, _ in scorer.asked] == ["odd"]
+
+
+def trained(folder: Path, features: int = len(FEATURES)) -> Path:
+    data = xgboost.DMatrix(RNG.normal(size=(200, features)), RNG.integers(0, 2, 200))
+    booster = xgboost.train({"objective": "binary:logistic", "max_depth": 3}, data, 5)
+    for parity in inference.PARITIES:
+        booster.save_model(folder / inference.model_file(parity))
+    return folder
+
+
+def test_models_of_a_folder_score_as_xgboost_does(tmp_path: Path) -> None:
+    models = inference.LocalModels.load(trained(tmp_path))
+    rows = RNG.normal(size=(50, len(FEATURES))).astype(np.float32)
+    known = xgboost.Booster(model_file=str(tmp_path / "model_odd.json"))
+    expected = known.predict(xgboost.DMatrix(rows))
+    np.testing.assert_allclose(models("odd", rows), expected, atol=1e-6)
+
+
+def test_models_that_cannot_be_used_are_refused_by_name(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"model_even\.json: no such file; `agc train`"):
+        inference.LocalModels.load(tmp_path)
+    with pytest.raises(InputError, match="takes 7 features, not 20"):
+        inference.LocalModels.load(trained(tmp_path, features=7))
+    (tmp_path / "model_even.json").write_text('{"no": "model"}')
+    with pytest.raises(InputError, match=r"is not an XGBoost model \([^\[]*\)$"):
+        inference.LocalModels.load(tmp_path)

@@ -1,0 +1,36 @@
+"""Addresses at which remote files are read: in the facility's cache, where it has one."""
+
+import os
+
+from coffea_shoppe_contract import ENV_XCACHE, Cache, parse_caches
+
+
+def caches() -> list[Cache]:
+    """Return the facility's caches, the default first; none outside of a facility."""
+    return parse_caches(os.environ.get(ENV_XCACHE, ""))
+
+
+def data_url(url: str, *, cache: str | None = None) -> str:
+    """Return the address at which to read a file.
+
+    A remote file (`root://…`) is read from the facility's default cache, or from the one
+    that `cache` names; without any cache, from its origin.  Local paths, and addresses in a
+    cache, are returned as they are.
+
+    Raises `ValueError` for a cache that the facility does not have, and for a
+    file at another origin than the named cache's only one.
+    """
+    known = caches()
+    if cache is not None and cache not in {entry.name for entry in known}:
+        names = ", ".join(entry.name for entry in known) or "none"
+        raise ValueError(f"no cache {cache!r} in this facility; it has: {names}")
+    if "://" not in url or any(url.startswith(entry.address + "/") for entry in known):
+        return url
+    if not url.startswith(("root://", "xroot://")):
+        if cache is not None:
+            raise ValueError(f"{url!r}: caches serve root:// addresses only")
+        return url
+    chosen = [entry for entry in known if cache in (None, entry.name)]
+    if not chosen:
+        return url
+    return chosen[0].url(url)
