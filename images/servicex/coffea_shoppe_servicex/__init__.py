@@ -1,7 +1,7 @@
-"""The facility's delivery service: it speaks the REST contract of the stock ServiceX client.
+"""The facility's ServiceX, with the REST API of the stock ServiceX client.
 
-A request names files and a selection; transformers read the files, through the
-facility's cache where there is one, and write one object of selected columns for each;
-the client fetches the objects.  `docs/explanation/servicex.md` tells how the parts play
+A transform request names files and a query.  Transformers read the files, through the
+facility's cache if it has one, and write one object with the selected columns per file,
+which the client downloads.  `docs/explanation/servicex.md` explains how the parts work
 together.
 """

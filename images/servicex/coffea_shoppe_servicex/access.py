@@ -1,34 +1,35 @@
-"""Who sends a request: a user, by the facility's tokens or this service's own; a transformer."""
+"""Authentication of the API's clients: users, the operator, and transformers."""
 
 import hmac
 from typing import Any
 
 import jwt
-from coffea_shoppe_contract import identity
+from coffea_shoppe_contract.claims import SERVICEX_ADMIN, SERVICEX_REFRESH, token_claims
 from coffea_shoppe_identity import Identity, RefusedError, Verifier, bearer
 
-from coffea_shoppe_servicex.delivery import Delivery, Owner
+from coffea_shoppe_servicex.backend import Backend
+from coffea_shoppe_servicex.models import Owner
 from coffea_shoppe_servicex.settings import Auth
 
 ALGORITHM = "HS256"
-OWN_TRANSFORMER = "servicex-transformer"
-"""Audience of the key of a request's own transformers."""
-EVERYBODY = Owner("user", "user")
-"""Who everybody is where login is switched off."""
+TRANSFORMER_AUDIENCE = "servicex-transformer"
+"""Audience of the keys of dedicated transformers."""
+LOCAL_USER = Owner("user", "user")
+"""The only user when authentication is disabled."""
 
 
-class Users:
-    """The users' tokens.
+class UserAuthenticator:
+    """Verifies users' tokens, and issues access tokens for refresh tokens.
 
-    The facility's operator signs tokens of minutes for this service, and one of hours
-    that is good for nothing but an access token of this service's own, which the stock
-    client asks for whenever its last one ends.
+    The operator signs access tokens for this service, valid for minutes, and refresh tokens,
+    valid for hours.  The stock client exchanges its refresh token for an access token that
+    this service signs, each time the last one expires.
     """
 
     def __init__(self, settings: Auth, verifier: Verifier | None) -> None:
         self.settings, self.verifier = settings, verifier
 
-    def _key(self) -> bytes:
+    def _session_key(self) -> bytes:
         return self.settings.session_key.read_text().strip().encode()
 
     @property
@@ -36,48 +37,51 @@ class Users:
         return f"{self.settings.issuer}/servicex"
 
     def identify(self, header: str) -> Owner:
-        """Return who sends a request; raises `RefusedError`."""
+        """Return the user of an Authorization header; raises `RefusedError`."""
         if self.verifier is None:
-            return EVERYBODY
+            return LOCAL_USER
         token = bearer(header)
         try:
-            kind = jwt.get_unverified_header(token).get("alg")
+            algorithm = jwt.get_unverified_header(token).get("alg")
         except jwt.PyJWTError as error:
-            raise RefusedError(f"this is no token ({error})") from error
-        own = kind == ALGORITHM
-        found = self._own(token, self.verifier) if own else self.verifier.verify(token)
-        return Owner(found.user, found.uid)
+            raise RefusedError(f"the bearer token is not a JWT ({error})") from error
+        if algorithm == ALGORITHM:
+            user = self._verify_own_token(token, self.verifier)
+        else:
+            user = self.verifier.verify(token)
+        return Owner(user.user, user.uid)
 
-    def administer(self, header: str) -> None:
-        """Admit the facility's operator, and nobody else; raises `RefusedError`."""
+    def require_operator(self, header: str) -> None:
+        """Raise `RefusedError` unless the Authorization header is the operator's."""
         if self.verifier is None:
-            raise RefusedError("login is switched off: nobody administers users")
-        self.verifier.verify(bearer(header), audience=identity.SERVICEX_ADMIN)
+            raise RefusedError("authentication is disabled: users cannot be administered")
+        self.verifier.verify(bearer(header), audience=SERVICEX_ADMIN)
 
-    def _own(self, token: str, verifier: Verifier) -> Identity:
-        checks = dict.fromkeys(("exp", "iat", "aud", "iss", "sub"), False)
+    def _verify_own_token(self, token: str, verifier: Verifier) -> Identity:
+        # The verifier checks the claims, so that both kinds of token have the same rules.
+        unchecked = dict.fromkeys(("exp", "iat", "aud", "iss", "sub"), False)
         try:
-            said = jwt.decode(
+            claims = jwt.decode(
                 token,
-                self._key(),
+                self._session_key(),
                 algorithms=[ALGORITHM],
-                options={f"verify_{name}": on for name, on in checks.items()},  # type: ignore[arg-type]
+                options={f"verify_{name}": on for name, on in unchecked.items()},  # type: ignore[arg-type]
             )
         except jwt.PyJWTError as error:
-            raise RefusedError(f"this is no token of this service ({error})") from error
-        return verifier.judge(said, issuer=self._issuer)
+            raise RefusedError(f"this service did not sign the access token ({error})") from error
+        return verifier.check_claims(claims, issuer=self._issuer)
 
     def refresh(self, header: str, now: float) -> str:
-        """Return an access token for a refresh token; raises `RefusedError`."""
+        """Return an access token for the refresh token of a header; raises `RefusedError`."""
         if self.verifier is None:
-            said = self._claims(EVERYBODY, (), now)
-            return jwt.encode(said, b"login is switched off: no secret here", algorithm=ALGORITHM)
-        found = self.verifier.verify(bearer(header), audience=identity.SERVICEX_REFRESH)
-        said = self._claims(Owner(found.user, found.uid), found.groups, now)
-        return jwt.encode(said, self._key(), algorithm=ALGORITHM)
+            claims = self._claims(LOCAL_USER, (), now)
+            return jwt.encode(claims, b"authentication is disabled: no secret", ALGORITHM)
+        user = self.verifier.verify(bearer(header), audience=SERVICEX_REFRESH)
+        claims = self._claims(Owner(user.user, user.uid), user.groups, now)
+        return jwt.encode(claims, self._session_key(), ALGORITHM)
 
     def _claims(self, owner: Owner, groups: tuple[str, ...], now: float) -> dict[str, Any]:
-        return identity.claims(
+        return token_claims(
             issuer=self._issuer,
             audience="servicex",
             user=owner.user,
@@ -87,43 +91,44 @@ class Users:
         )
 
 
-class Transformers:
-    """The keys of transformers: one of the shared ones, and one for each request's own.
+class TransformerAuthenticator:
+    """Verifies and issues the keys of transformers.
 
-    A request's key is good for as long as the request runs; it is signed, so that any
-    number of its pods may have one, and none needs to be remembered.
+    Shared transformers have one common key.  Dedicated ones have a signed key per request,
+    which is valid while the request runs; nothing needs to be stored.
     """
 
-    def __init__(self, delivery: Delivery) -> None:
-        self.delivery = delivery
+    def __init__(self, backend: Backend) -> None:
+        self.backend = backend
 
-    def _signer(self) -> str:
-        return self.delivery.settings.auth.session_key.read_text().strip()
+    def _session_key(self) -> str:
+        return self.backend.context.settings.auth.session_key.read_text().strip()
 
-    def issue(self, request: str) -> str:
-        """Return a key for a request's own transformers."""
-        said = {"aud": OWN_TRANSFORMER, "sub": request}
-        return jwt.encode(said, self._signer(), algorithm=ALGORITHM)
+    def issue(self, request_id: str) -> str:
+        """Return a key for the dedicated transformers of a request."""
+        claims = {"aud": TRANSFORMER_AUDIENCE, "sub": request_id}
+        return jwt.encode(claims, self._session_key(), ALGORITHM)
 
     def identify(self, header: str) -> str:
-        """Return the request that a transformer is for, '' for a shared one.
+        """Return the request of a dedicated transformer, or '' for a shared one.
 
         Raises `RefusedError`.
         """
         key = bearer(header)
-        pool = self.delivery.settings.pool_key.read_text().strip()
-        if hmac.compare_digest(key.encode(), pool.encode()):
+        pool_key = self.backend.context.settings.pool_key.read_text().strip()
+        if hmac.compare_digest(key.encode(), pool_key.encode()):
             return ""
         try:
-            said = jwt.decode(
+            claims = jwt.decode(
                 key,
-                self._signer(),
+                self._session_key(),
                 algorithms=[ALGORITHM],
-                audience=OWN_TRANSFORMER,
+                audience=TRANSFORMER_AUDIENCE,
                 options={"require": ["aud", "sub"]},
             )
         except (OSError, jwt.PyJWTError) as error:
-            raise RefusedError("this is no key of a transformer") from error
-        if not self.delivery.runs(said["sub"]):
-            raise RefusedError("the request that this key is for has ended")
-        return str(said["sub"])
+            raise RefusedError("the bearer token is not a transformer's key") from error
+        request_id = str(claims["sub"])
+        if not self.backend.requests.is_running(request_id):
+            raise RefusedError("the request of this transformer has ended")
+        return request_id

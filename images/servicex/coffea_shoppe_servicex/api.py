@@ -1,19 +1,18 @@
-"""The REST API: the stock client's contract, and what transformers ask for."""
+"""The REST API: calls of the stock client, of the operator and of transformers."""
 
 import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
-from typing import Any, TypeVar
 
 from coffea_shoppe_identity import RefusedError
+from coffea_shoppe_identity.bodies import SENDER, BodyLimits
+from coffea_shoppe_identity.capacity import BusyError, Capacity
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import GaugeMetricFamily
-from pydantic import BaseModel, ValidationError
 from sqlalchemy import text
-from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
-from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.exc import SQLAlchemyError
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
@@ -22,396 +21,272 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from coffea_shoppe_servicex import pages
-from coffea_shoppe_servicex.access import Transformers, Users
-from coffea_shoppe_servicex.database import Dataset, File
-from coffea_shoppe_servicex.database import Request as Asked
-from coffea_shoppe_servicex.delivery import Delivery, Owner, Quota, Result, Submission
-from coffea_shoppe_servicex.errors import (
-    ForbiddenError,
-    LeaseLostError,
-    NotFoundError,
-    QueryError,
+from coffea_shoppe_servicex import isolation, pages, transformer_api
+from coffea_shoppe_servicex.access import TransformerAuthenticator, UserAuthenticator
+from coffea_shoppe_servicex.backend import Backend
+from coffea_shoppe_servicex.errors import BusyServiceError, QueryError
+from coffea_shoppe_servicex.estimate import PRELOADED, estimate_submission
+from coffea_shoppe_servicex.models import Owner, Quota, Submission
+from coffea_shoppe_servicex.request_bodies import parse_model
+from coffea_shoppe_servicex.responses import (
+    DATABASE_UNAVAILABLE,
+    EXPECTED_ERRORS,
+    VERSION,
+    dataset_record,
+    error_response,
+    file_result,
+    request_status,
 )
 
 LOG = logging.getLogger(__name__)
-VERSION = "1.8.0+shoppe"
 CAPABILITIES = ["poll_local_transformation_results", "long_sample_titles_1024"]
-OUTSIDE = "coffea_shoppe.outside"
-"""Key of a request's scope: whether it came through a proxy."""
-INSIDE = ("/metrics", "/servicex/internal/")
-"""What is not for requests from outside; prefixes of paths."""
-AWAY = (OperationalError, InterfaceError, PoolTimeoutError)
-"""What a database raises that is away, or restarts."""
-SUBMIT_S = 120
-"""So long waits a submission for the database: the stock client does not submit again."""
-TITLE = 3000
-"""A failed request's title carries the reason: the only words that the client shows."""
+EXTERNAL = "coffea_shoppe.external"
+"""Key in a request's ASGI scope: it came from outside of the cluster, through a proxy."""
+INTERNAL_PATHS = ("/metrics", "/servicex/internal/")
+"""Prefixes of paths that are not served to requests from outside of the cluster."""
+LARGEST_BODY = 4 * 2**20
+"""A submission of the largest number of files with long URLs, bytes."""
+TOTAL_BODY_BYTES, USER_BODY_BYTES = 24 * 2**20, 8 * 2**20
+"""Bytes of bodies in memory at once: of all users, and of each.  Parsed, they take up to
+twenty times as much memory."""
+TOTAL_ESTIMATES, USER_ESTIMATES = 2, 1
+"""Number of estimates at once: of all users, and of each.  Others wait, and no thread with them."""
+SUBMIT_RETRY_TIMEOUT_S = 120
+"""Submissions wait this long for the database: the stock client does not retry them."""
 
-Body = TypeVar("Body", bound=BaseModel)
-Call = Callable[[Owner, Request], Awaitable[Response]]
-
-
-def iso(seconds: float | None) -> str | None:
-    """Return a time (Unix) as the client reads it."""
-    return None if seconds is None else datetime.fromtimestamp(seconds, UTC).isoformat()
+Handler = Callable[[Owner, Request], Awaitable[Response]]
 
 
-class FromOutside:
-    """Takes off the prefix of requests that a proxy passes on, and remembers that it did."""
+class ProxyPrefix:
+    """Middleware: removes the proxy's path prefix, and marks the request as external."""
 
     def __init__(self, application: ASGIApp, prefix: str) -> None:
         self.application, self.prefix = application, prefix
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request."""
+        """Pass a request on."""
         if scope["type"] == "http" and scope["path"].startswith(f"{self.prefix}/"):
             path = scope["path"].removeprefix(self.prefix)
-            # With the prefix none is found.
-            if not path.startswith(INSIDE):
-                scope = {**scope, "path": path, "raw_path": path.encode(), OUTSIDE: True}
+            # No route has the prefix: an internal path that keeps it is not found.
+            if not path.startswith(INTERNAL_PATHS):
+                scope = {**scope, "path": path, "raw_path": path.encode(), EXTERNAL: True}
         await self.application(scope, receive, send)
 
 
-def told(asked: Asked, delivery: Delivery, request: Request) -> dict[str, Any]:
-    """Return a request's status as the client wants it; all keys are needed."""
-    settings = delivery.settings
-    front = settings.front
-    public = bool(request.scope.get(OUTSIDE) and front.public_endpoint)
-    title = asked.title
-    if asked.reason and asked.status in ("Fatal", "Bad Dataset"):
-        title = f"{title}: {asked.reason}"[:TITLE]
-    base = settings.pages.format(user=asked.owner)
-    return {
-        "request_id": asked.id,
-        "did": asked.did or f"file list of {asked.files}",
-        "did_id": asked.dataset_id,
-        "title": title,
-        "selection": asked.selection,
-        "tree-name": None,
-        "image": settings.image,
-        "result-destination": "object-store",
-        "result-format": asked.result_format,
-        "generated-code-cm": "",
-        "status": asked.status,
-        "reason": asked.reason,
-        "app-version": VERSION,
-        "files": asked.files,
-        "files-completed": asked.completed,
-        "files-failed": asked.failed,
-        "files-remaining": asked.files - asked.completed - asked.failed,
-        "submit-time": iso(asked.created),
-        "finish-time": iso(asked.finished),
-        "minio-endpoint": front.public_endpoint if public else front.endpoint,
-        "minio-secured": front.public_secure if public else front.secure,
-        "minio-access-key": asked.access_key,
-        "minio-secret-key": asked.secret_key,
-        "log-url": f"{base}/{asked.id}/log",
-    }
+def application(
+    backend: Backend, users: UserAuthenticator, transformers: TransformerAuthenticator
+) -> Starlette:
+    """Return the API as an ASGI application."""
 
+    isolation.preload(PRELOADED)
+    estimates = Capacity(TOTAL_ESTIMATES, USER_ESTIMATES, small=0)
 
-def _file(file: File) -> dict[str, Any]:
-    success = file.state == "done"
-    return {
-        "transform_status": "success" if success else "failure",
-        "s3-object-name": file.object,
-        "created_at": datetime.fromtimestamp(file.result_at / 1e6, UTC)
-        .replace(tzinfo=None)
-        .isoformat(timespec="microseconds"),
-        "total-bytes": file.bytes,
-        "total-events": file.events,
-        "file-path": file.places[0],
-        "file-id": file.id,
-        "reason": file.reason,
-        "message": file.message,
-        "attempts": file.attempt,
-        "seconds": file.seconds,
-        "read-bytes": file.read,
-    }
-
-
-def _dataset(one: Dataset, *, whole: bool) -> dict[str, Any]:
-    files = [
-        {
-            "id": number,
-            "adler32": file.get("adler32", ""),
-            "file_size": file.get("size", 0),
-            "file_events": file.get("events", 0),
-            "paths": ",".join(file["paths"]),
-        }
-        for number, file in enumerate(one.files, 1)
-    ]
-    return {
-        "id": one.id,
-        "name": one.name,
-        "did_finder": one.finder,
-        "n_files": len(files),
-        "size": sum(file["file_size"] for file in files),
-        "events": sum(file["file_events"] for file in files),
-        "last_used": iso(one.used),
-        "last_updated": iso(one.updated),
-        "lookup_status": one.status,
-        "message": one.message,
-        "is_stale": one.stale,
-        "files": files if whole else [],
-    }
-
-
-async def _body(request: Request, model: type[Body]) -> Body:
-    """Return what a request's body tells; raises `QueryError`."""
-    try:
-        return model.model_validate(await request.json())
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise QueryError(f"{where}: {first['msg']}") from error
-    except ValueError as error:
-        raise QueryError(f"the request is no JSON: {error}") from error
-
-
-def _problem(error: Exception) -> JSONResponse:
-    """Return an error as the client shows it."""
-    statuses: Mapping[type[Exception], int] = {
-        QueryError: 400,
-        RefusedError: 401,
-        ForbiddenError: 403,
-        NotFoundError: 404,
-        LeaseLostError: 409,
-        **dict.fromkeys(AWAY, 503),
-    }
-    status = next(code for kind, code in statuses.items() if isinstance(error, kind))
-    message = str(error)
-    if status == 503:
-        LOG.warning("the database: %s", error)
-        message = "the service's database does not answer; try again in a minute"
-    headers = {"WWW-Authenticate": "Bearer"} if status == 401 else None
-    return JSONResponse({"message": message}, status, headers)
-
-
-PROBLEMS = (QueryError, RefusedError, ForbiddenError, NotFoundError, LeaseLostError, *AWAY)
-
-
-def application(delivery: Delivery, users: Users, transformers: Transformers) -> Starlette:
-    """Return the API as an application."""
-
-    def called(handler: Call) -> Callable[[Request], Awaitable[Response]]:
-        """Return a handler that is called with the user who asks."""
+    def for_user(handler: Handler) -> Callable[[Request], Awaitable[Response]]:
+        """Wrap a handler that needs the authenticated user."""
 
         async def handle(request: Request) -> Response:
             try:
                 owner = users.identify(request.headers.get("Authorization", ""))
+                request.scope[SENDER] = owner.uid
                 LOG.info("%s %s for %s", request.method, request.url.path, owner.user)
                 return await handler(owner, request)
-            except PROBLEMS as error:
+            except EXPECTED_ERRORS as error:
                 LOG.info("%s %s: %s", request.method, request.url.path, error)
-                return _problem(error)
+                return error_response(error)
 
         return handle
 
     async def info(_: Owner, __: Request) -> Response:
-        images = dict.fromkeys(delivery.settings.codegens, delivery.settings.image or "local")
+        settings = backend.context.settings
+        descriptions = backend.context.codegens.descriptions()
         return JSONResponse(
-            {"app-version": VERSION, "code-gen-image": images, "capabilities": CAPABILITIES}
+            {
+                "app-version": VERSION,
+                "code-gen-image": dict.fromkeys(descriptions, settings.image or "local"),
+                "code-gen-description": descriptions,
+                "capabilities": CAPABILITIES,
+            }
         )
 
     async def refresh(request: Request) -> Response:
         try:
             token = users.refresh(request.headers.get("Authorization", ""), time.time())
         except RefusedError as error:
-            return _problem(error)
+            return error_response(error)
         return JSONResponse({"access_token": token})
 
     async def submit(owner: Owner, request: Request) -> Response:
-        body = await _body(request, Submission)
-        end = time.monotonic() + SUBMIT_S
+        submission = await parse_model(request, Submission)
+        deadline = time.monotonic() + SUBMIT_RETRY_TIMEOUT_S
         while True:
             try:
-                made = await run_in_threadpool(delivery.submit, owner, body)
+                created = await run_in_threadpool(backend.requests.submit, owner, submission)
                 break
-            except AWAY:
-                if time.monotonic() > end:
+            except DATABASE_UNAVAILABLE:
+                if time.monotonic() > deadline:
                     raise
                 await asyncio.sleep(1)
-        LOG.info("request %s of %s: %s files by %s", made.id, owner.user, made.files, made.codegen)
-        return JSONResponse({"request_id": made.id})
+        LOG.info(
+            "request %s of %s: %s files, codegen %s",
+            *(created.id, owner.user, created.files, created.codegen),
+        )
+        return JSONResponse({"request_id": created.id})
 
-    async def estimated(owner: Owner, request: Request) -> Response:
-        # Its libraries take memory that no other call needs.
-        from coffea_shoppe_servicex.estimate import price
-
-        body = await _body(request, Submission)
-        return JSONResponse(vars(await run_in_threadpool(price, delivery, owner, body)))
-
-    async def status(owner: Owner, request: Request) -> Response:
-        found = await run_in_threadpool(delivery.get, owner, request.path_params["id"])
-        return JSONResponse(told(found, delivery, request))
-
-    async def every(owner: Owner, request: Request) -> Response:
-        found = await run_in_threadpool(delivery.mine, owner)
-        return JSONResponse({"requests": [told(one, delivery, request) for one in found]})
-
-    async def results(owner: Owner, request: Request) -> Response:
-        after = 0
-        if later := request.query_params.get("later_than"):
+    async def estimate_cost(owner: Owner, request: Request) -> Response:
+        submission = await parse_model(request, Submission)
+        async with estimates.reservation(owner.uid) as reservation:
             try:
-                moment = datetime.fromisoformat(later)
+                await reservation.add(1)
+            except BusyError as error:
+                message = "other estimates take their time; try again when yours have ended"
+                raise BusyServiceError(message) from error
+            estimate = await run_in_threadpool(estimate_submission, backend, owner, submission)
+        return JSONResponse(vars(estimate))
+
+    async def get_request(owner: Owner, request: Request) -> Response:
+        identifier = request.path_params["id"]
+        transform_request = await run_in_threadpool(backend.requests.get, owner, identifier)
+        external = EXTERNAL in request.scope
+        status = request_status(transform_request, backend.context.settings, external=external)
+        return JSONResponse(status)
+
+    async def list_requests(owner: Owner, request: Request) -> Response:
+        owned = await run_in_threadpool(backend.requests.owned_by, owner)
+        settings, external = backend.context.settings, EXTERNAL in request.scope
+        return JSONResponse(
+            {"requests": [request_status(each, settings, external=external) for each in owned]}
+        )
+
+    async def list_results(owner: Owner, request: Request) -> Response:
+        after = 0
+        if later_than := request.query_params.get("later_than"):
+            try:
+                moment = datetime.fromisoformat(later_than)
             except ValueError as error:
-                raise QueryError(f"later_than: {later!r} is no time") from error
+                raise QueryError(f"later_than: {later_than!r} is not an ISO 8601 time") from error
             after = int(moment.replace(tzinfo=moment.tzinfo or UTC).timestamp() * 1e6 + 0.5)
-        found = await run_in_threadpool(delivery.results, owner, request.path_params["id"], after)
-        return JSONResponse({"results": [_file(one) for one in found]})
+        identifier = request.path_params["id"]
+        files = await run_in_threadpool(backend.requests.results, owner, identifier, after)
+        return JSONResponse({"results": [file_result(file) for file in files]})
 
     async def cancel(owner: Owner, request: Request) -> Response:
-        await run_in_threadpool(delivery.cancel, owner, request.path_params["id"])
+        await run_in_threadpool(backend.requests.cancel, owner, request.path_params["id"])
         return JSONResponse({"message": "canceled"})
 
-    async def remove(owner: Owner, request: Request) -> Response:
-        await run_in_threadpool(delivery.delete, owner, request.path_params["id"])
+    async def delete(owner: Owner, request: Request) -> Response:
+        await run_in_threadpool(backend.requests.delete, owner, request.path_params["id"])
         return JSONResponse({"message": "deleted"})
 
-    async def datasets(owner: Owner, request: Request) -> Response:
-        asked = request.query_params
-        deleted = asked.get("show-deleted", "").lower() in ("true", "1")
-        found = await run_in_threadpool(
-            lambda: delivery.datasets(owner, finder=asked.get("did-finder", ""), deleted=deleted)
+    async def list_datasets(owner: Owner, request: Request) -> Response:
+        deleted = request.query_params.get("show-deleted", "").lower() in ("true", "1")
+        finder = request.query_params.get("did-finder", "")
+        datasets = await run_in_threadpool(
+            lambda: backend.datasets.owned_by(owner, finder=finder, deleted=deleted)
         )
-        return JSONResponse({"datasets": [_dataset(one, whole=False) for one in found]})
+        return JSONResponse(
+            {"datasets": [dataset_record(dataset, with_files=False) for dataset in datasets]}
+        )
 
-    async def dataset(owner: Owner, request: Request) -> Response:
-        number = request.path_params["id"]
-        if request.method == "DELETE":
-            found = await run_in_threadpool(delivery.forget_dataset, owner, number)
-            return JSONResponse({"dataset-id": number, "stale": found.stale})
-        found = await run_in_threadpool(delivery.dataset, owner, number)
-        return JSONResponse(_dataset(found, whole=True))
+    async def get_dataset(owner: Owner, request: Request) -> Response:
+        identifier = request.path_params["id"]
+        dataset = await run_in_threadpool(backend.datasets.get, owner, identifier)
+        return JSONResponse(dataset_record(dataset, with_files=True))
 
-    # The facility's operator.
+    async def delete_dataset(owner: Owner, request: Request) -> Response:
+        identifier = request.path_params["id"]
+        dataset = await run_in_threadpool(backend.datasets.mark_stale, owner, identifier)
+        return JSONResponse({"dataset-id": identifier, "stale": dataset.stale})
 
-    async def user(request: Request) -> Response:
+    # Calls of the operator.
+
+    async def administer_user(request: Request) -> Response:
         name = request.path_params["name"]
         try:
-            users.administer(request.headers.get("Authorization", ""))
+            users.require_operator(request.headers.get("Authorization", ""))
             if request.method == "DELETE":
-                await run_in_threadpool(delivery.forget, name)
+                await run_in_threadpool(backend.users.remove, name)
             else:
-                await run_in_threadpool(delivery.welcome, name, await _body(request, Quota))
-        except PROBLEMS as error:
+                quota = await parse_model(request, Quota)
+                await run_in_threadpool(backend.users.set_quota, name, quota)
+        except EXPECTED_ERRORS as error:
             LOG.info("%s %s: %s", request.method, request.url.path, error)
-            return _problem(error)
+            return error_response(error)
         return JSONResponse({"user": name})
 
-    # Transformers.
-
-    def worked(
-        handler: Callable[[str, dict[str, Any], Request], Response],
-    ) -> Callable[[Request], Awaitable[Response]]:
-        """Return a handler that is called with the request that a transformer is for."""
-
-        async def handle(request: Request) -> Response:
-            body = await request.json()
-            header = request.headers.get("Authorization", "")
-
-            def do() -> Response:
-                return handler(transformers.identify(header), body, request)
-
-            try:
-                return await run_in_threadpool(do)
-            except PROBLEMS as error:
-                return _problem(error)
-
-        return handle
-
-    def lease(own: str, body: dict[str, Any], _: Request) -> Response:
-        # Where there is one user only, any transformer may run that user's functions.
-        alone = not delivery.settings.auth.enabled
-        found = delivery.lease(
-            body["worker"],
-            memory=body["memory"],
-            request=own,
-            everything=alone and bool(body.get("everything")),
-        )
-        return JSONResponse(vars(found)) if found else Response(status_code=204)
-
-    def renew(own: str, body: dict[str, Any], request: Request) -> Response:
-        delivery.renew(request.path_params["file"], body["attempt"], request=own)
-        return JSONResponse({})
-
-    def upload(own: str, body: dict[str, Any], request: Request) -> Response:
-        url = delivery.upload(request.path_params["file"], body["attempt"], request=own)
-        return JSONResponse({"url": url})
-
-    def complete(own: str, body: dict[str, Any], request: Request) -> Response:
-        file, attempt = request.path_params["file"], body.pop("attempt")
-        delivery.complete(file, attempt, Result(**body), request=own)
-        return JSONResponse({})
-
-    def fail(own: str, body: dict[str, Any], request: Request) -> Response:
-        file, attempt = request.path_params["file"], body.pop("attempt")
-        delivery.fail(file, attempt, request=own, **body)
-        return JSONResponse({})
+    # Probes and metrics.
 
     async def health(_: Request) -> Response:
-        def look() -> None:
-            with delivery.engine.connect() as connection:
+        def query_database() -> None:
+            with backend.context.engine.connect() as connection:
                 connection.execute(text("SELECT 1"))
 
         try:
-            await run_in_threadpool(look)
+            await run_in_threadpool(query_database)
         except SQLAlchemyError as error:
-            return PlainTextResponse(f"the database does not answer: {error}", 503)
+            return PlainTextResponse(f"the database does not respond: {error}", 503)
         return PlainTextResponse("ok")
 
     async def alive(_: Request) -> Response:
         return PlainTextResponse("ok")
 
     registry = CollectorRegistry()
-    registry.register(_Counts(delivery))
+    registry.register(_WorkloadCollector(backend))
 
     async def metrics(_: Request) -> Response:
         return PlainTextResponse(await run_in_threadpool(generate_latest, registry))
 
-    internal = "/servicex/internal/files/{file:int}"
-    one = "/servicex/transformation/{id}"
+    request_path = "/servicex/transformation/{id}"
+    dataset_path = "/servicex/datasets/{id:int}"
     return Starlette(
-        middleware=[Middleware(FromOutside, prefix=delivery.settings.prefix)],
+        middleware=[
+            Middleware(ProxyPrefix, prefix=backend.context.settings.prefix),
+            Middleware(
+                BodyLimits,
+                largest=LARGEST_BODY,
+                capacity=Capacity(TOTAL_BODY_BYTES, USER_BODY_BYTES),
+            ),
+        ],
         routes=[
-            Route("/servicex", called(info)),
+            Route("/servicex", for_user(info)),
             Route("/token/refresh", refresh, methods=["POST"]),
-            Route("/servicex/transformation", called(every)),
-            Route("/servicex/transformation", called(submit), methods=["POST"]),
-            Route("/servicex/estimate", called(estimated), methods=["POST"]),
-            Route(one, called(status)),
-            Route(one, called(remove), methods=["DELETE"]),
-            Route(f"{one}/results", called(results)),
-            Route(f"{one}/cancel", called(cancel), methods=["GET", "POST"]),
-            Route("/servicex/datasets", called(datasets)),
-            Route("/servicex/datasets/{id:int}", called(dataset), methods=["GET", "DELETE"]),
-            Route("/servicex/internal/users/{name:path}", user, methods=["PUT", "DELETE"]),
-            Route("/servicex/internal/lease", worked(lease), methods=["POST"]),
-            Route(f"{internal}/renew", worked(renew), methods=["POST"]),
-            Route(f"{internal}/upload", worked(upload), methods=["POST"]),
-            Route(f"{internal}/complete", worked(complete), methods=["POST"]),
-            Route(f"{internal}/fail", worked(fail), methods=["POST"]),
+            Route("/servicex/transformation", for_user(list_requests)),
+            Route("/servicex/transformation", for_user(submit), methods=["POST"]),
+            Route("/servicex/estimate", for_user(estimate_cost), methods=["POST"]),
+            Route(request_path, for_user(get_request)),
+            Route(request_path, for_user(delete), methods=["DELETE"]),
+            Route(f"{request_path}/results", for_user(list_results)),
+            Route(f"{request_path}/cancel", for_user(cancel), methods=["GET", "POST"]),
+            Route("/servicex/datasets", for_user(list_datasets)),
+            Route(dataset_path, for_user(get_dataset)),
+            Route(dataset_path, for_user(delete_dataset), methods=["DELETE"]),
+            Route(
+                "/servicex/internal/users/{name:path}",
+                administer_user,
+                methods=["PUT", "DELETE"],
+            ),
             Route("/healthz", health),
             Route("/livez", alive),
             Route("/metrics", metrics),
-            *pages.routes(delivery, called),
+            *transformer_api.routes(backend, transformers),
+            *pages.routes(backend, for_user),
         ],
     )
 
 
-class _Counts:
-    """What Prometheus is told, counted as it asks."""
+class _WorkloadCollector:
+    """Prometheus collector: counts requests and files at each scrape."""
 
-    def __init__(self, delivery: Delivery) -> None:
-        self.delivery = delivery
+    def __init__(self, backend: Backend) -> None:
+        self.backend = backend
 
     def collect(self) -> list[GaugeMetricFamily]:
         """Return the gauges."""
-        found = []
-        for name, counts in zip(("requests", "files"), self.delivery.counts(), strict=True):
-            gauge = GaugeMetricFamily(f"servicex_{name}", f"{name} by state", labels=["state"])
-            for state, number in counts.items():
-                gauge.add_metric([state], number)
-            found.append(gauge)
-        return found
+        requests, files = self.backend.workload.counts()
+        return [_gauge("requests", requests), _gauge("files", files)]
+
+
+def _gauge(name: str, counts: Mapping[str, int]) -> GaugeMetricFamily:
+    gauge = GaugeMetricFamily(f"servicex_{name}", f"{name} by state", labels=["state"])
+    for state, count in counts.items():
+        gauge.add_metric([state], count)
+    return gauge

@@ -1,4 +1,4 @@
-"""The tables, and the connection to them: PostgreSQL, or a file for a laptop."""
+"""Tables and connections: PostgreSQL in a facility, SQLite on a laptop."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,17 +11,17 @@ from sqlalchemy import JSON, BigInteger, Engine, ForeignKey, Index, Text, create
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 MIGRATIONS = Path(__file__).parent / "migrations"
-LOCK = 7215312  # any number that no other service of the database locks
+MIGRATION_LOCK = 7215312  # arbitrary; no other service of this database uses it
 
 
 class Base(DeclarativeBase):
-    """What all tables share."""
+    """Base class of all tables."""
 
     type_annotation_map = {dict[str, Any]: JSON, list[Any]: JSON}  # noqa: RUF012
 
 
 class Dataset(Base):
-    """Files that a name stands for, as they were looked up for a user."""
+    """The files of a dataset, as looked up for one user."""
 
     __tablename__ = "datasets"
 
@@ -34,9 +34,9 @@ class Dataset(Base):
     """looking, complete, does_not_exist, bad_name or internal_failure."""
     message: Mapped[str] = mapped_column(Text, default="")
     stale: Mapped[bool] = mapped_column(default=False)
-    """Deleted: not used again."""
+    """Deleted by its user: the next request looks the dataset up again."""
     files: Mapped[list[Any]] = mapped_column(default=list)
-    """Of {paths, size, events, adler32}."""
+    """Dictionaries with paths (replicas), size (bytes), events and adler32."""
     updated: Mapped[float]
     used: Mapped[float]
 
@@ -44,19 +44,19 @@ class Dataset(Base):
 
 
 class User(Base):
-    """What a user may have, as the facility told; there is none for who was not told of."""
+    """Per-user quota, set by the operator.  Users without a row have the defaults."""
 
     __tablename__ = "users"
 
     name: Mapped[str] = mapped_column(primary_key=True)
     bytes: Mapped[int] = mapped_column(BigInteger)
-    """The oldest results are removed beyond that; 0: no limit."""
+    """The oldest results above this size are removed; 0: no limit."""
     share: Mapped[float]
-    """How many files at a time, as against a user with a share of 1."""
+    """Weight in the queue: a share of 2 gets twice the files of a share of 1."""
 
 
 class Request(Base):
-    """What a user asked for."""
+    """A transform request."""
 
     __tablename__ = "requests"
 
@@ -71,12 +71,14 @@ class Request(Base):
     result_format: Mapped[str]
     status: Mapped[str] = mapped_column(index=True)
     reason: Mapped[str] = mapped_column(Text, default="")
-    """Why it did not succeed, in a sentence."""
+    """Why the request failed or is delayed."""
     memory: Mapped[int]
-    """MiB that a file's transform begins with."""
+    """Initial memory limit of a file's transform, in MiB."""
     cache_key: Mapped[str] = mapped_column(index=True, default="")
+    revision: Mapped[int] = mapped_column(default=0)
+    """Of the code that makes the results (`faults.REVISION`); 0: of an earlier release."""
     folder: Mapped[str]
-    """Below which its objects are: its id, or that of the request whose result it shares."""
+    """Prefix of the objects: the request's id, or that of the request whose result it reuses."""
     files: Mapped[int] = mapped_column(default=0)
     completed: Mapped[int] = mapped_column(default=0)
     failed: Mapped[int] = mapped_column(default=0)
@@ -84,19 +86,17 @@ class Request(Base):
     created: Mapped[float]
     finished: Mapped[float | None]
     last_result: Mapped[int] = mapped_column(BigInteger, default=0)
-    """Time (Unix, µs) of the last result; each is later than the one before."""
+    """Time of the last result (Unix, µs); strictly increasing."""
     deleted: Mapped[bool] = mapped_column(default=False)
-    """Whether its user deleted it: it is forgotten once no transformer can come back to it."""
+    """Deleted by its user; the row is removed once no transformer can still upload to it."""
     swept: Mapped[bool] = mapped_column(default=False)
-    """Whether what given-up attempts left behind was looked for."""
+    """Whether orphaned objects of abandoned attempts have been removed."""
     access_key: Mapped[str] = mapped_column(index=True)
     secret_key: Mapped[str]
-    worker_key: Mapped[str] = mapped_column(default="")
-    """Unused.  An API of before the upgrade writes it; the next migration drops it."""
 
 
 class File(Base):
-    """One input file of a request, and what became of it."""
+    """One input file of a request, its state in the queue, and its result."""
 
     __tablename__ = "files"
 
@@ -106,10 +106,10 @@ class File(Base):
     )
     owner: Mapped[str]
     number: Mapped[int]
-    places: Mapped[list[Any]]
-    """Where it lies, as it was asked for: replicas of the same file."""
+    urls: Mapped[list[Any]]
+    """URLs of the file's replicas, as submitted or looked up."""
     pool: Mapped[bool]
-    """Whether shared transformers may take it."""
+    """Whether shared transformers may lease it."""
     state: Mapped[str]
     """waiting, leased, done, failed or canceled."""
     attempt: Mapped[int] = mapped_column(default=0)
@@ -134,24 +134,27 @@ class File(Base):
 
 
 def connect(url: str) -> Engine:
-    """Return the engine of `postgresql+psycopg2://?service=NAME`, or of `sqlite:///PATH`."""
+    """Return the engine of `postgresql+psycopg2://?service=NAME` or `sqlite:///PATH`."""
     if not url.startswith("sqlite"):
-        # One in the pool for each thread of the API.
-        settings = {"connect_timeout": 10}
+        # One pooled connection per thread of the API.
         return create_engine(
-            url, pool_size=12, max_overflow=8, pool_pre_ping=True, connect_args=settings
+            url,
+            pool_size=12,
+            max_overflow=8,
+            pool_pre_ping=True,
+            connect_args={"connect_timeout": 10},
         )
     engine = create_engine(url, connect_args={"timeout": 60})
 
     @event.listens_for(engine, "connect")
     def configure(connection: Any, _: Any) -> None:
-        connection.isolation_level = None  # transactions are begun below
+        connection.isolation_level = None  # `begin` below starts transactions
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA foreign_keys=ON")
 
     @event.listens_for(engine, "begin")
     def begin(connection: Any) -> None:
-        # One writer at a time, from its first look: what PostgreSQL's row locks do.
+        # SQLite has no row locks: take the write lock before the first read.
         connection.exec_driver_sql("BEGIN IMMEDIATE")
 
     return engine
@@ -159,18 +162,18 @@ def connect(url: str) -> Engine:
 
 @contextmanager
 def transaction(engine: Engine) -> Iterator[Session]:
-    """Yield a session whose changes are all made at the end, or none."""
+    """Yield a session that commits at the end, or rolls back on an exception."""
     with Session(engine, expire_on_commit=False) as session, session.begin():
         yield session
 
 
 def migrate(engine: Engine) -> None:
-    """Bring the tables up to date; two that start at once take turns."""
-    settings = Config()
-    settings.set_main_option("script_location", str(MIGRATIONS))
+    """Migrate the tables to the newest version; concurrent calls take turns."""
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
     with engine.connect() as connection:
         if engine.dialect.name == "postgresql":
-            connection.execute(text("SELECT pg_advisory_lock(:lock)"), {"lock": LOCK})
-        settings.attributes["connection"] = connection
-        command.upgrade(settings, "head")
+            connection.execute(text("SELECT pg_advisory_lock(:lock)"), {"lock": MIGRATION_LOCK})
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
         connection.commit()

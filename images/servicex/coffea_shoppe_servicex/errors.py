@@ -1,12 +1,26 @@
-"""What can go wrong, in words that are fit for the user who asked."""
+"""Errors of the service; their messages are shown to users."""
+
+import textwrap
+
+CONTEXT = ("This error occurred while", "See if this has been reported", "in file ", "in object ")
+"""Beginnings of the lines after which messages of awkward and uproot repeat what is known."""
+CAUSE_LENGTH = 400
 
 
 class QueryError(ValueError):
-    """A request that can never work: it is refused as it is submitted."""
+    """A transform request that can never succeed; refused at submission."""
+
+
+class UnknownCodegenError(QueryError):
+    """A code generator that is not offered, or that a transformer lacks."""
+
+
+class CodegenError(ValueError):
+    """A code generator that cannot be loaded."""
 
 
 class TransformError(Exception):
-    """A file that cannot be transformed; trying again gives the same."""
+    """A file that cannot be transformed; a retry would give the same error."""
 
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(message)
@@ -15,16 +29,30 @@ class TransformError(Exception):
 
 
 class UnreadableError(TransformError):
-    """A file that could not be read from where it was tried; another place may have it."""
+    """A file that could not be read from one URL; a retry or a replica may succeed."""
 
 
 class NotFoundError(Exception):
-    """There is no such request or dataset."""
+    """The request or dataset does not exist."""
 
 
 class ForbiddenError(Exception):
-    """There is one, but it is another user's."""
+    """The request or dataset belongs to another user."""
+
+
+class BusyServiceError(Exception):
+    """The service has too much to do for this user at present; a retry may succeed."""
 
 
 class LeaseLostError(Exception):
-    """The file was given to another transformer, or its request has ended."""
+    """The transformer's lease has expired, or the request has ended."""
+
+
+def cause_of(error: BaseException) -> str:
+    """Return an exception's message in one line, without the context that libraries add."""
+    lines = []
+    for line in str(error).splitlines():
+        if line.startswith(CONTEXT):
+            break
+        lines += line.split()
+    return textwrap.shorten(" ".join(lines), CAUSE_LENGTH, placeholder=" …") or repr(error)

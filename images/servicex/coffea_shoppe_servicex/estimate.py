@@ -1,126 +1,138 @@
-"""What a request will cost, from the files' metadata and from what was done before."""
+"""Cost estimates, from the metadata of sampled files and from earlier transforms."""
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
-from coffea_shoppe_servicex import finders, queries, transform
-from coffea_shoppe_servicex.delivery import Delivery, History, Owner, Submission
+from coffea_shoppe_servicex import addresses, finders, isolation, lookups, root_files
+from coffea_shoppe_servicex.backend import Backend
+from coffea_shoppe_servicex.codegen import Codegen, Size, Source
+from coffea_shoppe_servicex.codegens import Codegens, built_in_modules
 from coffea_shoppe_servicex.errors import QueryError, TransformError, UnreadableError
-from coffea_shoppe_servicex.queries import FuncAdlQuery, PythonQuery, Query
+from coffea_shoppe_servicex.formats import Format
+from coffea_shoppe_servicex.models import History, Owner, Submission
 
-SAMPLED = 3
-"""So many files are looked into; the others are taken to be like them."""
+SAMPLED_FILES = 3
+"""Number of files whose metadata are read; the others are assumed to be like them."""
 ASSUMED_RATE = 20e6
-"""Compressed bytes that one transformer gets through in a second, where none did before."""
-
-
-@dataclass(frozen=True)
-class Size:
-    """What a query reads of one file."""
-
-    events: int
-    read: int
-    """Bytes, compressed."""
+"""Compressed bytes per second and transformer, if there is no earlier transform."""
+DEADLINE_S = 35
+"""Longest estimate; with the time for which it waits, it is shorter than its clients' timeout."""
+MEMORY_MIB = 384
+"""Memory for what the sampled files contain: each is opened, and none of its baskets is read."""
+PRELOADED = ("awkward", "uproot", "fsspec_xrootd", "qastle", *built_in_modules(), __name__)
+"""Modules that the processes need which open files."""
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a request will cost."""
+    """The estimated cost of a transform request, which the API sends under these names."""
 
     files: int
     sampled: int
     events: int
     read: int
-    """Bytes of the inputs' columns, compressed."""
+    """Compressed bytes of the inputs' columns."""
     output: int
-    """Bytes; as many as are read where nothing is known of the query's cut."""
+    """Bytes of the results; equal to `read` without an earlier transform by the same query."""
     seconds: float
-    """With all transformers at work on it."""
+    """Duration if all shared transformers work on it."""
     basis: str
 
 
-def size(query: Query, places: Sequence[str]) -> Size:
-    """Return what a query reads of a file, the first of `places` that can be opened.
+def size(query: Codegen, source_urls: Sequence[str], *, local_files: bool) -> Size:
+    """Return what a query reads from a file, opened at the first URL that can be read.
 
-    Raises `TransformError` that names what the file lacks.
+    Raises `TransformError`, for example if the file lacks a branch.
     """
-    for number, place in enumerate(places):
+    for number, url in enumerate(source_urls, 1):
         try:
-            with transform.opened(place) as file:
-                return _size(query, file, place)
+            with root_files.opened(url, local_files=local_files) as file:
+                return query.estimate(file, Source(url, local_files))
         except UnreadableError:
-            if number + 1 == len(places):
+            if number == len(source_urls):
                 raise
-    raise TransformError("MissingFile", "no place of the file is known")
-
-
-def _size(query: Query, file: object, place: str) -> Size:
-    events = read = 0
-    if isinstance(query, PythonQuery):
-        # Nobody knows what a function reads: the whole file at most.
-        held = transform.trees(file)
-        entries = [transform.tree_of(file, name, place).num_entries for name in held]
-        return Size(max(entries, default=0), int(file.file.source.num_bytes))  # type: ignore[attr-defined]
-    if isinstance(query, FuncAdlQuery):
-        found = [transform.funcadl_reads(query, file, place)]
-    else:
-        known = set(transform.trees(file))
-        found = []
-        for one in query.trees:
-            for name in one.trees():
-                if name in known or one.fail_on_missing_trees or len(one.trees()) == 1:
-                    tree = transform.tree_of(file, name, place)
-                    found.append((tree, transform.Plan(one, tree, place).names))
-    for tree, names in found:
-        events += int(tree.num_entries)
-        read += sum(int(tree[name].compressed_bytes) for name in names)
-    return Size(events, read)
+    raise TransformError("MissingFile", "the file has no URL")
 
 
 def sample(count: int) -> list[int]:
-    """Return which of so many files are looked into: evenly spread."""
-    if count <= SAMPLED:
+    """Return the indices of the sampled ones among `count` files, evenly spaced."""
+    if count <= SAMPLED_FILES:
         return list(range(count))
-    return [round(step * (count - 1) / (SAMPLED - 1)) for step in range(SAMPLED)]
+    return [round(step * (count - 1) / (SAMPLED_FILES - 1)) for step in range(SAMPLED_FILES)]
 
 
-def estimate(
-    query: Query, files: Sequence[Sequence[str]], history: History, *, transformers: int
-) -> Estimate:
-    """Return what a request for files, each with its places, will cost.
-
-    Raises `TransformError` where one that is looked into cannot be used.
-    """
-    chosen = sample(len(files))
-    sizes = [size(query, files[index]) for index in chosen]
-    share = len(files) / len(chosen)
-    events = round(sum(one.events for one in sizes) * share)
-    read = round(sum(one.read for one in sizes) * share)
+def estimate(count: int, sizes: Sequence[Size], history: History, *, transformers: int) -> Estimate:
+    """Return the estimated cost of a query over `count` files, from the sizes of the sample."""
+    scale = count / len(sizes)
+    events = round(sum(sampled_size.events for sampled_size in sizes) * scale)
+    read = round(sum(sampled_size.read for sampled_size in sizes) * scale)
     if history.files and history.read:
         output = round(read * history.bytes / history.read)
-        busy = read * history.seconds / history.read
+        transformer_seconds = read * history.seconds / history.read
         basis = f"{history.files} files that were transformed by this query"
     else:
-        output, busy, basis = read, read / ASSUMED_RATE, "no transform by this query yet"
-    at_work = max(min(transformers, len(files)), 1)
-    return Estimate(len(files), len(chosen), events, read, output, busy / at_work, basis)
+        output, transformer_seconds = read, read / ASSUMED_RATE
+        basis = "no transform by this query yet"
+    seconds = transformer_seconds / max(min(transformers, count), 1)
+    return Estimate(count, len(sizes), events, read, output, seconds, basis)
 
 
-def price(delivery: Delivery, owner: Owner, asked: Submission) -> Estimate:
-    """Return what a request would cost, without making it.
+def estimate_submission(backend: Backend, owner: Owner, submission: Submission) -> Estimate:
+    """Return the estimated cost of a transform request, without creating it.
 
-    Raises `QueryError` for one that would be refused, or whose files cannot be used.
+    Files are opened, and datasets are looked up, in processes of their own.  Raises
+    `QueryError` if the request would be refused, or if a sampled file cannot be used.
     """
-    settings = delivery.settings
-    query = queries.parse(asked.codegen, asked.selection, asked.result_format)
+    settings, codegen = backend.context.settings, submission.codegen
+    backend.context.codegens.parse(codegen, submission.selection, submission.result_format)
+    deadline = time.monotonic() + DEADLINE_S
     try:
-        if asked.did and not asked.file_list:
-            found = finders.find(asked.did.partition("?")[0], settings.finders)
-            files = [one["paths"] for one in found]
+        if submission.did and not submission.file_list:
+            name, _ = addresses.split_did(submission.did)
+            files = lookups.find(name, settings.finders, deadline_s=DEADLINE_S)
+            replicas = [file["paths"] for file in files]
         else:
-            files = [[path] for path in delivery.checked(asked.file_list or [])]
-        history = delivery.history(owner, asked.codegen, asked.selection)
-        places = [delivery.places(one) for one in files]
-        return estimate(query, places, history, transformers=settings.pool.max_replicas)
+            paths = backend.requests.check_files(submission.file_list or [])
+            replicas = [[path] for path in paths]
+        history = backend.requests.history(owner, codegen, submission.selection)
+        sources = [backend.queue.source_urls(replicas[index]) for index in sample(len(replicas))]
+        folder = settings.codegens_folder
+        limits = isolation.Limits(
+            max(deadline - time.monotonic(), 1),
+            MEMORY_MIB,
+            readable=[folder] if folder else [],
+            confined=not settings.local_files,
+        )
+        query = codegen, submission.selection, submission.result_format
+        sizes = isolation.call(
+            *(measure, query, sources, settings.codegens, folder, settings.local_files),
+            limits=limits,
+        )
+        return estimate(
+            len(replicas),
+            [Size(*numbers) for numbers in sizes],
+            history,
+            transformers=settings.shared_pool.max_replicas,
+        )
     except (TransformError, finders.LookupFailedError) as error:
         raise QueryError(str(error)) from error
+
+
+def measure(
+    query: tuple[str, str, Format],
+    sources: Sequence[Sequence[str]],
+    codegens: Sequence[str] | None,
+    codegens_folder: Path | None,
+    local_files: bool,
+) -> list[tuple[int, int]]:
+    """Return events and bytes of a query in files, each given by its source URLs.
+
+    `query` is code generator, selection and format.  It is called in a process of its own.
+    Raises `TransformError`.
+    """
+    loaded = Codegens.load(codegens, codegens_folder)
+    parsed = loaded.parse(*query)
+    sizes = [size(parsed, urls, local_files=local_files) for urls in sources]
+    return [(int(sampled_size.events), int(sampled_size.read)) for sampled_size in sizes]

@@ -1,21 +1,26 @@
-"""Where the files of a named dataset are: CERN Open Data, XRootD, Rucio."""
+"""Finders of datasets' files: CERN Open Data, XRootD servers, Rucio."""
 
 import fnmatch
 import json
+import re
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import quote, urlsplit
 
 import requests
 
+from coffea_shoppe_servicex import addresses
+from coffea_shoppe_servicex.errors import QueryError
 from coffea_shoppe_servicex.settings import Finders, Rucio
 
-Found = list[dict[str, Any]]
-"""Of {paths, size, events, adler32}."""
+ROOT_FILE = re.compile(r"\.root(\.[0-9]+)?$")
+"""Names of ROOT files; ATLAS' end in the number of the attempt (`.pool.root.1`)."""
+Files = list[dict[str, Any]]
+"""Dictionaries with paths (replicas), size (bytes), events and adler32; 0 or '' if unknown."""
 
 
 class LookupFailedError(Exception):
-    """A dataset that cannot be had; `status` is the client's word for why."""
+    """A failed look-up; `status` is the lookup status that the client knows."""
 
     def __init__(self, status: str, message: str) -> None:
         super().__init__(message)
@@ -23,67 +28,89 @@ class LookupFailedError(Exception):
         """does_not_exist, bad_name or internal_failure."""
 
 
-def find(name: str, settings: Finders) -> Found:
-    """Return the files of `SCHEME://NAME`; raises `LookupFailedError`."""
+def find(name: str, settings: Finders) -> Files:
+    """Return the files of `SCHEME://NAME`, each once; raises `LookupFailedError`."""
     scheme, _, rest = name.partition("://")
-    finder: dict[str, Callable[[str, Finders], Found]] = {
+    finders: dict[str, Callable[[str, Finders], Files]] = {
         "cernopendata": cern_open_data,
         "xrootd": xrootd,
         "rucio": rucio,
     }
     try:
-        return finder[scheme](rest, settings)
+        listing = [_readable(name, file) for file in finders[scheme](rest, settings)]
+        return addresses.distinct(listing)
     except LookupFailedError:
         raise
     except Exception as error:
-        told = (str(error).strip().splitlines() or [repr(error)])[0]
-        message = f"{name} could not be looked up ({type(error).__name__}: {told})"
+        reason = (str(error).strip().splitlines() or [repr(error)])[0]
+        message = f"{name} could not be looked up ({type(error).__name__}: {reason})"
         raise LookupFailedError("internal_failure", message) from error
 
 
-def cern_open_data(name: str, settings: Finders) -> Found:
-    """Return the files of a record of CERN's Open Data portal, by its number.
+def _readable(name: str, file: dict[str, Any]) -> dict[str, Any]:
+    """Return a file with only those replicas that transformers may open.
 
-    A record that is an index of others (`_files` with index files) is not followed.
+    Raises `LookupFailedError` if there is none: a dataset without the file is incomplete.
+    """
+    paths = []
+    problem = "it has no replica"
+    for path in file["paths"]:
+        try:
+            addresses.check(path, local_files=False)
+        except QueryError as error:
+            problem = str(error)
+        else:
+            paths.append(path)
+    if not paths:
+        raise LookupFailedError("internal_failure", f"a file of {name} cannot be read: {problem}")
+    return {**file, "paths": paths}
+
+
+def cern_open_data(name: str, settings: Finders) -> Files:
+    """Return the ROOT files of a record, by number, of the CERN Open Data portal.
+
+    Index files that list other records are not followed.
     """
     if not settings.cernopendata:
-        told = "this facility does not look datasets up at CERN Open Data"
-        raise LookupFailedError("internal_failure", told)
+        message = "this facility does not look up datasets at CERN Open Data"
+        raise LookupFailedError("internal_failure", message)
     if not name.isdigit():
-        raise LookupFailedError("bad_name", f"cernopendata://{name}: give the record's number")
+        raise LookupFailedError("bad_name", f"cernopendata://{name}: give the number of a record")
     url = f"{settings.cernopendata.rstrip('/')}/api/records/{name}"
-    answer = requests.get(url, timeout=settings.timeout_s)
-    if answer.status_code == 404:
+    response = requests.get(url, timeout=settings.timeout_s)
+    if response.status_code == 404:
         raise LookupFailedError("does_not_exist", f"CERN Open Data has no record {name}")
-    answer.raise_for_status()
-    metadata = answer.json()["metadata"]
-    files = list(metadata.get("files") or metadata.get("_files") or ())
+    response.raise_for_status()
+    metadata = response.json()["metadata"]
+    entries = list(metadata.get("files") or metadata.get("_files") or ())
     for index in metadata.get("_file_indices") or ():
-        files += index.get("files") or ()
-    found = []
-    for one in files:
-        path = str(one.get("uri") or "")
-        if not path.endswith(".root"):
+        entries += index.get("files") or ()
+    files = []
+    for entry in entries:
+        path = str(entry.get("uri") or "")
+        if not ROOT_FILE.search(path):
             continue
-        checksum = str(one.get("checksum") or "").removeprefix("adler32:")
-        size = int(one.get("size") or 0)
-        found.append({"paths": [path], "size": size, "events": 0, "adler32": checksum})
-    return found
+        checksum = str(entry.get("checksum") or "").removeprefix("adler32:")
+        size = int(entry.get("size") or 0)
+        files.append({"paths": [path], "size": size, "events": 0, "adler32": checksum})
+    return files
 
 
-def xrootd(pattern: str, settings: Finders) -> Found:
-    """Return the files that a pattern `root://HOST//PATH` with wildcards stands for."""
+def xrootd(pattern: str, settings: Finders) -> Files:
+    """Return the files that match `root://HOST//PATH`, in which `*`, `?` and `[]` are wildcards."""
     if not settings.xrootd:
         raise LookupFailedError("internal_failure", "this facility does not list XRootD servers")
     url = pattern if pattern.startswith(("root://", "xroot://")) else f"root://{pattern}"
-    parts = urlsplit(url)
-    if not parts.hostname or parts.path in ("", "/"):
+    # In a path, `?` and `#` are what they are: no query or fragment follows.
+    scheme, _, rest = url.partition("://")
+    host, _, path = rest.partition("/")
+    if not urlsplit(f"//{host}").hostname or not path.strip("/"):
         raise LookupFailedError("bad_name", f"xrootd://{pattern}: give root://HOST//PATH")
     from XRootD import client
     from XRootD.client.flags import DirListFlags, StatInfoFlags
 
-    server = client.FileSystem(f"{parts.scheme}://{parts.netloc}")
-    segments = [part for part in parts.path.split("/") if part]
+    server = client.FileSystem(f"{scheme}://{host}")
+    segments = [part for part in path.split("/") if part]
     folders = [""]
     for depth, segment in enumerate(segments):
         last = depth + 1 == len(segments)
@@ -105,85 +132,88 @@ def xrootd(pattern: str, settings: Finders) -> Found:
                     size = entry.statinfo.size if entry.statinfo else 0
                     matched.append((f"{folder}/{entry.name}", size))
         if last:
-            base = f"{parts.scheme}://{parts.netloc}/"
+            base = f"{scheme}://{host}/"
             return [
-                {"paths": [base + path], "size": size, "events": 0, "adler32": ""}
-                for path, size in sorted(matched)
+                {"paths": [base + place], "size": size, "events": 0, "adler32": ""}
+                for place, size in sorted(matched)
             ]
-        folders = [path for path, _ in matched]
+        folders = [place for place, _ in matched]
     return []
 
 
-def rucio(name: str, settings: Finders) -> Found:
+def rucio(name: str, settings: Finders) -> Files:
     """Return the files of a Rucio dataset `SCOPE:NAME`, each with all its replicas."""
-    where = settings.rucio
-    if not where.host:
-        told = "this facility has no Rucio: its operators set didFinder.rucio.rucio_host"
-        raise LookupFailedError("internal_failure", told)
-    scope, separator, short = name.partition(":")
-    if not separator or not scope or not short:
+    server = settings.rucio
+    if not server.host:
+        message = "this facility has no Rucio: its administrators set didFinder.rucio.rucio_host"
+        raise LookupFailedError("internal_failure", message)
+    scope, separator, dataset = name.partition(":")
+    if not separator or not scope or not dataset:
         raise LookupFailedError("bad_name", f"rucio://{name}: give SCOPE:NAME")
-    path = f"dids/{quote(scope, safe='')}/{quote(short, safe='')}/files"
-    files = _asked_of_rucio("GET", path, settings)
+    path = f"dids/{quote(scope, safe='')}/{quote(dataset, safe='')}/files"
+    files = _call_rucio("GET", path, settings)
     body = {
-        "dids": [{"scope": scope, "name": short}],
+        "dids": [{"scope": scope, "name": dataset}],
         "schemes": ["root", "davs", "https"],
-        "rse_expression": where.rse_expression or None,
+        "rse_expression": server.rse_expression or None,
     }
     replicas = {
-        (one["scope"], one["name"]): [*sorted(one.get("pfns") or {}, key=_root_first)]
-        for one in _asked_of_rucio("POST", "replicas/list", settings, body)
+        (file["scope"], file["name"]): [*sorted(file.get("pfns") or {}, key=_is_not_root)]
+        for file in _call_rucio("POST", "replicas/list", settings, body)
     }
-    # Rucio lists no file that has no replica: the dataset without it would pass for whole.
-    missing = [one for one in files if not replicas.get((one["scope"], one["name"]))]
+    # Rucio omits files without a replica; without them the dataset would be incomplete.
+    missing = [file for file in files if not replicas.get((file["scope"], file["name"]))]
     if missing:
         first = f"{missing[0]['scope']}:{missing[0]['name']}"
-        told = f"{len(missing)} of the {len(files)} files of {name} have no replica "
-        told += f"that can be read from here, {first} is the first"
-        raise LookupFailedError("internal_failure", told)
+        message = f"{len(missing)} of the {len(files)} files of {name} have no replica "
+        message += f"that can be read from here, {first} is the first"
+        raise LookupFailedError("internal_failure", message)
     return [
         {
-            "paths": replicas[one["scope"], one["name"]],
-            "size": int(one.get("bytes") or 0),
-            "events": int(one.get("events") or 0),
-            "adler32": str(one.get("adler32") or ""),
+            "paths": replicas[file["scope"], file["name"]],
+            "size": int(file.get("bytes") or 0),
+            "events": int(file.get("events") or 0),
+            "adler32": str(file.get("adler32") or ""),
         }
-        for one in files
+        for file in files
     ]
 
 
-def _root_first(url: str) -> bool:
+def _is_not_root(url: str) -> bool:
+    """Return the sort key that puts root:// before other protocols."""
     return not url.startswith("root")
 
 
-def _asked_of_rucio(
+def _call_rucio(
     method: str, path: str, settings: Finders, body: dict[str, Any] | None = None
 ) -> list[dict[str, Any]]:
-    """Return what Rucio streams, an object a line; raises `LookupFailedError`."""
-    where = settings.rucio
-    answer = requests.request(
+    """Return the objects of Rucio's JSON stream, one per line; raises `LookupFailedError`."""
+    server = settings.rucio
+    response = requests.request(
         method,
-        f"{where.host.rstrip('/')}/{path}",
+        f"{server.host.rstrip('/')}/{path}",
         json=body,
-        # The one kind that it offers here besides metalink.
-        headers={"X-Rucio-Auth-Token": _token(where), "Accept": "application/x-json-stream"},
+        # Besides metalink, the only format of this endpoint.
+        headers={"X-Rucio-Auth-Token": _token(server), "Accept": "application/x-json-stream"},
         timeout=settings.timeout_s,
     )
-    if answer.ok:
-        return [json.loads(line) for line in answer.text.splitlines() if line.strip()]
+    if response.ok:
+        return [json.loads(line) for line in response.text.splitlines() if line.strip()]
     try:
-        told = str(answer.json()["ExceptionMessage"])
+        message = str(response.json()["ExceptionMessage"])
     except (ValueError, LookupError, TypeError):
-        told = f"{answer.status_code} {answer.reason}"
-    if answer.status_code == 404:
-        raise LookupFailedError("does_not_exist", f"Rucio: {told}")
-    if answer.status_code == 401:
-        told += "; the facility's operators renew the token in didFinder.rucio.existingSecret"
-    raise LookupFailedError("internal_failure", f"Rucio: {told}")
+        message = f"{response.status_code} {response.reason}"
+    if response.status_code == 404:
+        raise LookupFailedError("does_not_exist", f"Rucio: {message}")
+    if response.status_code == 401:
+        message += (
+            "; the facility's administrators renew the token in didFinder.rucio.existingSecret"
+        )
+    raise LookupFailedError("internal_failure", f"Rucio: {message}")
 
 
-def _token(where: Rucio) -> str:
-    if where.token is None:
-        told = "Rucio's token is missing: its operators set didFinder.rucio.existingSecret"
-        raise LookupFailedError("internal_failure", told)
-    return where.token.read_text().strip()
+def _token(server: Rucio) -> str:
+    if server.token is None:
+        message = "Rucio's token is missing: its administrators set didFinder.rucio.existingSecret"
+        raise LookupFailedError("internal_failure", message)
+    return server.token.read_text().strip()

@@ -1,12 +1,15 @@
-"""What expressions of a query may do: arithmetic, and these functions of arrays.
+"""The operations that expressions of a query may use: arithmetic, and functions of arrays.
 
-A query is data, not a program: shared transformers evaluate it for everybody.  What is
-not named here cannot be reached from an expression.
+A query is data, not a program: shared transformers evaluate the queries of all users.  An
+expression reaches nothing that is not listed here.
 """
 
 import ast
+import difflib
 import functools
 import importlib
+import inspect
+import operator
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +22,8 @@ NUMPY = frozenset(
     [
         "abs",
         "absolute",
+        "acos",
+        "acosh",
         "arccos",
         "arccosh",
         "arcsin",
@@ -26,8 +31,16 @@ NUMPY = frozenset(
         "arctan",
         "arctan2",
         "arctanh",
+        "asin",
+        "asinh",
+        "atan",
+        "atan2",
+        "atanh",
         "cbrt",
         "ceil",
+        "conj",
+        "conjugate",
+        "copysign",
         "cos",
         "cosh",
         "deg2rad",
@@ -36,6 +49,8 @@ NUMPY = frozenset(
         "expm1",
         "fabs",
         "floor",
+        "fmax",
+        "fmin",
         "fmod",
         "hypot",
         "isfinite",
@@ -51,11 +66,14 @@ NUMPY = frozenset(
         "logical_xor",
         "maximum",
         "minimum",
+        "negative",
+        "nextafter",
         "power",
         "rad2deg",
         "rint",
         "round",
         "sign",
+        "signbit",
         "sin",
         "sinh",
         "sqrt",
@@ -76,6 +94,16 @@ REDUCERS = frozenset(
         "max",
         "mean",
         "min",
+        "moment",
+        "nanargmax",
+        "nanargmin",
+        "nanmax",
+        "nanmean",
+        "nanmin",
+        "nanprod",
+        "nanstd",
+        "nansum",
+        "nanvar",
         "prod",
         "ptp",
         "std",
@@ -83,11 +111,15 @@ REDUCERS = frozenset(
         "var",
     ]
 )
-"""Of awkward; they take `axis`, by default that of an event's own objects."""
+"""Functions of awkward that reduce many elements to one."""
 AWKWARD = REDUCERS | frozenset(
     [
+        "argcartesian",
         "argcombinations",
         "argsort",
+        "broadcast_arrays",
+        "broadcast_fields",
+        "cartesian",
         "combinations",
         "concatenate",
         "drop_none",
@@ -95,14 +127,18 @@ AWKWARD = REDUCERS | frozenset(
         "firsts",
         "flatten",
         "full_like",
+        "imag",
         "is_none",
+        "isclose",
         "local_index",
         "mask",
         "nan_to_num",
         "num",
         "ones_like",
         "pad_none",
+        "real",
         "singletons",
+        "softmax",
         "sort",
         "unflatten",
         "values_astype",
@@ -111,57 +147,102 @@ AWKWARD = REDUCERS | frozenset(
         "zip",
     ]
 )
-WITH_AXIS = REDUCERS | frozenset(
-    ["argsort", "combinations", "firsts", "local_index", "num", "sort"]
+OVER_AXIS = REDUCERS | frozenset(
+    [
+        "argcartesian",
+        "argcombinations",
+        "argsort",
+        "cartesian",
+        "combinations",
+        "concatenate",
+        "firsts",
+        "flatten",
+        "local_index",
+        "num",
+        "pad_none",
+        "softmax",
+        "sort",
+    ]
 )
-MODULES = {"ak": AWKWARD, "awkward": AWKWARD, "np": NUMPY, "numpy": NUMPY, "math": NUMPY}
+"""Functions whose result depends on all elements along their axis."""
+OF_ARRAYS = frozenset(["argcartesian", "cartesian", "concatenate"])
+"""Whose first argument is a list of arrays that are all looked at along the axis."""
+UPROOT = frozenset(["erf", "erfc", "factorial", "gamma", "lgamma", "neg", "tgamma"])
+"""Of uproot's expressions, and in no other module."""
+OWN = frozenset(["clip"])
+FUNCTIONS = {"awkward": AWKWARD, "numpy": NUMPY, "uproot": UPROOT, "own": OWN}
+NUMPY_OF_AWKWARD = frozenset(
+    [
+        *(name for name in REDUCERS if name not in ("count", "moment")),
+        *("argsort", "concatenate", "full_like", "imag", "isclose", "nan_to_num", "ones_like"),
+        *("real", "sort", "where", "zeros_like"),
+    ]
+)
+"""Functions of NumPy's that awkward has for lists of any length."""
+MODULES: Mapping[str, Mapping[str, frozenset[str]]] = {
+    **{name: {"awkward": AWKWARD} for name in ("ak", "awkward")},
+    **{name: {"numpy": NUMPY, "awkward": NUMPY_OF_AWKWARD, "own": OWN} for name in ("np", "numpy")},
+    "math": {"numpy": NUMPY, "uproot": UPROOT},
+}
+REFUSED = {
+    "almost_equal": "almost_equal compares all events at once; isclose compares value by value",
+}
+"""Functions of upstream's list that are not supported here, with the reason."""
 CONSTANTS = {"pi": 3.141592653589793, "e": 2.718281828459045}
 
 BINARY: Mapping[type[ast.operator], Callable[[Any, Any], Any]] = {
-    ast.Add: lambda x, y: x + y,
-    ast.Sub: lambda x, y: x - y,
-    ast.Mult: lambda x, y: x * y,
-    ast.Div: lambda x, y: x / y,
-    ast.FloorDiv: lambda x, y: x // y,
-    ast.Mod: lambda x, y: x % y,
-    ast.Pow: lambda x, y: x**y,
-    ast.BitAnd: lambda x, y: x & y,
-    ast.BitOr: lambda x, y: x | y,
-    ast.BitXor: lambda x, y: x ^ y,
-    ast.LShift: lambda x, y: x << y,
-    ast.RShift: lambda x, y: x >> y,
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.Div: operator.truediv,
+    ast.FloorDiv: operator.floordiv,
+    ast.Mod: operator.mod,
+    ast.Pow: operator.pow,
+    ast.BitAnd: operator.and_,
+    ast.BitOr: operator.or_,
+    ast.BitXor: operator.xor,
+    ast.LShift: operator.lshift,
+    ast.RShift: operator.rshift,
 }
 COMPARE: Mapping[type[ast.cmpop], Callable[[Any, Any], Any]] = {
-    ast.Eq: lambda x, y: x == y,
-    ast.NotEq: lambda x, y: x != y,
-    ast.Lt: lambda x, y: x < y,
-    ast.LtE: lambda x, y: x <= y,
-    ast.Gt: lambda x, y: x > y,
-    ast.GtE: lambda x, y: x >= y,
+    ast.Eq: operator.eq,
+    ast.NotEq: operator.ne,
+    ast.Lt: operator.lt,
+    ast.LtE: operator.le,
+    ast.Gt: operator.gt,
+    ast.GtE: operator.ge,
 }
 UNARY: Mapping[type[ast.unaryop], Callable[[Any], Any]] = {
-    ast.UAdd: lambda x: +x,
-    ast.USub: lambda x: -x,
-    ast.Invert: lambda x: ~x,
+    ast.UAdd: operator.pos,
+    ast.USub: operator.neg,
+    ast.Invert: operator.invert,
 }
 
 
 def known(node: ast.expr) -> tuple[str, str] | None:
-    """Return (module, name) of the function that a call's target names; None for another."""
+    """Return (module, name) of the function that is called; None if it is not listed here."""
     if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
-        allowed = MODULES.get(node.value.id)
-        if allowed is not None and node.attr in allowed:
-            return ("numpy" if allowed is NUMPY else "awkward"), node.attr
+        modules, name = MODULES.get(node.value.id, {}), node.attr
+    elif isinstance(node, ast.Name):
+        modules, name = FUNCTIONS, node.id
+    else:
         return None
-    if isinstance(node, ast.Name):
-        for module, names in (("awkward", AWKWARD), ("numpy", NUMPY)):
-            if node.id in names:
-                return module, node.id
-    return None
+    return next(((module, name) for module, names in modules.items() if name in names), None)
+
+
+def unknown(node: ast.expr) -> str:
+    """Return why the function that is called cannot be called, for a message."""
+    called = ast.unparse(node)
+    name = called.rpartition(".")[2]
+    if name in REFUSED:
+        return REFUSED[name]
+    close = difflib.get_close_matches(name, sorted(frozenset().union(*FUNCTIONS.values())), 1)
+    hint = f"; is it {close[0]!r}?" if close else ""
+    return f"there is no function {called!r} here{hint}"
 
 
 def constant(node: ast.expr) -> float | None:
-    """Return the number that `np.pi` or the like stands for."""
+    """Return the value of a constant such as `np.pi`; None for other nodes."""
     if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
         return CONSTANTS.get(node.attr) if node.value.id in MODULES else None
     return None
@@ -169,15 +250,115 @@ def constant(node: ast.expr) -> float | None:
 
 @functools.cache
 def _module(name: str) -> "ModuleType":
-    # The API checks queries without them.
+    # Imported here: the API checks queries without these libraries.
     return importlib.import_module(name)
 
 
-def call(module: str, name: str, arguments: list[Any], keywords: dict[str, Any]) -> Any:
-    """Call one of the functions."""
+@functools.cache
+def _function(module: str, name: str) -> Callable[..., Any]:
+    if module == "own":
+        return clip
+    if module == "uproot":
+        listed = _module("uproot").language.python.PythonLanguage.default_functions
+    else:
+        listed = vars(_module(module))
+    function: Callable[..., Any] = listed[name]
+    return function
+
+
+@functools.cache
+def _signature(module: str, name: str) -> inspect.Signature:
+    return inspect.signature(_function(module, name))
+
+
+def call(
+    module: str,
+    name: str,
+    arguments: list[Any],
+    keywords: dict[str, Any],
+    *,
+    within: int = 1,
+    standard_axis: bool = False,
+) -> Any:
+    """Call one of the functions.
+
+    The first `within` axes of its arrays are events, and sequences whose elements are handled
+    one by one.  The default `axis` is the one after them, or with `standard_axis` that of the
+    function itself.  Raises `QueryError` for one of the first axes: arrays have the events of
+    one chunk of a file, so that the result would depend on the chunk's size.
+    """
     if name == "values_astype" and len(arguments) > 1 and not isinstance(arguments[1], str):
         raise QueryError("values_astype: name the type as a string, such as 'float32'")
-    return getattr(_module(module), name)(*arguments, **keywords)
+    if name in OVER_AXIS:
+        try:
+            bound = _signature(module, name).bind(*arguments, **keywords)
+        except TypeError as error:
+            raise QueryError(f"{name}: {error}") from error
+        if "axis" not in bound.arguments and not standard_axis:
+            # Of lists of lists, `flatten` keeps a list for each event.
+            axis = within + 1 if name == "flatten" else within
+            keywords = {**keywords, "axis": axis}
+            bound.arguments["axis"] = axis
+        bound.apply_defaults()
+        _check_axis(name, next(iter(bound.arguments.values())), bound.arguments["axis"], within)
+    if name == "where" and len(arguments) == 3 and not keywords:
+        return where(*arguments)
+    return _function(module, name)(*arguments, **keywords)
+
+
+def clip(array: Any, a_min: Any = None, a_max: Any = None) -> Any:
+    """Return an array with its values within limits; None: without this limit."""
+    np = _module("numpy")
+    if a_min is not None:
+        array = np.maximum(array, a_min)
+    return array if a_max is None else np.minimum(array, a_max)
+
+
+def _check_axis(name: str, array: Any, axis: Any, within: int) -> None:
+    """Raise `QueryError` for a function over events, or over something that is not a list."""
+    ak = _module("awkward")
+    if name in OF_ARRAYS:
+        parts = array.values() if isinstance(array, dict) else array
+        for part in parts if isinstance(array, dict | list | tuple) else ():
+            _check_axis(f"{name} along axis {axis}", part, axis, within)
+        return
+    if name == "flatten" and (axis is None or 0 <= axis <= within):
+        problem = f"flatten along axis {axis} leaves no list for each event"
+        raise QueryError(f"{problem}; axis={within + 1} is for lists within an event's lists")
+    if isinstance(array, list | tuple) and any(isinstance(part, ak.Array) for part in array):
+        if axis != 0:
+            raise QueryError(f"{name} of several arrays: give axis=0, to compare them one by one")
+        return
+    if not isinstance(array, ak.Array):
+        return
+    shallowest, deepest = array.layout.minmax_depth
+    problem = f"{name} of the whole dataset is not supported; sum up what each file gives"
+    if axis is None or (axis if axis >= 0 else axis + shallowest) < within:
+        objects = f", or give axis={within} for the objects of each event"
+        raise QueryError(problem + (objects if deepest > within else ""))
+    if axis >= deepest:
+        raise QueryError(f"{problem} (there is no list along axis {axis})")
+
+
+def check_index(array: Any, index: Any) -> None:
+    """Raise `QueryError` for an index that selects events by their position in a chunk.
+
+    Fields, and objects of each event (`[:, 0]`, lists of positions or of booleans), are fine.
+    """
+    ak = _module("awkward")
+    if not isinstance(array, ak.Array):
+        return
+    parts = index if isinstance(index, tuple) else (index,)
+    first = next((part for part in parts if not isinstance(part, str)), slice(None))
+    if isinstance(first, ak.Array):
+        picks = first.ndim == 1 and not str(first.type.content).endswith("bool")
+    elif isinstance(first, list):
+        picks = not all(isinstance(part, str) for part in first)
+    else:
+        picks = first != slice(None)
+    if picks:
+        problem = "an index of events is not supported, since files are read in chunks"
+        raise QueryError(f"{problem}; [:, 0] is the first object of each event")
 
 
 def logical(name: str, values: list[Any]) -> Any:
@@ -187,4 +368,24 @@ def logical(name: str, values: list[Any]) -> Any:
 
 def where(condition: Any, yes: Any, no: Any) -> Any:
     """Return `yes` where the condition holds, else `no`."""
-    return _module("awkward").where(condition, yes, no)
+    ak = _module("awkward")
+    if not isinstance(condition, ak.Array):
+        return yes if condition else no
+    return ak.where(condition, yes, no)
+
+
+def passing(condition: Any) -> Any:
+    """Return a user's condition as a mask of booleans.
+
+    `condition` has a number for each element, possibly in lists.  As in uproot, a number
+    passes if it is not 0; a missing value does not pass.  Raises `QueryError`
+    for other types.
+    """
+    ak = _module("awkward")
+    try:
+        mask = ak.Array(condition) != 0
+    except (TypeError, ValueError) as error:
+        kind = ak.type(condition)
+        raise QueryError(f"a condition must give a number or a boolean, not {kind}") from error
+    # A mask of fixed-size lists would be taken as NumPy takes it, and give a flat array.
+    return ak.fill_none(ak.from_regular(mask, axis=None), False, axis=-1)

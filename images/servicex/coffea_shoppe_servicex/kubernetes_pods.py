@@ -1,4 +1,4 @@
-"""The pods of transformers, as the cluster holds them."""
+"""The transformers' Deployment and pods, through the Kubernetes API."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -6,57 +6,66 @@ from typing import Any
 from kubernetes import client, config
 from kubernetes.client.exceptions import ApiException
 
-from coffea_shoppe_servicex.controller import REQUEST_LABEL
-from coffea_shoppe_servicex.settings import Own, Pool
+from coffea_shoppe_servicex.controller import CANCELED_GRACE_S, REQUEST_LABEL
+from coffea_shoppe_servicex.settings import DedicatedPods, SharedPool
 
 TIMEOUT_S = 20
 
 
 class Kubernetes:
-    """The cluster that the controller's pod runs in."""
+    """The cluster in which the controller's pod runs."""
 
-    def __init__(self, pool: Pool, own: Own) -> None:
+    def __init__(self, shared_pool: SharedPool, dedicated_pods: DedicatedPods) -> None:
         config.load_incluster_config()
-        self.pool, self.own = pool, own
+        self.shared_pool, self.namespace = shared_pool, dedicated_pods.namespace
         self._apps, self._core = client.AppsV1Api(), client.CoreV1Api()
 
     def replicas(self) -> int:
-        """Return how many shared transformers are wanted."""
-        found = self._apps.read_namespaced_deployment_scale(
-            self.pool.deployment, self.pool.namespace, _request_timeout=TIMEOUT_S
+        """Return the desired number of shared transformers."""
+        scale = self._apps.read_namespaced_deployment_scale(
+            self.shared_pool.deployment, self.shared_pool.namespace, _request_timeout=TIMEOUT_S
         )
-        return int(found.spec.replicas or 0)
+        return int(scale.spec.replicas or 0)
 
     def scale(self, replicas: int) -> None:
-        """Have so many shared transformers."""
+        """Set the desired number of shared transformers."""
         self._apps.patch_namespaced_deployment_scale(
-            self.pool.deployment,
-            self.pool.namespace,
+            self.shared_pool.deployment,
+            self.shared_pool.namespace,
             {"spec": {"replicas": replicas}},
             _request_timeout=TIMEOUT_S,
         )
 
     def pods(self) -> list[dict[str, Any]]:
-        """Return the pods of requests' own transformers."""
-        found = self._core.list_namespaced_pod(
-            self.own.namespace, label_selector=REQUEST_LABEL, _request_timeout=TIMEOUT_S
+        """Return the dedicated pods of all requests."""
+        listed = self._core.list_namespaced_pod(
+            self.namespace, label_selector=REQUEST_LABEL, _request_timeout=TIMEOUT_S
         )
-        plain: list[dict[str, Any]] = client.ApiClient().sanitize_for_serialization(found.items)
-        return plain
+        pods: list[dict[str, Any]] = client.ApiClient().sanitize_for_serialization(listed.items)
+        return pods
 
     def create(self, pod: Mapping[str, Any], secret: Mapping[str, Any]) -> None:
-        """Make a pod, and the Secret that goes with it when the pod goes."""
-        made = self._core.create_namespaced_pod(self.own.namespace, pod, _request_timeout=TIMEOUT_S)
-        owner = {"apiVersion": "v1", "kind": "Pod", "name": made.metadata.name}
-        metadata = {**secret["metadata"], "ownerReferences": [{**owner, "uid": made.metadata.uid}]}
+        """Create a pod, and its Secret, which Kubernetes deletes with the pod."""
+        created = self._core.create_namespaced_pod(self.namespace, pod, _request_timeout=TIMEOUT_S)
+        owner = {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "name": created.metadata.name,
+            "uid": created.metadata.uid,
+        }
+        metadata = {**secret["metadata"], "ownerReferences": [owner]}
         self._core.create_namespaced_secret(
-            self.own.namespace, {**secret, "metadata": metadata}, _request_timeout=TIMEOUT_S
+            self.namespace, {**secret, "metadata": metadata}, _request_timeout=TIMEOUT_S
         )
 
-    def delete(self, name: str) -> None:
-        """Delete a pod; one that is gone is no error."""
+    def delete(self, name: str, *, grace_s: int = CANCELED_GRACE_S) -> None:
+        """Delete a pod, which may finish its file within the grace period; idempotent."""
         try:
-            self._core.delete_namespaced_pod(name, self.own.namespace, _request_timeout=TIMEOUT_S)
+            self._core.delete_namespaced_pod(
+                *(name, self.namespace),
+                grace_period_seconds=grace_s,
+                _request_timeout=TIMEOUT_S,
+            )
         except ApiException as error:
             if error.status != 404:
                 raise

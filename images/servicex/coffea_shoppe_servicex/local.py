@@ -1,4 +1,4 @@
-"""The whole service on one machine, for its user alone: a laptop, or a test."""
+"""The whole service on one machine, for a single user: a laptop, or a test."""
 
 import argparse
 import contextlib
@@ -11,89 +11,108 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import yaml
-from coffea_shoppe_contract import identity
+from coffea_shoppe_contract.files import SERVICEX_FILE
 from starlette.applications import Starlette
 
-from coffea_shoppe_servicex import database, services
+from coffea_shoppe_servicex import database, servers
 from coffea_shoppe_servicex.controller import Controller
-from coffea_shoppe_servicex.settings import Auth, Front, Objects, Settings
+from coffea_shoppe_servicex.settings import Auth, Objects, S3Gateway, Settings
 
-LOCAL = Path.home() / ".local" / "share" / "coffea-shoppe-servicex"
+FOLDER = Path.home() / ".local" / "share" / "coffea-shoppe-servicex"
 
 
 @contextlib.contextmanager
 def local(
-    folder: Path, *, port: int, workers: int = 2, host: str = "127.0.0.1", cache: str = ""
+    folder: Path,
+    *,
+    port: int,
+    workers: int = 2,
+    host: str = "127.0.0.1",
+    cache: str = "",
+    codegens: Path | None = None,
 ) -> Iterator[tuple[Starlette, Path]]:
-    """Yield the whole service as one application, and the client's configuration.
+    """Yield the service as one ASGI application, and the path of the client's configuration.
 
-    State lies in `folder`; transformers are processes beside this one, which end with
-    the context.
+    All state is in `folder`.  Transformers are child processes; they end with the context.
+    `cache` is root://HOST:PORT of a forwarding cache, or ''.  `codegens` is a folder of further
+    code generators.
     """
     folder = folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
-    key = folder / "pool-key"
-    if not key.exists():
-        key.touch(0o600)
-        key.write_text(secrets.token_urlsafe(32))
+    pool_key = folder / "pool-key"
+    if not pool_key.exists():
+        pool_key.touch(0o600)
+        pool_key.write_text(secrets.token_urlsafe(32))
     url = f"http://{host}:{port}"
     settings = Settings(
         database=f"sqlite:///{folder / 'requests.db'}",
         auth=Auth(enabled=False),
         objects=Objects(folder=folder / "results"),
-        front=Front(endpoint=f"{host}:{port}"),
+        s3_gateway=S3Gateway(endpoint=f"{host}:{port}"),
         pages=f"{url}/transformation-request",
         local_files=True,
         cache_prefix=cache,
-        pool_key=key,
+        pool_key=pool_key,
+        codegens_folder=codegens,
     )
-    requests = services.delivery(settings)
-    database.migrate(requests.engine)
-    client = folder / identity.SERVICEX_FILE
+    backend = servers.create_backend(settings)
+    database.migrate(backend.context.engine)
+    client_file = folder / SERVICEX_FILE
     endpoint = {"name": "local", "endpoint": url}
-    told = {"api_endpoints": [endpoint], "cache_path": str(folder / "client")}
-    client.write_text(yaml.safe_dump(told, sort_keys=False))
-    results = services.front(requests, None)
-    whole = Starlette(
-        routes=[*services.rest(settings, requests, None).routes, *results.routes],
-        lifespan=results.router.lifespan_context,
+    client_settings = {"api_endpoints": [endpoint], "cache_path": str(folder / "client")}
+    client_file.write_text(yaml.safe_dump(client_settings, sort_keys=False))
+    gateway = servers.s3_gateway(backend, None)
+    application = Starlette(
+        routes=[*servers.rest_api(backend, None).routes, *gateway.routes],
+        lifespan=gateway.router.lifespan_context,
     )
     stop = threading.Event()
-    control = threading.Thread(target=Controller(requests).run, args=(stop,), daemon=True)
-    control.start()
+    controller = threading.Thread(target=Controller(backend).run, args=(stop,), daemon=True)
+    controller.start()
     program = [sys.executable, "-m", "coffea_shoppe_servicex.main", "worker"]
-    memory = settings.limits.memory_max_mi_b
-    # There are no pods of requests' own: every transformer takes everything.
-    options = [f"--api={url}", f"--key={key}", f"--memory={memory}", "--everything"]
-    started = [subprocess.Popen([*program, *options]) for _ in range(workers)]
+    memory = settings.limits.memory_max_mib
+    # No dedicated pods here: each transformer takes all files, users' functions included.
+    options = [f"--api={url}", f"--key={pool_key}", f"--memory={memory}", "--everything"]
+    options += [f"--codegens={codegens}"] if codegens else []
+    transformers = [subprocess.Popen([*program, *options]) for _ in range(workers)]
     try:
-        yield whole, client
+        yield application, client_file
     finally:
         stop.set()
-        for process in started:
+        for process in transformers:
             process.terminate()
-        for process in started:
+        for process in transformers:
             try:
                 process.wait(10)
             except subprocess.TimeoutExpired:
                 process.kill()
-        control.join(10)
-        requests.engine.dispose()
+        controller.join(10)
+        backend.context.engine.dispose()
 
 
 def main(arguments: list[str]) -> None:
-    """Run the whole service until it is stopped."""
+    """Run the service until it is stopped."""
     parser = argparse.ArgumentParser(
         prog="coffea-shoppe-servicex local",
-        description="The whole service on this machine, for whoever reaches it from here.",
+        description="The whole service on this machine, for all its users without a login.",
     )
-    parser.add_argument("--port", type=int, default=5000)
-    parser.add_argument("--workers", type=int, default=max((os.cpu_count() or 2) // 2, 1))
-    parser.add_argument("--folder", type=Path, default=LOCAL, help=f"state; default {LOCAL}")
+    parser.add_argument("--port", type=int, default=5000, help="port of API and S3 gateway")
+    workers = max((os.cpu_count() or 2) // 2, 1)
+    parser.add_argument("--workers", type=int, default=workers, help="number of transformers")
+    parser.add_argument("--folder", type=Path, default=FOLDER, help=f"state; default {FOLDER}")
     parser.add_argument("--cache", default="", help="root://HOST:PORT of a forwarding cache")
+    parser.add_argument(
+        "--codegens", type=Path, metavar="FOLDER", help="folder of further code generators, NAME.py"
+    )
     options = parser.parse_args(arguments)
-    started = local(options.folder, port=options.port, workers=options.workers, cache=options.cache)
-    with started as (application, client):
+    service = local(
+        options.folder,
+        port=options.port,
+        workers=options.workers,
+        cache=options.cache,
+        codegens=options.codegens,
+    )
+    with service as (application, client_file):
         print(f"ServiceX at http://127.0.0.1:{options.port}; pages at /transformation-request")
-        print(f"Its clients: cp {client} ~/servicex.yaml, or config_path={str(client)!r}")
-        services.serve(application, options.port, "127.0.0.1")
+        print(f"For clients: cp {client_file} ~/servicex.yaml, or config_path={str(client_file)!r}")
+        servers.serve(application, options.port, "127.0.0.1")

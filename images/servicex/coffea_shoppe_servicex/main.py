@@ -1,45 +1,61 @@
-"""The command `coffea-shoppe-servicex`: a service in a pod each, or all of it on a laptop."""
+"""The command `coffea-shoppe-servicex`: one subcommand per pod, and `local` for a laptop."""
 
 import argparse
 import logging
 import sys
 
+from coffea_shoppe_contract.logs import start_logging
+
+from coffea_shoppe_servicex.errors import CodegenError
+
 COMMANDS = {
     "api": "the REST API",
-    "s3": "the S3 front",
-    "controller": "look-ups, clean-up, and the transformers' pods",
-    "migrate": "bring the database up to date",
+    "s3": "the S3 gateway, from which clients download results",
+    "controller": "dataset look-ups, clean-up, and transformer pods",
+    "migrate": "migrate the database to the newest version",
+    "affected": "list stored results that earlier code may have made wrong",
     "worker": "a transformer",
-    "local": "everything, on a laptop",
+    "local": "the whole service, on a laptop",
 }
 
 
 def main() -> None:
-    """Run one of the commands; each tells its own options by --help."""
-    listed = "\n".join(f"  {name:12s}{what}" for name, what in COMMANDS.items())
+    """Run one of the commands."""
+    commands = "\n".join(f"  {name:12s}{text}" for name, text in COMMANDS.items())
     parser = argparse.ArgumentParser(
-        description="The facility's delivery service.",
-        epilog=f"commands:\n{listed}",
+        description="The facility's ServiceX.",
+        epilog=f"commands; each has its own --help:\n{commands}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("command", choices=COMMANDS, metavar="COMMAND")
     command = parser.parse_args(sys.argv[1:2]).command
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    start_logging()
     for name in ("alembic", "botocore"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    # A transformer has none of the servers' libraries.
+    try:
+        _run(command, sys.argv[2:])
+    except CodegenError as error:
+        sys.exit(f"coffea-shoppe-servicex: {error}")
+
+
+def _run(command: str, arguments: list[str]) -> None:
+    # Imported here: transformer images lack the libraries of the servers.
     if command == "worker":
         from coffea_shoppe_servicex import worker
 
-        worker.main(sys.argv[2:])
+        worker.main(arguments)
+    elif command == "affected":
+        from coffea_shoppe_servicex import affected
+
+        affected.main(arguments)
     elif command == "local":
         from coffea_shoppe_servicex import local
 
-        local.main(sys.argv[2:])
+        local.main(arguments)
     else:
-        from coffea_shoppe_servicex import services
+        from coffea_shoppe_servicex import servers
 
-        services.main(command, sys.argv[2:])
+        servers.main(command, arguments)
 
 
 if __name__ == "__main__":

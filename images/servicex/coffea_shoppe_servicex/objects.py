@@ -1,13 +1,14 @@
-"""Where results are kept: files below a folder, or objects of an S3 store.
+"""Storage of results: files below a folder, or objects in an S3 store.
 
-Each request's objects lie below a prefix of its own, in a bucket of the user's or, where
-there is one for all, in the user's folder of it.
+Each request has its own prefix, in its owner's bucket or in the owner's folder of one
+common bucket.
 """
 
 import configparser
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -16,72 +17,80 @@ from botocore.auth import S3SigV4QueryAuth
 from botocore.awsrequest import AWSRequest
 from botocore.config import Config
 from botocore.credentials import Credentials
-from coffea_shoppe_contract import identity
+from botocore.exceptions import ClientError
+from coffea_shoppe_contract.names import SERVICEX_FOLDER, bucket_name, resource_name
 
-from coffea_shoppe_servicex.settings import Front, Objects
+from coffea_shoppe_servicex.settings import Objects, S3Gateway
 
-UPLOAD_S = 900
-"""So long is the address good to which a transformer sends its file."""
+UPLOAD_URL_S = 900
+"""Lifetime of the presigned URLs to which transformers upload results."""
 TIMEOUT_S = 20
-FOLDER = identity.SERVICEX_FOLDER
+DELETED_PER_CALL = 1000
+"""Limit of S3's DeleteObjects."""
 
 
 @dataclass(frozen=True)
 class Key:
-    """What a request's clients sign with."""
+    """An S3 access key with its secret."""
 
     access: str
     secret: str
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where the objects of a request are."""
+class ObjectPrefix:
+    """The common prefix of a request's objects."""
 
     owner: str
     folder: str
 
 
-def _signed(method: str, url: str, key: Key, region: str, lifetime: int) -> str:
+def _presigned(method: str, url: str, key: Key, region: str, lifetime_s: int) -> str:
     request = AWSRequest(method=method, url=url)
     credentials = Credentials(key.access, key.secret)
-    S3SigV4QueryAuth(credentials, "s3", region, expires=lifetime).add_auth(request)
+    S3SigV4QueryAuth(credentials, "s3", region, expires=lifetime_s).add_auth(request)
     return str(request.prepare().url)
 
 
 class FolderStore:
-    """Files below a folder; the S3 front takes uploads for it."""
+    """Results as files below a folder; the S3 gateway receives the uploads."""
 
-    def __init__(self, folder: Path, front: Front) -> None:
-        self.folder, self.front = folder, front
+    def __init__(self, folder: Path, gateway: S3Gateway) -> None:
+        self.folder, self.gateway = folder, gateway
 
-    def path(self, place: Place, name: str = "") -> Path:
-        """Return where an object lies, or the folder of all."""
-        owner = identity.resource_name(place.owner)
-        return self.folder / owner / place.folder / name
+    def path(self, prefix: ObjectPrefix, name: str = "") -> Path:
+        """Return the path of an object, or of the prefix' folder."""
+        owner = resource_name(prefix.owner)
+        return self.folder / owner / prefix.folder / name
 
-    def upload_url(self, place: Place, name: str, request: str, key: Key) -> str:
-        """Return an address at the front."""
-        scheme = "https" if self.front.secure else "http"
-        url = f"{scheme}://{self.front.endpoint}/{request}/{name}"
-        return _signed("PUT", url, key, "us-east-1", UPLOAD_S)
+    def upload_url(self, prefix: ObjectPrefix, name: str, request_id: str, key: Key) -> str:
+        """Return a presigned URL at the S3 gateway, signed with the request's key."""
+        scheme = "https" if self.gateway.secure else "http"
+        url = f"{scheme}://{self.gateway.endpoint}/{request_id}/{name}"
+        return _presigned("PUT", url, key, "us-east-1", UPLOAD_URL_S)
 
-    def names(self, place: Place) -> list[str]:
-        """Return the names of the files."""
-        folder = self.path(place)
-        return sorted(one.name for one in folder.iterdir()) if folder.is_dir() else []
+    def size(self, prefix: ObjectPrefix, name: str) -> int | None:
+        """Return the size of an object in bytes; None if there is no such object."""
+        path = self.path(prefix, name)
+        return path.stat().st_size if path.is_file() else None
 
-    def remove(self, place: Place, name: str) -> None:
-        """Remove a file."""
-        self.path(place, name).unlink(missing_ok=True)
+    def sizes(self, prefix: ObjectPrefix) -> dict[str, int]:
+        """Return the sizes of the objects below a prefix in bytes, by name."""
+        folder = self.path(prefix)
+        paths = sorted(folder.iterdir()) if folder.is_dir() else []
+        return {path.name: path.stat().st_size for path in paths}
 
-    def remove_all(self, place: Place) -> None:
-        """Remove the folder."""
-        shutil.rmtree(self.path(place), ignore_errors=True)
+    def remove(self, prefix: ObjectPrefix, name: str) -> None:
+        """Remove an object; idempotent."""
+        self.path(prefix, name).unlink(missing_ok=True)
+
+    def remove_all(self, prefix: ObjectPrefix) -> None:
+        """Remove all objects below a prefix; idempotent."""
+        shutil.rmtree(self.path(prefix), ignore_errors=True)
 
 
 class S3Store:
-    """Objects of a store, by the service's own keys."""
+    """Results as objects in an S3 store, which the service accesses with its own key."""
 
     def __init__(self, settings: Objects) -> None:
         self.settings = settings
@@ -89,14 +98,14 @@ class S3Store:
         self._key: Key | None = None
 
     def key(self) -> Key:
-        """Return the service's keys, read anew: they may have been changed."""
+        """Read the service's key; each time, since the file changes when keys are rotated."""
         parser = configparser.ConfigParser()
         parser.read_string(self.settings.credentials.read_text())
-        held = parser["default"]
-        return Key(held["aws_access_key_id"], held["aws_secret_access_key"])
+        profile = parser["default"]
+        return Key(profile["aws_access_key_id"], profile["aws_secret_access_key"])
 
     def client(self) -> Any:
-        """Return a client, made anew where the keys were changed."""
+        """Return a client for the current key."""
         key = self.key()
         if self._client is None or key != self._key:
             self._key = key
@@ -115,54 +124,65 @@ class S3Store:
             )
         return self._client
 
-    def where(self, place: Place, name: str = "") -> tuple[str, str]:
-        """Return bucket and key of an object, or the prefix of all."""
+    def location(self, prefix: ObjectPrefix, name: str = "") -> tuple[str, str]:
+        """Return bucket and key of an object, or bucket and key prefix."""
         if self.settings.bucket:
-            owner = identity.resource_name(place.owner)
-            return self.settings.bucket, f"{owner}/{place.folder}/{name}"
-        return identity.bucket_name(place.owner), f"{FOLDER}/{place.folder}/{name}"
+            owner = resource_name(prefix.owner)
+            return self.settings.bucket, f"{owner}/{prefix.folder}/{name}"
+        bucket = bucket_name(prefix.owner)
+        return bucket, f"{SERVICEX_FOLDER}/{prefix.folder}/{name}"
 
-    def url(self, method: str, place: Place, name: str, lifetime: int) -> str:
-        """Return the signed address of an object in the store itself."""
-        bucket, key = self.where(place, name)
-        plain = f"{self.settings.endpoint.rstrip('/')}/{bucket}/{key}"
-        return _signed(method, plain, self.key(), self.settings.region, lifetime)
+    def presigned_url(self, method: str, prefix: ObjectPrefix, name: str, lifetime_s: int) -> str:
+        """Return a presigned URL of an object, signed with the service's key."""
+        bucket, key = self.location(prefix, name)
+        url = f"{self.settings.endpoint.rstrip('/')}/{bucket}/{key}"
+        return _presigned(method, url, self.key(), self.settings.region, lifetime_s)
 
-    def upload_url(self, place: Place, name: str, request: str, key: Key) -> str:
-        """Return an address at the store."""
-        return self.url("PUT", place, name, UPLOAD_S)
+    def upload_url(self, prefix: ObjectPrefix, name: str, request_id: str, key: Key) -> str:
+        """Return a presigned URL at the store; the request's id and key are not needed."""
+        return self.presigned_url("PUT", prefix, name, UPLOAD_URL_S)
 
-    def names(self, place: Place) -> list[str]:
-        """Return the names of the objects."""
-        return [name.rpartition("/")[2] for name in self._keys(place)]
-
-    def _keys(self, place: Place) -> Iterator[str]:
-        bucket, prefix = self.where(place)
-        pages = self.client().get_paginator("list_objects_v2")
+    def size(self, prefix: ObjectPrefix, name: str) -> int | None:
+        """Return the size of an object in bytes; None if there is no such object."""
+        bucket, key = self.location(prefix, name)
         try:
-            for page in pages.paginate(Bucket=bucket, Prefix=prefix):
+            return int(self.client().head_object(Bucket=bucket, Key=key)["ContentLength"])
+        except ClientError as error:
+            if error.response["ResponseMetadata"]["HTTPStatusCode"] == HTTPStatus.NOT_FOUND:
+                return None
+            raise
+
+    def sizes(self, prefix: ObjectPrefix) -> dict[str, int]:
+        """Return the sizes of the objects below a prefix in bytes, by name."""
+        return {key.rpartition("/")[2]: size for key, size in self._sizes_by_key(prefix)}
+
+    def _sizes_by_key(self, prefix: ObjectPrefix) -> Iterator[tuple[str, int]]:
+        bucket, key_prefix = self.location(prefix)
+        paginator = self.client().get_paginator("list_objects_v2")
+        try:
+            for page in paginator.paginate(Bucket=bucket, Prefix=key_prefix):
                 for entry in page.get("Contents", ()):
                     if not entry["Key"].endswith("/"):
-                        yield entry["Key"]
+                        yield entry["Key"], int(entry["Size"])
         except self.client().exceptions.NoSuchBucket:
             return
 
-    def remove(self, place: Place, name: str) -> None:
-        """Remove an object."""
-        bucket, key = self.where(place, name)
+    def remove(self, prefix: ObjectPrefix, name: str) -> None:
+        """Remove an object; idempotent."""
+        bucket, key = self.location(prefix, name)
         self.client().delete_object(Bucket=bucket, Key=key)
 
-    def remove_all(self, place: Place) -> None:
-        """Remove all objects below the request's prefix."""
-        bucket, _ = self.where(place)
-        keys = [{"Key": key} for key in self._keys(place)]
-        for first in range(0, len(keys), 1000):
-            part = {"Objects": keys[first : first + 1000], "Quiet": True}
-            self.client().delete_objects(Bucket=bucket, Delete=part)
+    def remove_all(self, prefix: ObjectPrefix) -> None:
+        """Remove all objects below a prefix; idempotent."""
+        bucket, _ = self.location(prefix)
+        keys = [{"Key": key} for key, _ in self._sizes_by_key(prefix)]
+        for start in range(0, len(keys), DELETED_PER_CALL):
+            batch = {"Objects": keys[start : start + DELETED_PER_CALL], "Quiet": True}
+            self.client().delete_objects(Bucket=bucket, Delete=batch)
 
 
-def store(settings: Objects, front: Front) -> FolderStore | S3Store:
+def store(settings: Objects, gateway: S3Gateway) -> FolderStore | S3Store:
     """Return the store that the settings name."""
     if settings.folder is not None:
-        return FolderStore(settings.folder, front)
+        return FolderStore(settings.folder, gateway)
     return S3Store(settings)

@@ -1,6 +1,6 @@
-"""The pages of a user's requests: rendered here, nothing to run in the browser.
+"""HTML pages of a user's transform requests, without JavaScript.
 
-All links are relative, so that the pages work wherever a proxy puts them.
+All links are relative, so that the pages work behind any path prefix of a proxy.
 """
 
 import math
@@ -14,76 +14,92 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-from coffea_shoppe_servicex.delivery import OPEN, Delivery, Owner
+from coffea_shoppe_servicex.backend import Backend
+from coffea_shoppe_servicex.errors import QueryError
+from coffea_shoppe_servicex.models import OPEN_STATUSES, Owner
 
-PAGE = 200
+PAGE_LENGTH = 200
+"""Most rows on a page."""
 ROOT = "/transformation-request"
 STATES = {"success": ("done",), "failure": ("failed",), "open": ("waiting", "leased")}
+"""States of files by the value of the query parameter `status`."""
 
-Call = Callable[[Owner, Request], Awaitable[Response]]
-Wrap = Callable[[Call], Callable[[Request], Awaitable[Response]]]
-
-
-def _size(value: float) -> str:
-    """Return bytes as a reader takes them in."""
-    if value < 1000:
-        return f"{value:.0f} B"
-    power = min(int(math.log10(value) // 3), 5)
-    return f"{value / 1000**power:.1f} {'kMGTP'[power - 1]}B"
+Handler = Callable[[Owner, Request], Awaitable[Response]]
+Wrapper = Callable[[Handler], Callable[[Request], Awaitable[Response]]]
 
 
-def _moment(value: float | None) -> str:
-    return datetime.fromtimestamp(value, UTC).strftime("%Y-%m-%d %H:%M:%S") if value else ""
+def _size(size: float) -> str:
+    """Return a number of bytes with three digits and a decimal prefix."""
+    if size < 1000:
+        return f"{size:.0f} B"
+    power = min(int(math.log10(size) // 3), 5)
+    return f"{size / 1000**power:.1f} {'kMGTP'[power - 1]}B"
 
 
-def routes(delivery: Delivery, called: Wrap) -> list[Route]:
-    """Return the pages' routes; `called` finds out who asks."""
+def _moment(seconds: float | None) -> str:
+    """Return a Unix time as date and time in UTC."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S") if seconds else ""
+
+
+def _first_row(text: str) -> int:
+    """Return the query parameter `first`; raises `QueryError`."""
+    if text and not text.isdecimal():
+        raise QueryError(f"first: {text!r} is not a row number; give 0 or more")
+    return int(text or 0)
+
+
+def routes(backend: Backend, for_user: Wrapper) -> list[Route]:
+    """Return the pages' routes; `for_user` wraps a handler that needs the user."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent / "templates"), autoescape=True
     )
     environment.filters |= {"size": _size, "moment": _moment}
 
-    def page(name: str, **told: object) -> Response:
-        return HTMLResponse(environment.get_template(name).render(open=OPEN, **told))
+    def render(template: str, **variables: object) -> Response:
+        return HTMLResponse(environment.get_template(template).render(**variables))
 
-    async def every(owner: Owner, _: Request) -> Response:
-        found = await run_in_threadpool(delivery.mine, owner)
-        busy = any(one.status in OPEN for one in found)
-        return page(
-            "requests.html", owner=owner, requests=found[:PAGE], total=len(found), busy=busy
+    async def list_requests(owner: Owner, _: Request) -> Response:
+        requests = await run_in_threadpool(backend.requests.owned_by, owner)
+        return render(
+            "requests.html",
+            owner=owner,
+            requests=requests[:PAGE_LENGTH],
+            total=len(requests),
+            busy=any(request.status in OPEN_STATUSES for request in requests),
         )
 
-    async def one(owner: Owner, request: Request) -> Response:
+    async def show_request(owner: Owner, request: Request) -> Response:
         identifier = request.path_params["id"]
         shown = request.query_params.get("status", "")
-        first = max(int(request.query_params.get("first", "0") or 0), 0)
-        found = await run_in_threadpool(delivery.get, owner, identifier)
+        first = _first_row(request.query_params.get("first", ""))
+        transform_request = await run_in_threadpool(backend.requests.get, owner, identifier)
         files = await run_in_threadpool(
-            lambda: delivery.files(owner, identifier, states=STATES.get(shown, ()))
+            lambda: backend.requests.files(owner, identifier, states=STATES.get(shown, ()))
         )
-        return page(
+        return render(
             "request.html",
             owner=owner,
-            request=found,
-            files=files[first : first + PAGE],
+            request=transform_request,
+            files=files[first : first + PAGE_LENGTH],
             total=len(files),
             first=first,
-            page=PAGE,
+            page=PAGE_LENGTH,
             shown=shown,
-            # From REQUEST/results one level up is the page of the request itself.
+            # Relative path from REQUEST/results to the request's own page.
             up="../" if request.url.path.rstrip("/").endswith("/results") else "",
-            busy=found.status in OPEN,
+            busy=transform_request.status in OPEN_STATUSES,
         )
 
-    async def log(owner: Owner, request: Request) -> Response:
+    async def show_log(owner: Owner, request: Request) -> Response:
         identifier = request.path_params["id"]
-        found = await run_in_threadpool(delivery.get, owner, identifier)
-        files = await run_in_threadpool(delivery.files, owner, identifier)
-        lines = [f"request {found.id} ({found.title}): {found.status}"]
-        if found.reason:
-            lines.append(f"reason: {found.reason}")
+        transform_request = await run_in_threadpool(backend.requests.get, owner, identifier)
+        files = await run_in_threadpool(backend.requests.files, owner, identifier)
+        title, status = transform_request.title, transform_request.status
+        lines = [f"request {identifier} ({title}): {status}"]
+        if transform_request.reason:
+            lines.append(f"reason: {transform_request.reason}")
         for file in files:
-            lines += ["", f"=== file {file.number}: {file.places[0]}"]
+            lines += ["", f"=== file {file.number}: {file.urls[0]}"]
             lines.append(f"{file.state}, {file.attempt} attempt(s), by {file.worker or 'nobody'}")
             if file.message:
                 lines.append(f"{file.reason}: {file.message}")
@@ -92,19 +108,19 @@ def routes(delivery: Delivery, called: Wrap) -> list[Route]:
         return PlainTextResponse("\n".join(lines) + "\n")
 
     async def cancel(owner: Owner, request: Request) -> Response:
-        await run_in_threadpool(delivery.cancel, owner, request.path_params["id"])
+        await run_in_threadpool(backend.requests.cancel, owner, request.path_params["id"])
         return RedirectResponse(f"../{request.path_params['id']}", 303)
 
-    async def home(_: Request) -> Response:
+    async def redirect_to_list(_: Request) -> Response:
         return RedirectResponse(ROOT.removeprefix("/"))
 
     return [
-        Route("/", home),
-        Route(ROOT, called(every)),
-        Route(f"{ROOT}/{{id}}", called(one)),
-        Route(f"{ROOT}/{{id}}/results", called(one)),
-        # The stock client writes two slashes.
-        Route(f"{ROOT}//{{id}}/results", called(one)),
-        Route(f"{ROOT}/{{id}}/log", called(log)),
-        Route(f"{ROOT}/{{id}}/cancel", called(cancel), methods=["POST"]),
+        Route("/", redirect_to_list),
+        Route(ROOT, for_user(list_requests)),
+        Route(f"{ROOT}/{{id}}", for_user(show_request)),
+        Route(f"{ROOT}/{{id}}/results", for_user(show_request)),
+        # The stock client's links have two slashes.
+        Route(f"{ROOT}//{{id}}/results", for_user(show_request)),
+        Route(f"{ROOT}/{{id}}/log", for_user(show_log)),
+        Route(f"{ROOT}/{{id}}/cancel", for_user(cancel), methods=["POST"]),
     ]

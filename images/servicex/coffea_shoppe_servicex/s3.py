@@ -1,17 +1,17 @@
-"""The S3 front: the bucket of a request's name is a folder of the user's, to read.
+"""Read-only S3 gateway: bucket REQUEST_ID maps to the request's prefix in the result store.
 
-Clients sign with the request's own keys, which are good for its objects alone, for as
-long as it is kept and its user is let in.  What the stock client signs for a year is
-taken; stores do not.
+That is servicex/REQUEST_ID/ in the owner's bucket, or a folder.  Clients sign with the
+request's own key, which is valid for its objects only, until the request is removed or its
+owner's access revoked.  The stock client signs for a year, which object stores refuse; the
+gateway accepts it, and fetches objects with the service's own key.
 """
 
 import logging
+import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
-from urllib.parse import unquote
 from xml.sax.saxutils import escape
 
 import aiohttp
@@ -20,60 +20,68 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import FileResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
+from yarl import URL
 
-from coffea_shoppe_servicex.database import Request as Asked
-from coffea_shoppe_servicex.delivery import Delivery, Owner
-from coffea_shoppe_servicex.objects import FolderStore, Place
-from coffea_shoppe_servicex.signatures import SignatureError, Signed
+from coffea_shoppe_servicex.backend import Backend
+from coffea_shoppe_servicex.database import File
+from coffea_shoppe_servicex.database import Request as TransformRequest
+from coffea_shoppe_servicex.models import Owner
+from coffea_shoppe_servicex.objects import FolderStore, ObjectPrefix
+from coffea_shoppe_servicex.signatures import SignatureError, SignedRequest
 
 LOG = logging.getLogger(__name__)
-BLOCK = 1 << 20
-INTERNAL_S = 60
-"""How long the address is good by which the front itself fetches an object."""
-PASSED = ("content-length", "content-type", "content-range", "etag", "last-modified")
+BLOCK_SIZE = 1 << 20
+FETCH_URL_S = 60
+"""Lifetime of the presigned URLs by which the gateway fetches objects."""
+FORWARDED_HEADERS = ("content-length", "content-type", "content-range", "etag", "last-modified")
+UPLOADED_NAME = re.compile(r"[\w-][\w.-]*")
+METHODS = ["GET", "HEAD", "PUT", "POST", "DELETE"]
+NO_SUCH_KEY = "there is no such object"
+READ_ONLY = "this store is read-only: it accepts GET and HEAD"
 
 
 class S3Error(Exception):
-    """What S3 calls an error."""
+    """An error with S3's status and code."""
 
     def __init__(self, status: int, code: str, message: str) -> None:
         super().__init__(message)
         self.status, self.code = status, code
 
     def response(self) -> Response:
-        """Return it as S3 does."""
-        told = f"<Code>{self.code}</Code><Message>{escape(str(self))}</Message>"
-        body = f'<?xml version="1.0" encoding="UTF-8"?><Error>{told}</Error>'
+        """Return the error in S3's XML format."""
+        fields = f"<Code>{self.code}</Code><Message>{escape(str(self))}</Message>"
+        body = f'<?xml version="1.0" encoding="UTF-8"?><Error>{fields}</Error>'
         return Response(body, self.status, media_type="application/xml")
 
 
 @dataclass(frozen=True)
-class Front:
-    """What the front needs."""
+class Gateway:
+    """Authentication of the gateway's clients."""
 
-    delivery: Delivery
-    revoked: Callable[[str, float], str]
-    """Tells why a user's keys of some time are void, or ''."""
+    backend: Backend
+    revocation: Callable[[str, float], str]
+    """Returns why a user (uid) has no access with keys of a time (Unix, s), or ''."""
 
-    def admit(self, signed: Signed, bucket: str) -> Asked:
-        """Return the request whose keys sign this; raises `S3Error`."""
+    def authenticate(self, signed: SignedRequest, bucket: str) -> TransformRequest:
+        """Return the transform request whose key signed this; raises `S3Error`."""
         try:
-            found = self.delivery.grant(signed.access_key)
-            if found is None:
-                raise S3Error(403, "InvalidAccessKeyId", "the key is of no request that is kept")
-            signed.verify(found.secret_key, self.delivery.clock())
+            request = self.backend.requests.by_access_key(signed.access_key)
+            if request is None:
+                message = "the access key belongs to no request; it may have been removed"
+                raise S3Error(403, "InvalidAccessKeyId", message)
+            signed.verify(request.secret_key, self.backend.context.clock())
         except SignatureError as error:
             raise S3Error(403, error.code, str(error)) from error
-        if why := self.revoked(found.owner_uid, found.created):
-            raise S3Error(403, "AccessDenied", why)
-        if found.id != bucket:
-            raise S3Error(403, "AccessDenied", "the key is of another request")
-        return found
+        if reason := self.revocation(request.owner_uid, request.created):
+            raise S3Error(403, "AccessDenied", reason)
+        if request.id != bucket:
+            raise S3Error(403, "AccessDenied", "the access key belongs to another request")
+        return request
 
 
-def _signed(request: Request) -> Signed:
+def _signed(request: Request) -> SignedRequest:
     raw: bytes = request.scope["raw_path"]
-    return Signed(
+    return SignedRequest(
         method=request.method,
         path=raw.decode("latin-1").partition("?")[0],
         query=list(request.query_params.multi_items()),
@@ -81,41 +89,48 @@ def _signed(request: Request) -> Signed:
     )
 
 
-def application(front: Front) -> Starlette:
-    """Return the front as an application."""
-    delivery = front.delivery
+def application(gateway: Gateway) -> Starlette:
+    """Return the gateway as an ASGI application."""
+    backend = gateway.backend
     sessions: list[aiohttp.ClientSession] = []
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
-        limits = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=60)
-        async with aiohttp.ClientSession(timeout=limits, read_bufsize=BLOCK) as session:
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=60)
+        async with aiohttp.ClientSession(timeout=timeout, read_bufsize=BLOCK_SIZE) as session:
             sessions.append(session)
             yield
 
     async def handle(request: Request) -> Response:
         bucket = request.path_params["bucket"]
-        name = unquote(request.path_params.get("name", ""))
+        name = request.path_params.get("name", "")
         try:
             if request.method not in ("GET", "HEAD", "PUT"):
-                raise S3Error(405, "MethodNotAllowed", "results are only read")
-            found = await run_in_threadpool(front.admit, _signed(request), bucket)
+                raise S3Error(405, "MethodNotAllowed", READ_ONLY)
+            transform_request = await run_in_threadpool(
+                gateway.authenticate, _signed(request), bucket
+            )
             if not name:
-                return await run_in_threadpool(_listing, delivery, found, request)
-            if "/" in name or name in (".", ".."):
-                raise S3Error(404, "NoSuchKey", "there is no such object")
-            place = Place(found.owner, found.folder)
+                return await run_in_threadpool(_listing, backend, transform_request, request)
+            prefix = ObjectPrefix(transform_request.owner, transform_request.folder)
             if request.method == "PUT":
-                return await _put(request, place, name)
-            return await _get(request, place, name)
+                return await _put(request, prefix, name)
+            # The store is asked for names of results only, never for a name as sent.
+            present = backend.requests.has_object
+            if not await run_in_threadpool(present, transform_request.id, name):
+                raise S3Error(404, "NoSuchKey", NO_SUCH_KEY)
+            return await _get(request, prefix, name)
         except S3Error as error:
             LOG.info("%s %s: %s", request.method, request.url.path, error)
             return error.response()
 
-    async def _put(request: Request, place: Place, name: str) -> Response:
-        if not isinstance(delivery.store, FolderStore):
-            raise S3Error(405, "MethodNotAllowed", "results are only read")
-        path = delivery.store.path(place, name)
+    async def _put(request: Request, prefix: ObjectPrefix, name: str) -> Response:
+        # Transformers upload here only where results are files; else to the store itself.
+        if not isinstance(backend.context.store, FolderStore):
+            raise S3Error(405, "MethodNotAllowed", READ_ONLY)
+        if not UPLOADED_NAME.fullmatch(name):
+            raise S3Error(400, "InvalidURI", f"an object's name matches {UPLOADED_NAME.pattern}")
+        path = backend.context.store.path(prefix, name)
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_name(f".{name}.partial")
         with partial.open("wb") as file:
@@ -124,88 +139,91 @@ def application(front: Front) -> Starlette:
         partial.rename(path)
         return Response(status_code=200)
 
-    async def _get(request: Request, place: Place, name: str) -> Response:
-        if isinstance(delivery.store, FolderStore):
-            path = delivery.store.path(place, name)
+    async def _get(request: Request, prefix: ObjectPrefix, name: str) -> Response:
+        if isinstance(backend.context.store, FolderStore):
+            path = backend.context.store.path(prefix, name)
             if not path.is_file():
-                raise S3Error(404, "NoSuchKey", "there is no such object")
+                raise S3Error(404, "NoSuchKey", NO_SUCH_KEY)
             return FileResponse(path, media_type="application/octet-stream")
-        return await _passed(request, delivery.store.url(request.method, place, name, INTERNAL_S))
+        url = backend.context.store.presigned_url(request.method, prefix, name, FETCH_URL_S)
+        return await _forward(request, url)
 
-    async def _passed(request: Request, url: str) -> Response:
-        """Answer as the store does at an address."""
+    async def _forward(request: Request, url: str) -> Response:
+        """Return the store's response for a presigned URL."""
         headers = {"Range": request.headers["range"]} if "range" in request.headers else {}
         try:
-            from yarl import URL
-
-            answer = await sessions[0].request(
+            response = await sessions[0].request(
                 request.method,
                 URL(url, encoded=True),
                 headers=headers,
                 skip_auto_headers=["Accept"],
             )
         except (aiohttp.ClientError, TimeoutError) as error:
-            raise S3Error(503, "SlowDown", f"the object store does not answer ({error})") from error
-        if answer.status == 404:
-            answer.release()
-            raise S3Error(404, "NoSuchKey", "there is no such object")
-        kept = {key: answer.headers[key] for key in PASSED if key in answer.headers}
-        if answer.status >= 400:
-            told = (await answer.text())[:300]
-            LOG.warning("the store answered %s: %s", answer.status, told)
-            code = 416 if answer.status == 416 else 503
-            word = "InvalidRange" if code == 416 else "SlowDown"
-            raise S3Error(code, word, f"the object store answered {answer.status}")
-        kept["accept-ranges"] = "bytes"
+            raise S3Error(
+                503, "SlowDown", f"the object store does not respond ({error})"
+            ) from error
+        if response.status == 404:
+            response.release()
+            raise S3Error(404, "NoSuchKey", NO_SUCH_KEY)
+        forwarded = {
+            key: response.headers[key] for key in FORWARDED_HEADERS if key in response.headers
+        }
+        if response.status >= 400:
+            text = (await response.text())[:300]
+            LOG.warning("the object store responded with %s: %s", response.status, text)
+            status, code = (416, "InvalidRange") if response.status == 416 else (503, "SlowDown")
+            raise S3Error(status, code, f"the object store responded with {response.status}")
+        forwarded["accept-ranges"] = "bytes"
         if request.method == "HEAD":
-            answer.release()
-            return Response(status_code=answer.status, headers=kept)
+            response.release()
+            return Response(status_code=response.status, headers=forwarded)
 
         async def body() -> AsyncIterator[bytes]:
-            async with answer:
-                async for block in answer.content.iter_chunked(BLOCK):
+            async with response:
+                async for block in response.content.iter_chunked(BLOCK_SIZE):
                     yield block
 
-        return StreamingResponse(body(), answer.status, headers=kept)
+        return StreamingResponse(body(), response.status, headers=forwarded)
 
     async def health(_: Request) -> Response:
         return PlainTextResponse("ok")
 
-    every = ["GET", "HEAD", "PUT", "POST", "DELETE"]
     return Starlette(
         lifespan=lifespan,
         routes=[
             Route("/healthz", health),
-            Route("/{bucket}", handle, methods=every),
-            Route("/{bucket}/", handle, methods=every),
-            Route("/{bucket}/{name:path}", handle, methods=every),
+            Route("/{bucket}", handle, methods=METHODS),
+            Route("/{bucket}/", handle, methods=METHODS),
+            Route("/{bucket}/{name:path}", handle, methods=METHODS),
         ],
     )
 
 
-def _listing(delivery: Delivery, found: Asked, request: Request) -> Response:
-    """Return what a bucket holds, all at once."""
+def _listing(backend: Backend, transform_request: TransformRequest, request: Request) -> Response:
+    """Return the objects of a bucket in one page."""
     if request.method == "HEAD":
         return Response(status_code=200)
     prefix = request.query_params.get("prefix", "")
-    owner = Owner(found.owner, found.owner_uid)
+    owner = Owner(transform_request.owner, transform_request.owner_uid)
     files = [
         file
-        for file in delivery.files(owner, found.id, states=("done",))
+        for file in backend.requests.files(owner, transform_request.id, states=("done",))
         if file.object.startswith(prefix)
     ]
 
-    def entry(file: Any) -> str:
-        moment = datetime.fromtimestamp(file.result_at / 1e6, UTC).strftime(
-            "%Y-%m-%dT%H:%M:%S.000Z"
+    def entry(file: File) -> str:
+        modified = datetime.fromtimestamp(file.result_at / 1e6, UTC)
+        return (
+            f"<Contents><Key>{escape(file.object)}</Key>"
+            f"<LastModified>{modified:%Y-%m-%dT%H:%M:%S.000Z}</LastModified>"
+            f"<Size>{file.bytes}</Size></Contents>"
         )
-        told = f"<Key>{escape(file.object)}</Key><LastModified>{moment}</LastModified>"
-        return f"<Contents>{told}<Size>{file.bytes}</Size></Contents>"
 
     body = (
         '<?xml version="1.0" encoding="UTF-8"?>'
         '<ListBucketResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/">'
-        f"<Name>{found.id}</Name><Prefix>{escape(prefix)}</Prefix><KeyCount>{len(files)}</KeyCount>"
+        f"<Name>{transform_request.id}</Name><Prefix>{escape(prefix)}</Prefix>"
+        f"<KeyCount>{len(files)}</KeyCount>"
         f"<MaxKeys>{max(1000, len(files))}</MaxKeys><IsTruncated>false</IsTruncated>"
         f"{''.join(map(entry, files))}</ListBucketResult>"
     )

@@ -1,4 +1,4 @@
-"""What a chart, or a laptop's command line, tells the service; one YAML file."""
+"""Settings of the service: one YAML file, written by the chart or by the local command."""
 
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ from pydantic.alias_generators import to_camel
 
 
 class Model(BaseModel):
-    """A part of the settings, in the charts' spelling; unknown keys are refused."""
+    """A section of the settings.  Keys are in camel case; unknown keys are refused."""
 
     model_config = ConfigDict(
         extra="forbid",
@@ -20,142 +20,153 @@ class Model(BaseModel):
 
 
 class Auth(Model):
-    """Whose tokens are good."""
+    """Whose tokens the service accepts."""
 
     enabled: bool = True
-    """False: whoever reaches the service is the same user; for a laptop."""
+    """False: every client acts as the same local user; for a laptop."""
     api: str = ""
-    """The facility API, which publishes the keys."""
+    """URL of the facility API, which publishes the verification keys."""
     issuer: str = ""
-    """The facility's name in its tokens."""
+    """Issuer of the facility's tokens."""
     session_key: Path = Path("/run/secrets/servicex/session-key")
-    """File of the key that signs this service's own access tokens."""
+    """File with the key that signs this service's own access tokens."""
 
 
 class Objects(Model):
-    """Where results are kept."""
+    """Where results are stored."""
 
     folder: Path | None = None
-    """As files below a folder; else in the store below."""
+    """Store results as files below this folder; unset: in the object store below."""
     endpoint: str = ""
+    """URL of the object store."""
     region: str = "us-east-1"
     credentials: Path = Path("/run/secrets/s3/aws-credentials")
     """File with aws_access_key_id and aws_secret_access_key."""
     bucket: str = ""
-    """One for all users, with a folder for each; empty: each user's own bucket."""
+    """Bucket for all users, with a folder for each; empty: each user's own bucket."""
 
 
-class Front(Model):
-    """How clients reach the results."""
+class S3Gateway(Model):
+    """Address of the S3 gateway, from which clients download results."""
 
     endpoint: str
-    """HOST:PORT of the S3 front, as clients reach it."""
+    """HOST:PORT inside the cluster."""
     secure: bool = False
+    """Whether `endpoint` is served over TLS."""
     public_endpoint: str = ""
-    """The same, as clients outside of the cluster reach it."""
+    """HOST:PORT outside of the cluster."""
     public_secure: bool = False
+    """Whether `public_endpoint` is served over TLS."""
 
 
 class Limits(Model):
-    """What a request may use."""
+    """Limits of requests, files and results."""
 
     lease_s: float = 30
-    """A transformer that is not heard of for so long has lost its file."""
+    """Seconds until the lease of a file expires, unless its transformer renews it."""
     deadline_s: float = 3600
-    """So long may the transform of one file take."""
+    """Longest time for the transform of one file, in seconds."""
     request_deadline_s: float = 2 * 86400
-    """So long may a request wait and run."""
+    """Longest time from submission to the end of a request, in seconds."""
     attempts: int = 4
-    """A file that was given up so often has failed."""
-    memory_mi_b: int = Field(default=1024, alias="memoryMiB")
-    """What a transform may use."""
-    memory_max_mi_b: int = Field(default=4096, alias="memoryMaxMiB")
-    """What it may use after it ran out of memory."""
+    """A file fails after this many attempts."""
+    memory_mib: int = Field(default=1024, validation_alias="memoryMiB")
+    """Memory limit of a file's first attempt, in MiB."""
+    memory_max_mib: int = Field(default=4096, validation_alias="memoryMaxMiB")
+    """Memory limit of attempts after an out-of-memory failure, in MiB."""
     files_per_request: int = 250_000
+    """Most files in a request's file list."""
     retention_s: float = 7 * 86400
-    """Results are removed so long after their request has ended."""
+    """Results are removed this many seconds after the end of their request."""
     bytes_per_user: int = 0
-    """A user's oldest results are removed beyond that; 0: no limit."""
+    """Default quota: a user's oldest results above it are removed; 0: no limit."""
 
 
 class Rucio(Model):
     """A Rucio server."""
 
     host: str = ""
+    """URL of the server; empty: no look-ups in Rucio."""
     token: Path | None = None
-    """File of a token."""
+    """File with a token for the server."""
     rse_expression: str = ""
+    """Restricts replicas to matching storage elements; empty: all."""
 
 
 class Finders(Model):
-    """How names of datasets are looked up."""
+    """Where datasets are looked up."""
 
     cernopendata: str = "https://opendata.cern.ch"
-    """The portal's address; empty: not looked up."""
+    """URL of the CERN Open Data portal; empty: no look-ups there."""
     rucio: Rucio = Rucio()
     xrootd: bool = True
+    """Whether patterns on XRootD servers are listed."""
     timeout_s: float = 120
+    """Timeout of each call, in seconds."""
 
 
-class Own(Model):
-    """Pods for users' own functions, and for files that need more memory than the pool has."""
+class DedicatedPods(Model):
+    """Pods for one request each: users' own functions, and files that need more memory."""
 
     namespace: str = ""
-    """Where they run; empty: none are made."""
+    """Namespace of the pods; empty: none are created."""
     template: Path = Path("/etc/coffea-shoppe/transformer.yaml")
-    """The pod that is made of."""
+    """File with the pod template."""
     max_pods: int = 4
-    """At a time, for all users together."""
+    """Most pods at a time, for all users together."""
     user_secrets: bool = False
-    """Users' functions find their user's tokens and connections."""
+    """Whether users' functions get their user's tokens and connection settings."""
 
 
-class Pool(Model):
-    """The shared transformers."""
+class SharedPool(Model):
+    """The Deployment of shared transformers, and how it is scaled."""
 
     namespace: str = ""
     deployment: str = ""
-    """What is scaled; empty: nothing is."""
+    """Name of the Deployment; empty: it is not scaled."""
     min_replicas: int = 1
     max_replicas: int = 4
     files_per_replica: int = 2
-    """One more pod for so many waiting files."""
+    """One replica is added for this many pending files."""
     idle_s: float = 60
-    """A pod fewer after so long without waiting files."""
+    """Seconds without pending files before the pool shrinks."""
 
 
 class Settings(Model):
-    """The whole."""
+    """All settings."""
 
     database: str
     """postgresql+psycopg2://?service=NAME, or sqlite:///PATH."""
     auth: Auth = Auth()
     objects: Objects
-    front: Front
+    s3_gateway: S3Gateway
     prefix: str = "/services/servicex"
-    """Below which a proxy passes requests on that come from outside of the cluster."""
+    """Path prefix that the reverse proxy adds to requests from outside of the cluster."""
     pages: str = "/transformation-request"
-    """Where users see the pages of requests; {user} is the hub's name of the user."""
+    """URL of the users' pages; {user} is replaced by the hub's name of the user."""
     local_files: bool = False
-    """Whether transformers may read files of the machine that they run on: on a laptop."""
+    """Whether requests may name local files of the transformers; for a laptop."""
     cache_prefix: str = ""
-    """`root://HOST:PORT` of a forwarding cache, through which root:// files are read."""
-    codegens: list[str] = ["uproot-raw", "uproot", "python"]
-    """What clients may ask for."""
+    """root://HOST:PORT of a forwarding cache for root:// files; empty: no cache."""
+    codegens: list[str] | None = None
+    """Names of the code generators that clients may use; unset: all."""
+    codegens_folder: Path | None = None
+    """Folder of further code generators: NAME.py has the one called NAME."""
     image: str = ""
-    """Of the transformers; results of another image are not used again."""
+    """Image of the transformers; results of another image are not reused."""
     fail_closed: bool = True
-    """A request of which a file failed ends as Fatal: its client takes no partial result."""
+    """A request with a failed file ends as Fatal, so that its client takes no partial result."""
     result_cache: bool = True
+    """Whether a request reuses the result of an identical earlier one of the same user."""
     pool_key: Path = Path("/run/secrets/servicex/pool-key")
-    """File of the key by which the shared transformers are known."""
+    """File with the key of the shared transformers."""
     limits: Limits = Limits()
     finders: Finders = Finders()
-    own: Own = Own()
-    pool: Pool = Pool()
+    dedicated_pods: DedicatedPods = DedicatedPods()
+    shared_pool: SharedPool = SharedPool()
 
     @classmethod
     def load(cls, path: Path) -> "Settings":
-        """Read the settings' file."""
-        found: Any = yaml.safe_load(path.read_text())
-        return cls.model_validate(found)
+        """Read settings from a YAML file; raises `pydantic.ValidationError`."""
+        content: Any = yaml.safe_load(path.read_text())
+        return cls.model_validate(content)

@@ -1,8 +1,8 @@
-"""Signatures of S3 requests: version 4 in headers and addresses, version 2 in addresses.
+"""Verification of S3 signatures: version 4 in headers and URLs, version 2 in URLs.
 
-The stock client signs its downloads by version 4, and the addresses that it hands out
-by version 2 or, where a region is set, by version 4, for a year: longer than stores
-allow.  Sources: AWS, "Signature Version 4 signing process" and "Signing and
+The stock client signs its downloads with version 4.  The presigned URLs that it returns
+have version 2 or, if a region is set, version 4; they last a year, longer than object
+stores allow.  Sources: AWS, "Signature Version 4 signing process" and "Signing and
 authenticating REST requests" (version 2).
 """
 
@@ -14,20 +14,22 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from urllib.parse import quote, unquote
 
-LONGEST_S = 366 * 86400
-SKEW_S = 900
-UNSIGNED = "UNSIGNED-PAYLOAD"
-EMPTY = hashlib.sha256(b"").hexdigest()
+LONGEST_LIFETIME_S = 366 * 86400
+LARGEST_SKEW_S = 900
+"""Largest difference between the clocks of client and server."""
+UNSIGNED_PAYLOAD = "UNSIGNED-PAYLOAD"
+EMPTY_PAYLOAD = hashlib.sha256(b"").hexdigest()
+BAD_LIFETIME = "the presigned URL has expired, is not valid yet, or lasts longer than a year"
 SUBRESOURCES = frozenset(
     ["acl", "cors", "delete", "lifecycle", "location", "logging", "notification"]
     + ["partNumber", "policy", "requestPayment", "tagging", "torrent", "uploadId", "uploads"]
     + ["versionId", "versioning", "versions", "website"]
 )
-"""What a signature of version 2 covers of an address' query, besides `response-…`."""
+"""Query parameters, besides `response-…`, that a signature of version 2 covers."""
 
 
 class SignatureError(Exception):
-    """A request whose signature is not good; `code` is S3's word for why."""
+    """A request with an invalid signature; `code` is S3's error code."""
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
@@ -35,94 +37,98 @@ class SignatureError(Exception):
 
 
 @dataclass(frozen=True)
-class Signed:
-    """A request as it came in."""
+class SignedRequest:
+    """The parts of an HTTP request that a signature covers."""
 
     method: str
     path: str
-    """As it was sent, percent-encoded."""
+    """As sent, percent-encoded."""
     query: Sequence[tuple[str, str]]
-    """Decoded, in the order in which it was sent."""
+    """Decoded, in the order as sent."""
     headers: Mapping[str, str]
-    """Names in small letters."""
+    """By name in lower case."""
 
     def parameter(self, name: str) -> str:
-        """Return a part of the query, or ''."""
+        """Return a query parameter, or ''."""
         return next((value for key, value in self.query if key == name), "")
 
     @property
     def access_key(self) -> str:
-        """Return whose signature it claims to carry; raises `SignatureError` if nobody's."""
+        """Return the access key that the request names; raises `SignatureError` without one."""
         if key := self.parameter("AWSAccessKeyId"):
             return key
         if credential := self.parameter("X-Amz-Credential"):
             return credential.partition("/")[0]
         authorization = self.headers.get("authorization", "")
         if authorization.startswith("AWS4-HMAC-SHA256 "):
-            return _parts(authorization).get("Credential", "").partition("/")[0]
+            return _fields(authorization).get("Credential", "").partition("/")[0]
         raise SignatureError("AccessDenied", "the request is not signed")
 
     def verify(self, secret: str, now: float) -> None:
-        """Raise `SignatureError` unless the request is signed with `secret` and still good."""
+        """Raise `SignatureError` unless `secret` signed this request and it has not expired."""
         if self.parameter("AWSAccessKeyId"):
-            self._version_2(secret, now)
+            self._verify_v2_url(secret, now)
         elif self.parameter("X-Amz-Credential"):
-            self._version_4_address(secret, now)
+            self._verify_v4_url(secret, now)
         else:
-            self._version_4_headers(secret, now)
+            self._verify_v4_headers(secret, now)
 
-    def _version_2(self, secret: str, now: float) -> None:
+    def _verify_v2_url(self, secret: str, now: float) -> None:
         try:
             expires = int(self.parameter("Expires"))
         except ValueError as error:
-            raise SignatureError("AccessDenied", "Expires is no time") from error
-        if not now < expires < now + LONGEST_S:
-            raise SignatureError("AccessDenied", "the address has expired, or is good for too long")
+            raise SignatureError("AccessDenied", "Expires is not a Unix time in seconds") from error
+        if not now < expires < now + LONGEST_LIFETIME_S:
+            raise SignatureError("AccessDenied", BAD_LIFETIME)
         covered = [
             f"{key}={value}" if value else key
             for key, value in sorted(self.query)
             if key in SUBRESOURCES or key.startswith("response-")
         ]
         resource = self.path + ("?" + "&".join(covered) if covered else "")
-        kind = self.headers.get("content-type", "")
-        text = "\n".join([self.method, self.headers.get("content-md5", ""), kind, str(expires)])
-        # A bucket's path is signed with a slash at its end, whether it is sent so or not.
+        content_type = self.headers.get("content-type", "")
+        content_md5 = self.headers.get("content-md5", "")
+        text = "\n".join([self.method, content_md5, content_type, str(expires)])
+        # A bucket's path is signed with a trailing slash even if it is sent without.
         if self.path.count("/") == 1:
             resource = resource.replace(self.path, f"{self.path}/", 1)
         digest = hmac.new(secret.encode(), f"{text}\n{resource}".encode(), hashlib.sha1).digest()
-        _same(base64.b64encode(digest).decode(), self.parameter("Signature"))
+        _compare(base64.b64encode(digest).decode(), self.parameter("Signature"))
 
-    def _version_4_address(self, secret: str, now: float) -> None:
+    def _verify_v4_url(self, secret: str, now: float) -> None:
         try:
             lifetime = int(self.parameter("X-Amz-Expires"))
-            began = _moment(self.parameter("X-Amz-Date"))
+            signed_at = _unix_time(self.parameter("X-Amz-Date"))
         except ValueError as error:
-            raise SignatureError("AccessDenied", "X-Amz-Date or -Expires is no time") from error
-        if not (0 < lifetime <= LONGEST_S and began - SKEW_S <= now < began + lifetime):
-            raise SignatureError("AccessDenied", "the address has expired, or is good for too long")
+            message = "X-Amz-Date or X-Amz-Expires is not valid"
+            raise SignatureError("AccessDenied", message) from error
+        valid = signed_at - LARGEST_SKEW_S <= now < signed_at + lifetime
+        if not (valid and 0 < lifetime <= LONGEST_LIFETIME_S):
+            raise SignatureError("AccessDenied", BAD_LIFETIME)
         names = self.parameter("X-Amz-SignedHeaders").split(";")
         scope = self.parameter("X-Amz-Credential").split("/")[1:]
         query = [pair for pair in self.query if pair[0] != "X-Amz-Signature"]
         date = self.parameter("X-Amz-Date")
-        expected = self._signature(secret, scope, date, query, names, UNSIGNED)
-        _same(expected, self.parameter("X-Amz-Signature"))
+        expected = self._signature(secret, scope, date, query, names, UNSIGNED_PAYLOAD)
+        _compare(expected, self.parameter("X-Amz-Signature"))
 
-    def _version_4_headers(self, secret: str, now: float) -> None:
-        told = _parts(self.headers.get("authorization", ""))
+    def _verify_v4_headers(self, secret: str, now: float) -> None:
+        fields = _fields(self.headers.get("authorization", ""))
         date = self.headers.get("x-amz-date", "")
         try:
-            began = _moment(date)
+            signed_at = _unix_time(date)
         except ValueError as error:
-            raise SignatureError("AccessDenied", "x-amz-date is no time") from error
-        if abs(now - began) > SKEW_S:
-            raise SignatureError("RequestTimeTooSkewed", "the clocks differ by too much")
-        payload = self.headers.get("x-amz-content-sha256", EMPTY)
-        names = told.get("SignedHeaders", "").split(";")
+            raise SignatureError("AccessDenied", "x-amz-date is not valid") from error
+        if abs(now - signed_at) > LARGEST_SKEW_S:
+            message = f"the clocks differ by more than {LARGEST_SKEW_S} s: set yours"
+            raise SignatureError("RequestTimeTooSkewed", message)
+        payload = self.headers.get("x-amz-content-sha256", EMPTY_PAYLOAD)
+        names = fields.get("SignedHeaders", "").split(";")
         if not {"host", "x-amz-date"} <= set(names):
             raise SignatureError("AccessDenied", "host and x-amz-date must be signed")
-        scope = told.get("Credential", "").split("/")[1:]
+        scope = fields.get("Credential", "").split("/")[1:]
         expected = self._signature(secret, scope, date, self.query, names, payload)
-        _same(expected, told.get("Signature", ""))
+        _compare(expected, fields.get("Signature", ""))
 
     def _signature(
         self,
@@ -134,10 +140,10 @@ class Signed:
         payload: str,
     ) -> str:
         if len(scope) != 4 or scope[0] != date[:8]:
-            raise SignatureError("AccessDenied", "the credential's scope is not of this request")
+            raise SignatureError("AccessDenied", "the credential scope does not match the date")
         pairs = sorted((quote(k, safe="-_.~"), quote(v, safe="-_.~")) for k, v in query)
         headers = "".join(f"{n}:{' '.join(self.headers.get(n, '').split())}\n" for n in names)
-        request = "\n".join(
+        canonical_request = "\n".join(
             [
                 self.method,
                 quote(unquote(self.path), safe="/-_.~"),
@@ -147,7 +153,7 @@ class Signed:
                 payload,
             ]
         )
-        hashed = hashlib.sha256(request.encode()).hexdigest()
+        hashed = hashlib.sha256(canonical_request.encode()).hexdigest()
         text = "\n".join(["AWS4-HMAC-SHA256", date, "/".join(scope), hashed])
         key = f"AWS4{secret}".encode()
         for part in scope:
@@ -155,15 +161,17 @@ class Signed:
         return hmac.new(key, text.encode(), hashlib.sha256).hexdigest()
 
 
-def _parts(authorization: str) -> dict[str, str]:
-    fields = authorization.partition(" ")[2].split(",")
-    return dict(field.strip().partition("=")[::2] for field in fields)
+def _fields(authorization: str) -> dict[str, str]:
+    """Return the fields of an Authorization header."""
+    parts = authorization.partition(" ")[2].split(",")
+    return dict(part.strip().partition("=")[::2] for part in parts)
 
 
-def _moment(text: str) -> float:
+def _unix_time(text: str) -> float:
     return datetime.strptime(text, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC).timestamp()
 
 
-def _same(expected: str, found: str) -> None:
-    if not hmac.compare_digest(expected.encode(), found.encode()):
-        raise SignatureError("SignatureDoesNotMatch", "the signature is not of this request")
+def _compare(expected: str, signature: str) -> None:
+    if not hmac.compare_digest(expected.encode(), signature.encode()):
+        message = "the signature does not match: check secret key, method, path and query"
+        raise SignatureError("SignatureDoesNotMatch", message)

@@ -1,4 +1,4 @@
-"""Signatures of S3 clients, the front's answers, and the tokens of the API."""
+"""Signatures of S3 clients, the responses of the S3 gateway, and the tokens of the API."""
 
 import time
 from collections.abc import Callable
@@ -12,12 +12,19 @@ import pytest
 from botocore.auth import HmacV1QueryAuth, S3SigV4QueryAuth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
-from coffea_shoppe_contract import identity
-from coffea_shoppe_identity import News, RefusedError, Verifier
+from coffea_shoppe_contract.claims import (
+    SERVICEX_ADMIN,
+    SERVICEX_REFRESH,
+    SIGNING_ALGORITHM,
+    token_claims,
+)
+from coffea_shoppe_identity import RefusedError, VerificationData, Verifier
 from coffea_shoppe_servicex import access, api, s3
-from coffea_shoppe_servicex.delivery import Delivery, Result, Submission
+from coffea_shoppe_servicex.backend import Backend
+from coffea_shoppe_servicex.models import Result, Submission
+from coffea_shoppe_servicex.objects import S3Store
 from coffea_shoppe_servicex.settings import Auth
-from coffea_shoppe_servicex.signatures import SignatureError, Signed
+from coffea_shoppe_servicex.signatures import SignatureError, SignedRequest
 from cryptography.hazmat.primitives.asymmetric import ec
 from servicex_helpers import ANN, Clock, changed
 from starlette.testclient import TestClient
@@ -28,10 +35,10 @@ YEAR = 365 * 86400
 SECRET = "secret"  # noqa: S105
 
 
-def signed(url: str, method: str = "GET", **headers: str) -> Signed:
+def signed(url: str, method: str = "GET", **headers: str) -> SignedRequest:
     parts = urlsplit(url)
     query = parse_qsl(parts.query, keep_blank_values=True)
-    return Signed(method, parts.path, query, {"host": HOST, **headers})
+    return SignedRequest(method, parts.path, query, {"host": HOST, **headers})
 
 
 def by_version_2(secret: str = SECRET, lifetime: int = YEAR, method: str = "GET") -> str:
@@ -76,21 +83,21 @@ def test_what_is_not_signed_is_nobody_s() -> None:
 
 
 @pytest.fixture
-def front(delivery: Delivery, clock: Clock, tmp_path: Path) -> Any:
-    """The front over one finished request, and what boto3 sees of it."""
+def gateway(backend: Backend, clock: Clock, tmp_path: Path) -> Any:
+    """An S3 client of the gateway, and one finished request."""
     clock.now = time.time()
     selection = '[{"treename": "E", "expressions": ["x"]}]'
     asked = {"codegen": "uproot-raw", "selection": selection, "file-list": ["a.root"]}
-    request = delivery.submit(ANN, Submission.model_validate(asked))
-    lease = delivery.lease("w", memory=4000)
+    request = backend.requests.submit(ANN, Submission.model_validate(asked))
+    lease = backend.queue.lease("w", memory=4000)
     assert lease
     revoked: dict[str, str] = {}
-    application = s3.application(s3.Front(delivery, lambda uid, _: revoked.get(uid, "")))
+    application = s3.application(s3.Gateway(backend, lambda uid, _: revoked.get(uid, "")))
     with TestClient(application, base_url="http://127.0.0.1:7000") as client:
-        url = delivery.upload(lease.file, lease.attempt)
+        url = backend.queue.upload_url(lease.file, lease.attempt)
         assert client.put(url, content=b"0123456789").status_code == 200
-        delivery.complete(lease.file, 1, Result(bytes=10, events=1, read=1, seconds=1))
-        yield client, delivery.get(ANN, request.id), revoked
+        backend.queue.complete(lease.file, 1, Result(events=1, read=1, seconds=1))
+        yield client, backend.requests.get(ANN, request.id), revoked
 
 
 def presigned(request: Any, method: str = "get_object", **more: str) -> str:
@@ -107,8 +114,8 @@ def presigned(request: Any, method: str = "get_object", **more: str) -> str:
     return str(client.generate_presigned_url(method, Params=named))
 
 
-def test_the_front_shows_a_request_s_objects_to_its_keys_alone(front: Any) -> None:
-    client, request, revoked = front
+def test_the_gateway_serves_objects_of_a_request_to_its_keys_only(gateway: Any) -> None:
+    client, request, revoked = gateway
     assert client.get(presigned(request)).content == b"0123456789"
     part = client.get(presigned(request), headers={"Range": "bytes=2-4"})
     assert (part.status_code, part.content) == (206, b"234")
@@ -122,10 +129,41 @@ def test_the_front_shows_a_request_s_objects_to_its_keys_alone(front: Any) -> No
     }
     assert {why: one.status_code for why, one in refused.items()} == dict.fromkeys(refused, 403)
     assert client.get(presigned(request, Key="absent")).status_code == 404
-    assert client.get(presigned(request, Key="../../a")).status_code in (403, 404)
     assert client.delete(presigned(request, "delete_object")).status_code == 405
     revoked[ANN.uid] = "the user's access was revoked"
     assert client.get(presigned(request)).status_code == 403
+
+
+NAMES = ["../000000-a.parquet", "..%2F..%2Fa", "%252e%252e%252Fa", "..%25252Fa", "a/b", "000000-a"]
+NAMES += ["x%3Facl", "x%253Facl", "?list-type=2", "%3Flist-type=2", "%253Flist-type=2", ".", ".."]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_store_is_asked_for_results_only(
+    gateway: Any, monkeypatch: pytest.MonkeyPatch, backend: Backend, name: str
+) -> None:
+    client, request, _ = gateway
+    names: list[str] = []
+
+    def presigned_url(method: str, prefix: object, name: str, lifetime_s: int) -> str:
+        names.append(name)
+        return "http://127.0.0.1:9/"
+
+    # As with a store of objects, which is asked by presigned URLs.
+    monkeypatch.setattr(backend.context.store, "presigned_url", presigned_url, raising=False)
+    monkeypatch.setattr(s3, "FolderStore", S3Store)
+    assert client.get(presigned(request, Key=name)).status_code in (403, 404)
+    assert names == []
+    assert client.get(presigned(request)).status_code == 503, "the store does not respond"
+    assert names == ["000000-a.parquet"]
+
+
+def test_an_upload_cannot_leave_the_request_s_folder(gateway: Any) -> None:
+    client, request, _ = gateway
+    for name in ("..%2Fa", "%2e%2e%2fa", "a%3Fb", ".hidden", "a%00"):
+        refused = client.put(presigned(request, "put_object", Key=name), content=b"x")
+        assert refused.status_code in (400, 403), name
+    assert client.put(presigned(request, "put_object"), content=b"x").status_code == 200
 
 
 ISSUER = "coffea-shoppe:shoppe:shoppe"
@@ -139,25 +177,27 @@ def users(tmp_path: Path) -> Any:
         {**jwt.algorithms.ECAlgorithm.to_jwk(key.public_key(), as_dict=True), "kid": "one"}
     )
     revoked: dict[str, float] = {}
-    verifier = Verifier(lambda: News({"one": public}, revoked), issuer=ISSUER, audience="servicex")
+    verifier = Verifier(
+        lambda: VerificationData({"one": public}, revoked), issuer=ISSUER, audience="servicex"
+    )
     verifier.refresh()
     session = tmp_path / "session-key"
     session.write_text("s" * 48)
 
     def sign(audience: str, now: float = 0.0, issuer: str = ISSUER) -> str:
-        said = identity.claims(
+        said = token_claims(
             issuer=issuer, audience=audience, user="ann", uid="u", groups=(), now=now or time.time()
         )
-        return jwt.encode(said, key, algorithm=identity.ALGORITHM, headers={"kid": "one"})
+        return jwt.encode(said, key, algorithm=SIGNING_ALGORITHM, headers={"kid": "one"})
 
     auth = Auth(api="http://api", issuer=ISSUER, session_key=session)
-    return access.Users(auth, verifier), sign, revoked
+    return access.UserAuthenticator(auth, verifier), sign, revoked
 
 
 def test_a_refresh_token_gives_access_tokens_and_nothing_else(users: Any) -> None:
     known, sign, revoked = users
     now = time.time()
-    refresh = sign(identity.SERVICEX_REFRESH, now - 20 * 3600)
+    refresh = sign(SERVICEX_REFRESH, now - 20 * 3600)
     token = known.refresh(f"Bearer {refresh}", now)
     assert known.identify(f"Bearer {token}").user == "ann"
     assert jwt.decode(token, options={"verify_signature": False})["exp"] > now + 600
@@ -165,11 +205,11 @@ def test_a_refresh_token_gives_access_tokens_and_nothing_else(users: Any) -> Non
     for bad in (refresh, sign("mlflow"), sign("servicex", now - 2000), token + "x", "", "abc"):
         with pytest.raises(RefusedError):
             known.identify(f"Bearer {bad}")
-    for bad in (token, sign("servicex"), sign(identity.SERVICEX_REFRESH, now - 25 * 3600)):
+    for bad in (token, sign("servicex"), sign(SERVICEX_REFRESH, now - 25 * 3600)):
         with pytest.raises(RefusedError):
             known.refresh(f"Bearer {bad}", now)
     forged = jwt.encode(
-        identity.claims(
+        token_claims(
             issuer=f"{ISSUER}/servicex",
             audience="servicex",
             user="ann",
@@ -183,30 +223,28 @@ def test_a_refresh_token_gives_access_tokens_and_nothing_else(users: Any) -> Non
     with pytest.raises(RefusedError):
         known.identify(f"Bearer {forged}")
     revoked["u"] = now + 1
-    for call in (
-        lambda: known.identify(f"Bearer {token}"),
-        lambda: known.refresh(f"Bearer {refresh}", now),
-    ):
-        with pytest.raises(RefusedError, match="revoked"):
-            call()
+    with pytest.raises(RefusedError, match="revoked"):
+        known.identify(f"Bearer {token}")
+    with pytest.raises(RefusedError, match="revoked"):
+        known.refresh(f"Bearer {refresh}", now)
 
 
 def test_users_are_administered_by_the_operator_alone(users: Any) -> None:
     known, sign, _ = users
-    known.administer(f"Bearer {sign(identity.SERVICEX_ADMIN)}")
-    for bad in (sign("servicex"), sign(identity.SERVICEX_REFRESH), sign("mlflow-admin"), "abc"):
+    known.require_operator(f"Bearer {sign(SERVICEX_ADMIN)}")
+    for bad in (sign("servicex"), sign(SERVICEX_REFRESH), sign("mlflow-admin"), "abc"):
         with pytest.raises(RefusedError):
-            known.administer(f"Bearer {bad}")
+            known.require_operator(f"Bearer {bad}")
     with pytest.raises(RefusedError):
-        known.identify(f"Bearer {sign(identity.SERVICEX_ADMIN)}")
-    with pytest.raises(RefusedError, match="switched off"):
-        access.Users(Auth(enabled=False), None).administer("Bearer x")
+        known.identify(f"Bearer {sign(SERVICEX_ADMIN)}")
+    with pytest.raises(RefusedError, match="authentication is disabled"):
+        access.UserAuthenticator(Auth(enabled=False), None).require_operator("Bearer x")
 
 
-def test_the_operator_tells_what_a_user_may_have(users: Any, delivery: Delivery) -> None:
+def test_the_operator_tells_what_a_user_may_have(users: Any, backend: Backend) -> None:
     known, sign, _ = users
-    application = api.application(delivery, known, access.Transformers(delivery))
-    headers = {"Authorization": f"Bearer {sign(identity.SERVICEX_ADMIN)}"}
+    application = api.application(backend, known, access.TransformerAuthenticator(backend))
+    headers = {"Authorization": f"Bearer {sign(SERVICEX_ADMIN)}"}
     where = "/servicex/internal/users/ann%2Fb@example.org"
     with TestClient(application) as client:
         body = {"gigabytes": 2, "share": 3}
@@ -220,30 +258,30 @@ def test_the_operator_tells_what_a_user_may_have(users: Any, delivery: Delivery)
 
 
 def test_without_login_the_client_gets_a_token_that_it_can_read() -> None:
-    everybody = access.Users(Auth(enabled=False), None)
+    everybody = access.UserAuthenticator(Auth(enabled=False), None)
     token = everybody.refresh("", time.time())
     assert jwt.decode(token, options={"verify_signature": False})["exp"] > time.time()
     assert everybody.identify("").user == "user"
 
 
-def test_transformers_are_known_by_their_keys(delivery: Delivery, tmp_path: Path) -> None:
+def test_transformers_are_known_by_their_keys(backend: Backend, tmp_path: Path) -> None:
     pool, session = tmp_path / "pool-key", tmp_path / "session-key"
     pool.write_text("pool\n")
     session.write_text("s" * 48)
-    whole = changed(delivery, pool_key=pool, auth=Auth(session_key=session))
-    known = access.Transformers(whole)
+    whole = changed(backend, pool_key=pool, auth=Auth(session_key=session))
+    known = access.TransformerAuthenticator(whole)
     assert known.identify("Bearer pool") == ""
     source = "ZGVmIHJ1bl9xdWVyeShmKToKICAgIHJldHVybiBmCg=="
     asked = {"codegen": "python", "selection": source, "file-list": ["a"]}
-    request = delivery.submit(ANN, Submission.model_validate(asked)).id
+    request = backend.requests.submit(ANN, Submission.model_validate(asked)).id
     key = known.issue(request)
     assert known.identify(f"Bearer {key}") == request
-    said = {"aud": access.OWN_TRANSFORMER, "sub": request}
+    said = {"aud": access.TRANSFORMER_AUDIENCE, "sub": request}
     forged = jwt.encode(said, "t" * 48, algorithm="HS256")
     other = jwt.encode({**said, "aud": "servicex"}, "s" * 48, algorithm="HS256")
     for header in ("", "pool", "Bearer other", f"Bearer {forged}", f"Bearer {other}"):
         with pytest.raises(RefusedError):
             known.identify(header)
-    delivery.cancel(ANN, request)
+    backend.requests.cancel(ANN, request)
     with pytest.raises(RefusedError, match="has ended"):
         known.identify(f"Bearer {key}")

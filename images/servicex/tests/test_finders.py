@@ -11,7 +11,8 @@ import json
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, ClassVar
 
 import pytest
 from cernopendata_client.searcher import get_files_list, get_record_as_json
@@ -32,7 +33,10 @@ RECORD = {
             {
                 "key": "b_file_index.json",
                 "size": 9,
-                "files": [{"uri": f"{B}.root", "size": 7, "checksum": "adler32:0000000b"}],
+                "files": [
+                    {"uri": f"{B}.root", "size": 7, "checksum": "adler32:0000000b"},
+                    {"uri": A, "size": 5, "checksum": "adler32:1234abcd"},
+                ],
             }
         ],
     },
@@ -108,9 +112,27 @@ def test_a_record_of_cern_open_data(server: Answering) -> None:
     assert [(file["size"], file["adler32"]) for file in found] == [(5, "1234abcd"), (7, "0000000b")]
     record = get_record_as_json(server=server.url, recid=1507)
     theirs = get_files_list(server=server.url, record_json=record, protocol="xrootd", expand=True)
-    assert [(A, 5, "adler32:1234abcd"), (f"{B}.root", 7, "adler32:0000000b")] == [
+    assert {(A, 5, "adler32:1234abcd"), (f"{B}.root", 7, "adler32:0000000b")} == {
         one for one in theirs if one[0].endswith(".root")
-    ]
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "is_file"),
+    [
+        ("DAOD_PHYSLITE.37019878._000001.pool.root.1", True),
+        ("a.root", True),
+        ("a.root.12", True),
+        ("a.root.txt", False),
+        ("a.root.1.json", False),
+        ("root.1", False),
+    ],
+)
+def test_names_of_root_files(server: Answering, name: str, is_file: bool) -> None:
+    listed = {"uri": f"root://eospublic.cern.ch//eos/{name}", "size": 1, "checksum": ""}
+    server.tell("/api/records/80000", json.dumps({"metadata": {"files": [listed]}}))
+    found = find("cernopendata://80000", Finders(cernopendata=server.url))
+    assert [file["paths"] for file in found] == ([[listed["uri"]]] if is_file else [])
 
 
 def test_what_cern_open_data_has_not(server: Answering) -> None:
@@ -149,7 +171,7 @@ def test_a_site_s_own_replicas_alone(rucio: Rucio) -> None:
         ("data:nope", "", "good", "does_not_exist", "'data:nope' not found"),
         ("data:ttbar", "tier=2", "good", "internal_failure", "1 of the 2 files.*data:ttbar_1.root"),
         ("data:ttbar", "tier=9", "good", "internal_failure", "resulted in an empty set"),
-        ("data:ttbar", "", "expired", "internal_failure", "operators renew the token"),
+        ("data:ttbar", "", "expired", "internal_failure", "token in didFinder.rucio.existing"),
     ],
 )
 def test_what_rucio_has_not(
@@ -167,6 +189,57 @@ def test_a_dataset_of_rucio_that_is_empty(rucio: Rucio) -> None:
     assert find("rucio://data:empty", Finders(rucio=rucio)) == []
 
 
+class Directory:
+    """A server of XRootD: folders with their entries, where names end in / for folders."""
+
+    entries: ClassVar[dict[str, list[str]]] = {
+        "/": ["my data/", "run1/", "run2/", "é/"],
+        "/my data": ["a 1.root", "a 2.root", "b.root", "a%201.root"],
+        "/run1": ["f1.root", "f2.root", "f10.root", "f.root"],
+        "/run2": ["f1.root", "x#1.root"],
+        "/é": ["日本.root"],
+    }
+
+    def __init__(self, url: str) -> None:
+        assert url == "root://host:1094"
+
+    def dirlist(self, folder: str, *_: Any, **__: Any) -> tuple[Any, Any]:
+        if folder not in self.entries:
+            return SimpleNamespace(ok=False, errno=3011), None
+        listing = [
+            SimpleNamespace(
+                name=name.rstrip("/"),
+                statinfo=SimpleNamespace(flags=2 if name.endswith("/") else 0, size=7),
+            )
+            for name in self.entries[folder]
+        ]
+        return SimpleNamespace(ok=True), listing
+
+
+@pytest.mark.parametrize(
+    ("pattern", "paths"),
+    [
+        ("/my data/a *.root", ["/my data/a 1.root", "/my data/a 2.root"]),
+        ("/my data/a%20*.root", ["/my data/a%201.root"]),
+        ("/my%20data/*.root", []),
+        ("/run1/f?.root", ["/run1/f1.root", "/run1/f2.root"]),
+        ("/run?/f1.root", ["/run1/f1.root", "/run2/f1.root"]),
+        ("/run2/x#*.root", ["/run2/x#1.root"]),
+        ("/run[12]/f[12].root", ["/run1/f1.root", "/run1/f2.root", "/run2/f1.root"]),
+        ("/é/*.root", ["/é/日本.root"]),
+        ("/*/*.root", None),
+    ],
+)
+def test_patterns_of_xrootd(
+    monkeypatch: pytest.MonkeyPatch, pattern: str, paths: list[str] | None
+) -> None:
+    monkeypatch.setattr("XRootD.client.FileSystem", Directory)
+    files = find(f"xrootd://root://host:1094/{pattern}", Finders())
+    expected = [f"root://host:1094/{path}" for path in paths or ()]
+    assert [file["paths"] for file in files] == [[path] for path in expected] or paths is None
+    assert paths is not None or len(files) == 11
+
+
 @pytest.mark.parametrize(
     ("name", "settings", "told"),
     [
@@ -174,7 +247,7 @@ def test_a_dataset_of_rucio_that_is_empty(rucio: Rucio) -> None:
         ("rucio://nameless", Finders(rucio=Rucio(host="http://x")), "SCOPE:NAME"),
         ("xrootd://root://host", Finders(), "root://HOST//PATH"),
         ("xrootd://x", Finders(xrootd=False), "does not list"),
-        ("cernopendata://1", Finders(cernopendata=""), "does not look"),
+        ("cernopendata://1", Finders(cernopendata=""), "does not look up"),
     ],
 )
 def test_what_cannot_be_looked_up_is_told(name: str, settings: Finders, told: str) -> None:

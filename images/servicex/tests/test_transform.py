@@ -11,21 +11,11 @@ import awkward as ak
 import numpy as np
 import pytest
 import uproot
-from coffea_shoppe_servicex import queries, transform
+from coffea_shoppe_servicex import root_files, transform
+from coffea_shoppe_servicex.codegens import Codegens
 from coffea_shoppe_servicex.errors import QueryError, TransformError, UnreadableError
 from coffea_shoppe_servicex.expressions import Expression
-from servicex_helpers import make
-
-
-def raw(**query: Any) -> str:
-    return json.dumps([query])
-
-
-def columns(tmp_path: Path, selection: str, *places: Path, codegen: str = "uproot-raw") -> Any:
-    target = tmp_path / "out.parquet"
-    query = queries.parse(codegen, selection, "parquet")
-    transform.transform(query, [str(place) for place in places], target, "parquet")
-    return ak.from_parquet(target)
+from servicex_helpers import columns, make, raw
 
 
 @pytest.mark.parametrize(
@@ -37,6 +27,8 @@ def columns(tmp_path: Path, selection: str, *places: Path, codegen: str = "uproo
         ("0 < a <= 1", [True, False]),
         ("where(a > 1, b, -b)", [-5, 10]),
         ("b if a > 1 else 0", [0, 10]),
+        ("b if 1 > 0 else a", [5, 10]),
+        ("where(0 > 1, b, a)", [1, 2]),
         ("sum(j)", [3, 7]),
         ("ak.num(j)", [2, 2]),
         ("j[:, 0]", [1, 3]),
@@ -72,13 +64,13 @@ def test_neither_does_funcadl(name: str) -> None:
     for body in (f"(call {name} 'x')", "(attr e '__class__')", "(call (attr e 'tolist'))"):
         text = f"(call Select {dataset} (lambda (list e) {body}))"
         with pytest.raises(QueryError):
-            queries.parse("uproot", text, "parquet")
+            Codegens.load().parse("uproot", text, "parquet")
 
 
 def test_a_file_is_read_from_where_it_can_be(tmp_path: Path, inputs: list[Path]) -> None:
     selection = raw(treename="Events", expressions=["met"])
-    found = columns(tmp_path, selection, tmp_path / "away.root", inputs[0])
-    assert len(found) == 1000
+    result = columns(tmp_path, selection, tmp_path / "away.root", inputs[0])
+    assert len(result) == 1000
     with pytest.raises(UnreadableError, match=r"away\.root: no such file"):
         columns(tmp_path, selection, tmp_path / "away.root")
 
@@ -101,7 +93,7 @@ def test_chunks_make_no_difference(
 ) -> None:
     selection = raw(treename="Events", expressions=["event", "Jet_pt"], cut="nJet > 1")
     whole = columns(tmp_path, selection, inputs[0])
-    monkeypatch.setattr(transform, "_step", lambda *_: 77)
+    monkeypatch.setattr(root_files, "_step", lambda *_: 77)
     assert ak.to_list(columns(tmp_path, selection, inputs[0])) == ak.to_list(whole)
 
 
@@ -109,9 +101,9 @@ def test_an_event_selection_that_none_passes_gives_empty_columns(
     tmp_path: Path, inputs: list[Path]
 ) -> None:
     selection = raw(treename="Events", expressions=["met", "Jet_pt"], cut="met < 0")
-    found = columns(tmp_path, selection, inputs[0])
-    assert len(found) == 0
-    assert found.fields == ["met", "Jet_pt"]
+    result = columns(tmp_path, selection, inputs[0])
+    assert len(result) == 0
+    assert result.fields == ["met", "Jet_pt"]
 
 
 def test_a_tree_without_entries_gives_empty_columns(tmp_path: Path) -> None:
@@ -122,8 +114,8 @@ def test_a_tree_without_entries_gives_empty_columns(tmp_path: Path) -> None:
 def test_histograms_are_copied(tmp_path: Path, inputs: list[Path]) -> None:
     target = tmp_path / "out.root"
     selection = json.dumps([{"copy_histograms": "h"}, {"treename": "Events", "filter_name": "met"}])
-    query = queries.parse("uproot-raw", selection, "root-file")
-    transform.transform(query, [str(inputs[0])], target, "root-file")
+    query = Codegens.load().parse("uproot-raw", selection, "root-file")
+    transform.transform(query, [str(inputs[0])], target, "root-file", local_files=True)
     with uproot.open(target) as file, uproot.open(inputs[0]) as original:
         assert file["h"].values().tolist() == original["h"].values().tolist()
         assert file["Events"].num_entries == 1000
@@ -131,12 +123,12 @@ def test_histograms_are_copied(tmp_path: Path, inputs: list[Path]) -> None:
 
 def test_aliases_and_missing_trees(tmp_path: Path, inputs: list[Path]) -> None:
     aliases = {"double": "met * 2", "quadruple": "double * 2"}
-    found = columns(
+    result = columns(
         tmp_path,
         raw(treename=["Events", "Gone"], expressions=["quadruple"], aliases=aliases),
         inputs[0],
     )
-    assert ak.all(found.quadruple == 4 * np.arange(1000))
+    assert ak.all(result.quadruple == 4 * np.arange(1000))
     strict = raw(treename=["Events", "Gone"], expressions=["met"], fail_on_missing_trees=True)
     with pytest.raises(TransformError, match="no tree 'Gone'"):
         columns(tmp_path, strict, inputs[0])
@@ -146,12 +138,13 @@ STEP_MB = 16
 MEASURE = f"""
 import resource, sys
 from pathlib import Path
-from coffea_shoppe_servicex import queries, transform
-transform.STEP_BYTES = {STEP_MB} * 1_000_000
-form, target, *places = sys.argv[1:]
-query = queries.parse("uproot-raw", '[{{"treename": "t", "filter_name": "*"}}]', form)
-for place in places:
-    transform.transform(query, [place], Path(target), form)
+from coffea_shoppe_servicex import root_files, transform
+from coffea_shoppe_servicex.codegens import Codegens
+root_files.STEP_BYTES = {STEP_MB} * 1_000_000
+form, target, *paths = sys.argv[1:]
+query = Codegens.load().parse("uproot-raw", '[{{"treename": "t", "filter_name": "*"}}]', form)
+for path in paths:
+    transform.transform(query, [path], Path(target), form, local_files=True)
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000)
 """
 
@@ -186,9 +179,9 @@ JOIN = {"treename": "Weights", "columns": "weight"}
 
 def test_columns_of_a_second_tree_are_joined(tmp_path: Path, inputs: list[Path]) -> None:
     selection = raw(treename="Events", expressions=["event"], join=JOIN, cut="nJet == 3")
-    found = columns(tmp_path, selection, inputs[1])
-    assert len(found) == 250
-    assert ak.all(found.weight == found.event * 0.5)
+    result = columns(tmp_path, selection, inputs[1])
+    assert len(result) == 250
+    assert ak.all(result.weight == result.event * 0.5)
 
 
 def test_columns_of_a_second_directory_are_joined(tmp_path: Path) -> None:
@@ -224,7 +217,7 @@ def test_another_order_or_a_missing_event_is_named(tmp_path: Path, change: Any, 
         columns(tmp_path, raw(treename="Events", expressions=["met"], join=join), file)
 
 
-def own(source: str) -> str:
+def encoded(source: str) -> str:
     return base64.b64encode(source.encode()).decode()
 
 
@@ -234,13 +227,13 @@ def test_a_function_may_write_its_result_itself(tmp_path: Path, inputs: list[Pat
         "    import awkward as ak\n"
         "    ak.to_parquet(ak.Array({'x': [1, 2, 3]}), out)\n"
     )
-    found = columns(tmp_path, own(source), inputs[0], codegen="python")
-    assert found.x.tolist() == [1, 2, 3]
+    result = columns(tmp_path, encoded(source), inputs[0], codegen="python")
+    assert result.x.tolist() == [1, 2, 3]
 
 
 def test_a_function_that_returns_no_array_is_told_so(tmp_path: Path, inputs: list[Path]) -> None:
     with pytest.raises(TransformError, match="returned list; return an Awkward Array"):
-        columns(tmp_path, own("def run_query(f): return [1]"), inputs[0], codegen="python")
+        columns(tmp_path, encoded("def run_query(f): return [1]"), inputs[0], codegen="python")
 
 
 def funcadl(body: str) -> str:
@@ -289,8 +282,8 @@ SCALED = f"(call Select {JETS} (lambda (list j) (* j 2)))"
 )
 def test_funcadl_s_operators(tmp_path: Path, value: str, wanted: list[Any]) -> None:
     file = make(tmp_path / "three.root", first=1, count=3)
-    found = columns(tmp_path, funcadl(f"(dict (list 'x') (list {value}))"), file, codegen="uproot")
-    assert found.x.tolist() == wanted
+    result = columns(tmp_path, funcadl(f"(dict (list 'x') (list {value}))"), file, codegen="uproot")
+    assert result.x.tolist() == wanted
 
 
 def test_selectmany_gives_a_row_an_element(tmp_path: Path) -> None:
@@ -299,9 +292,12 @@ def test_selectmany_gives_a_row_an_element(tmp_path: Path) -> None:
     assert columns(tmp_path, text, file, codegen="uproot").value.tolist() == [2, 4, 6, 6, 8, 10]
 
 
-def test_elements_of_two_sequences_do_not_meet_by_chance(tmp_path: Path) -> None:
+def test_elements_of_two_sequences_meet_each_with_each(tmp_path: Path) -> None:
     file = make(tmp_path / "three.root", first=1, count=3)
     inner = "(call Select (attr e 'Jet_eta') (lambda (list k) (+ j k)))"
     body = f"(dict (list 'x') (list (call Select {JETS} (lambda (list j) {inner}))))"
-    with pytest.raises(TransformError, match="two sequences meet"):
-        columns(tmp_path, funcadl(body), file, codegen="uproot")
+    delivered = columns(tmp_path, funcadl(body), file, codegen="uproot")
+    events = uproot.open(file)["Events"].arrays(["Jet_pt", "Jet_eta"])
+    sums = [ak.flatten(event.Jet_pt[:, None] + event.Jet_eta).tolist() for event in events]
+    assert ak.num(delivered.x, axis=2).tolist() == [[1], [2, 2], [3, 3, 3]]
+    assert ak.flatten(delivered.x, axis=2).tolist() == [pytest.approx(each) for each in sums]

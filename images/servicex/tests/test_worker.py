@@ -1,19 +1,20 @@
 """A transformer with real transforms, and an API and a store that remember."""
 
 import base64
-import http.server
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from coffea_shoppe_servicex.worker import Api, GoneError, Transformer
+from coffea_shoppe_servicex.api_client import ApiClient
+from coffea_shoppe_servicex.errors import LeaseLostError
+from coffea_shoppe_servicex.worker import Transformer
+from http_server import Request, serving
 
-Answer = tuple[int, str]
+Reply = tuple[int, str]
 
 
-class FakeApi(Api):
+class FakeApi(ApiClient):
     """An API that gives out what it is told to, and keeps what it is told."""
 
     def __init__(self, upload: str, folder: Path) -> None:
@@ -25,41 +26,33 @@ class FakeApi(Api):
     def post(self, path: str, body: dict[str, Any]) -> Any:
         kind = path.rpartition("/")[2]
         if self.gone and kind == "renew":
-            raise GoneError("the request has ended")
+            raise LeaseLostError("the request has ended")
         self.told.append((kind, body))
         return {"url": self.upload} if kind == "upload" else {}
 
 
 @pytest.fixture
 def store() -> Iterator[Callable[..., Any]]:
-    """Serve a store that answers uploads as it is told; returns its address and what it got."""
-    got: list[bytes] = []
-    answer: list[Answer] = [(200, "")]
+    """Yield a function that starts a store with one response to all uploads."""
+    uploads: list[bytes] = []
+    reply: list[Reply] = [(200, "")]
 
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_PUT(self) -> None:
-            got.append(self.rfile.read(int(self.headers["Content-Length"])))
-            status, text = answer[0]
-            self.send_response(status)
-            self.end_headers()
-            self.wfile.write(text.encode())
+    def respond(request: Request) -> tuple[int, object]:
+        uploads.append(request.body)
+        status, text = reply[0]
+        return status, text.encode()
 
-        def log_message(self, *_: Any) -> None:
-            pass
+    with serving(respond) as url:
 
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+        def start(*changed: Any) -> tuple[str, list[bytes]]:
+            if changed:
+                reply[0] = changed
+            return f"{url}/object", uploads
 
-    def address(*told: Any) -> tuple[str, list[bytes]]:
-        if told:
-            answer[0] = told
-        return f"http://127.0.0.1:{server.server_port}/object", got
-
-    yield address
-    server.shutdown()
+        yield start
 
 
-def lease(code: str, place: str = "a.root", **more: Any) -> dict[str, Any]:
+def lease(code: str, url: str = "a.root", **more: Any) -> dict[str, Any]:
     return {
         "file": 1,
         "attempt": 1,
@@ -67,7 +60,7 @@ def lease(code: str, place: str = "a.root", **more: Any) -> dict[str, Any]:
         "codegen": "python",
         "selection": base64.b64encode(code.encode()).decode(),
         "result_format": "parquet",
-        "places": [place],
+        "source_urls": [url],
         "memory": 600,
         "deadline_s": 60,
         "lease_s": 30,
@@ -81,19 +74,19 @@ GOOD = (
 
 
 def outcome(api: FakeApi, tmp_path: Path, given: dict[str, Any]) -> tuple[str, dict[str, Any]]:
-    Transformer(api, "w", memory=600, scratch=tmp_path).one(given)
+    Transformer(api, "w", memory=600, scratch=tmp_path).process(given)
     assert list(tmp_path.iterdir()) == [], "nothing is left on the disk"
     return api.told[-1]
 
 
 def test_a_result_is_stored_before_its_file_counts(store: Any, tmp_path: Path) -> None:
-    url, got = store()
+    url, uploads = store()
     api = FakeApi(url, tmp_path)
     kind, told = outcome(api, tmp_path, lease(GOOD))
     assert [one for one, _ in api.told] == ["upload", "complete"]
     assert kind == "complete"
-    assert got[0][:4] == b"PAR1"
-    assert told["bytes"] == len(got[0])
+    assert uploads[0][:4] == b"PAR1"
+    assert "bytes" not in told, "the API asks the store"
     assert "hello" in told["log"]
 
 
@@ -118,18 +111,18 @@ def test_what_ends_a_transform_is_told(
 
 
 @pytest.mark.parametrize(
-    ("answer", "message"),
+    ("response", "message"),
     [
         ((507, "<Error><Code>InsufficientStorage</Code></Error>"), "the object store is full"),
         ((500, "<Code>InternalError</Code> no space left on device"), "the object store is full"),
         ((403, "<Error><Code>AccessDenied</Code></Error>"), "403 AccessDenied: does the bucket"),
-        ((404, "<Error><Code>NoSuchBucket</Code></Error>"), "answered 404 NoSuchBucket"),
+        ((404, "<Error><Code>NoSuchBucket</Code></Error>"), "responded with 404 NoSuchBucket"),
     ],
 )
 def test_a_store_that_takes_nothing_is_told(
-    store: Any, tmp_path: Path, answer: Answer, message: str
+    store: Any, tmp_path: Path, response: Reply, message: str
 ) -> None:
-    api = FakeApi(store(*answer)[0], tmp_path)
+    api = FakeApi(store(*response)[0], tmp_path)
     kind, told = outcome(api, tmp_path, lease(GOOD))
     assert (kind, told["reason"], told["again"]) == ("fail", "CannotStore", True)
     assert message in told["message"]
@@ -145,5 +138,5 @@ def test_a_file_that_is_not_wanted_any_more_is_given_up(tmp_path: Path) -> None:
     api = FakeApi("http://127.0.0.1:9/x", tmp_path)
     api.gone = True
     slow = lease("def run_query(f):\n    import time; time.sleep(60)\n", lease_s=2)
-    Transformer(api, "w", memory=600, scratch=tmp_path).one(slow)
+    Transformer(api, "w", memory=600, scratch=tmp_path).process(slow)
     assert api.told == [], "neither done nor failed: it is another's"

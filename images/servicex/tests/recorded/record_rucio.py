@@ -14,6 +14,7 @@ import sys
 import tempfile
 import threading
 from pathlib import Path
+from typing import Any
 
 import requests
 from werkzeug.serving import make_server
@@ -61,7 +62,7 @@ FILES = [
 def fill(session: requests.Session, url: str) -> None:
     """Make two sites; the first file lies at both, the second at SITE_A alone."""
 
-    def post(path: str, body: dict) -> None:
+    def post(path: str, body: dict[str, Any]) -> None:
         session.post(url + path, json=body).raise_for_status()
 
     rights = ("read", "write", "delete")
@@ -81,9 +82,9 @@ def fill(session: requests.Session, url: str) -> None:
     post("/dids/data/all/dids", {"dids": [{"scope": "data", "name": "ttbar"}]})
 
 
-def answers(session: requests.Session, url: str) -> list[dict]:
+def answers(session: requests.Session, url: str) -> list[dict[str, Any]]:
     """Return what is asked of it, and what it answers."""
-    asked = []
+    asked: list[tuple[str, str, dict[str, Any] | None]] = []
     for name in ("ttbar", "all", "empty", "nope"):
         asked.append(("GET", f"/dids/data/{name}/files", None))
         for expression in (None, "tier=1", "tier=2", "tier=9"):

@@ -1,4 +1,4 @@
-"""What users may have."""
+"""Quotas and shares of users."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,0 +1,162 @@
+"""Which stored results earlier code may have made wrong: found by what the requests ask for."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from coffea_shoppe_servicex import affected
+from coffea_shoppe_servicex.backend import Backend
+from coffea_shoppe_servicex.database import Request, transaction
+from coffea_shoppe_servicex.faults import FAULTS, REVISION
+from servicex_helpers import ANN, BOB, finish, raw, submit, take
+
+EVENTS = "(call EventDataset 'x' 'Events')"
+WHERE = "(call Where " + EVENTS + " (lambda (list e) {}))"
+SELECT = "(call Select {} (lambda (list e) (attr e 'MET_pt')))"
+RIGHT = raw(treename="Events", filter_name=["MET_*"], cut="(nJet > 2) & (MET_pt > 30)")
+
+
+def stored(backend: Backend, *, revision: int = 0, **more: Any) -> str:
+    """Return a request that is complete, made by code of a revision."""
+    identifier = submit(backend, **more)
+    finish(backend, take(backend))
+    with transaction(backend.context.engine) as session:
+        session.get_one(Request, identifier).revision = revision
+    return identifier
+
+
+def faults(backend: Backend, *, by_files: bool = False) -> dict[str, list[str]]:
+    rows = affected.affected(backend.context.engine, backend.context.codegens, by_files=by_files)
+    return {row.request: row.faults for row in rows}
+
+
+QUERIES = [
+    ("servicex-numeric-cuts", raw(treename="t", filter_name="x", cut="nJet")),
+    ("servicex-numeric-cuts", raw(treename="t", filter_name="x", cut="ejets | passT")),
+    ("servicex-numeric-cuts", raw(treename="t", filter_name="x", cut="~ejets & (event > 1050)")),
+    ("servicex-numeric-cuts", raw(treename="t", filter_name="x", cut="B0 mass")),
+    ("servicex-numeric-cuts", SELECT.format(WHERE.format("(attr e 'ejets')"))),
+    ("servicex-cut-without-value", raw(treename="t", filter_name="x", cut="max(Jet_pt) > 30")),
+    (
+        "servicex-cut-without-value",
+        SELECT.format(WHERE.format("(> (call Max (attr e 'Jet_pt')) 30)")),
+    ),
+    ("expressions-over-events", raw(treename="t", expressions="x / sum(x, axis=None)")),
+    ("expressions-over-events", raw(treename="t", expressions="x", aliases={"a": "x[0]"})),
+    ("expressions-over-events", raw(treename="t", filter_name="x", cut="x > sort(x, axis=0)")),
+    ("funcadl-without-select", WHERE.format("(> (attr e 'MET_pt') 50)")),
+]
+
+
+@pytest.mark.parametrize(("fault", "selection"), QUERIES)
+def test_a_query_that_earlier_code_got_wrong_is_listed(
+    backend: Backend, monkeypatch: pytest.MonkeyPatch, fault: str, selection: str
+) -> None:
+    codegen = "uproot" if selection.startswith("(") else "uproot-raw"
+    # The code refuses some of them now.
+    monkeypatch.setattr(type(backend.context.codegens), "parse", lambda *_: None)
+    identifier = stored(backend, codegen=codegen, selection=selection)
+    monkeypatch.undo()
+    assert faults(backend) == {identifier: [fault]}
+
+
+@pytest.mark.parametrize(
+    "selection",
+    [
+        RIGHT,
+        raw(treename="t", filter_name="x"),
+        raw(treename="t", filter_name="x", cut="any(Jet_pt > 30)"),
+        raw(treename="t", expressions="sum(Jet_pt, axis=1)", cut="any(Jet_pt[Jet_id > 0] > 3)"),
+        raw(treename="t", filter_name="x", cut="~(nJet > 3) | (x == 1)"),
+        SELECT.format(WHERE.format("(and (> (attr e 'MET_pt') 50) (not (attr e 'flag')))")),
+        SELECT.format(EVENTS),
+    ],
+)
+def test_other_queries_are_not_listed(backend: Backend, selection: str) -> None:
+    codegen = "uproot" if selection.startswith("(") else "uproot-raw"
+    stored(backend, codegen=codegen, selection=selection)
+    assert faults(backend) == {}
+
+
+def test_results_of_the_present_code_are_not_listed(backend: Backend) -> None:
+    selection = raw(treename="t", filter_name="x", cut="nJet")
+    old = stored(backend, selection=selection)
+    stored(backend, selection=selection, title="new", revision=REVISION)
+    assert set(faults(backend)) == {old}
+
+
+def test_only_stored_results_are_listed(backend: Backend) -> None:
+    selection = raw(treename="t", filter_name="x", cut="nJet")
+    deleted, present = (stored(backend, selection=selection, title=name) for name in "ab")
+    backend.requests.delete(ANN, deleted)
+    submit(backend, BOB, selection=selection)
+    assert set(faults(backend)) == {present}
+
+
+def test_what_depends_on_the_files_is_listed_if_it_is_requested(backend: Backend) -> None:
+    identifier = stored(backend, selection=RIGHT, result_format="root-rntuple")
+    assert faults(backend) == {}
+    assert faults(backend, by_files=True) == {identifier: ["rntuple-variants"]}
+
+
+def test_files_that_a_dataset_listed_twice_are_seen(backend: Backend) -> None:
+    identifier = stored(backend, selection=RIGHT)
+    assert faults(backend) == {}
+    (twin,) = backend.requests.files(ANN, identifier)
+    with transaction(backend.context.engine) as session:
+        request = session.get_one(Request, identifier)
+        twins = {name: getattr(twin, name) for name in type(twin).__table__.columns.keys()}  # noqa: SIM118
+        del twins["id"]
+        session.add(type(twin)(**twins))
+        assert request.files == 1
+    assert faults(backend) == {identifier: ["repeated-files-of-datasets"]}
+
+
+def test_results_of_earlier_code_are_not_reused(backend: Backend) -> None:
+    first = stored(backend, selection=RIGHT, revision=REVISION)
+    again = submit(backend, selection=RIGHT)
+    assert backend.requests.get(ANN, again).folder == first
+    request = backend.requests.get(ANN, first)
+    files = [{"paths": file.urls} for file in backend.requests.files(ANN, first)]
+    key = request.cache_key
+    assert backend.requests.lifecycle.cache_key(request, files) == key
+    request.revision = 0
+    assert backend.requests.lifecycle.cache_key(request, files) != key
+
+
+def test_the_command_names_requests_owners_and_what_may_be_wrong(
+    backend: Backend, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    selection = raw(treename="t", filter_name="x", cut="nJet")
+    identifier = stored(backend, selection=selection, title="my request")
+    settings = tmp_path / "settings.yaml"
+    settings.write_text(
+        yaml.safe_dump(
+            {
+                "database": backend.context.settings.database,
+                "objects": {"folder": str(tmp_path)},
+                "s3Gateway": {"endpoint": "127.0.0.1:7000"},
+            }
+        )
+    )
+    affected.main(["--settings", str(settings)])
+    first, explanation, count = capsys.readouterr().out.splitlines()
+    assert first.split()[:2] == [identifier, "ann"]
+    assert first.endswith("servicex-numeric-cuts  my request")
+    assert explanation.startswith("servicex-numeric-cuts: ")
+    assert count == "1 requests with stored results that may be wrong"
+    affected.main(["--settings", str(settings), "--json"])
+    (row,) = json.loads(capsys.readouterr().out)
+    assert row["request"] == identifier
+    assert row["faults"] == ["servicex-numeric-cuts"]
+
+
+def test_each_fault_has_a_changelog_fragment_until_it_is_released() -> None:
+    changes = Path(__file__).parents[3]
+    fragments = {path.name.split(".")[0][1:] for path in (changes / "changelog.d").glob("+*")}
+    released = (changes / "CHANGELOG.md").read_text()
+    assert [
+        fault.name for fault in FAULTS if fault.name not in fragments and "## " not in released
+    ] == []
