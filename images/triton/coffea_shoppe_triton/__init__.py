@@ -1,4 +1,4 @@
-"""Triton in a facility: whose model a request is for, and how XGBoost models run.
+"""Triton in a facility: an authenticating reverse proxy, and the runner of XGBoost models.
 
-`front` runs in an interpreter of its own; `model` in that of Triton's Python backend.
+`proxy` runs in a Python environment without Triton, `model` in Triton's Python backend.
 """

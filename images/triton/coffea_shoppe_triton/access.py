@@ -1,35 +1,36 @@
-"""Who may ask Triton for what; the same rules for HTTP and gRPC."""
+"""Which user may make which request to Triton: the same rules for HTTP and gRPC."""
 
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from coffea_shoppe_contract import identity
+from coffea_shoppe_contract.claims import TRITON_ADMIN
+from coffea_shoppe_contract.names import model_prefix
 from coffea_shoppe_identity import Identity, RefusedError, Verifier, bearer
 
 Kind = Literal["open", "anyone", "model", "operator", "nobody"]
-"""Whom a request is for: all, any user, the model's owner, the operator, or nobody."""
+"""Who may make a request: everybody, any user, the model's owner, the operator, or nobody."""
 
-Whither = Literal["here", "one", "all"]
-"""Which replicas answer: the one that was reached, any one, or all of them."""
+Routing = Literal["here", "any", "all"]
+"""Which replicas process a request: the one that received the request, any one, or all of them."""
 
 MODEL = re.compile(
     r"/v2/models/(?P<model>[a-z0-9.-]+)(?:/versions/\d+)?(?:/(?P<what>infer|ready|config|stats))?"
 )
 STATISTICS = "/v2/models/stats"
 LOADING = re.compile(r"/v2/repository/models/[^/]+/(?:load|unload)")
-WHITHER: dict[str, Whither] = {
-    "infer": "one",
+ROUTING: dict[str, Routing] = {
+    "infer": "any",
     "ready": "all",
     "stats": "all",
-    "ModelInfer": "one",
+    "ModelInfer": "any",
     "ModelReady": "all",
     "ModelStatistics": "all",
     "RepositoryModelLoad": "all",
     "RepositoryModelUnload": "all",
 }
-"""By what is asked, over HTTP or gRPC; all else is answered where it arrives."""
+"""By the last part of an HTTP path, or the gRPC method; all others are `here`."""
 SERVICE = "/inference.GRPCInferenceService/"
 METHODS: dict[str, Kind] = {
     "ServerLive": "open",
@@ -47,72 +48,78 @@ METHODS: dict[str, Kind] = {
 
 
 class DeniedError(Exception):
-    """A good token, but not for this."""
+    """The token is valid, but the user may not make this request; the text may be shown."""
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What a request is about."""
+class Target:
+    """What a request is addressed to."""
 
     kind: Kind
     model: str = ""
-    whither: Whither = "here"
+    routing: Routing = "here"
 
 
-def over_http(path: str) -> Asked:
-    """Return what an HTTP request to a path is about."""
+def http_target(path: str) -> Target:
+    """Return the target of an HTTP request to a path."""
     if path in ("/v2/health/live", "/v2/health/ready"):
-        return Asked("open")
+        return Target("open")
     if path == "/v2":
-        return Asked("anyone")
+        return Target("anyone")
     if path.startswith("/v2/repository/"):
-        return Asked("operator", whither="all" if LOADING.fullmatch(path) else "here")
+        return Target("operator", routing="all" if LOADING.fullmatch(path) else "here")
     if path == STATISTICS:
-        return Asked("operator", whither="all")
-    if found := MODEL.fullmatch(path):
-        return Asked("model", found["model"], WHITHER.get(found["what"] or "", "here"))
-    return Asked("nobody")
+        return Target("operator", routing="all")
+    if match := MODEL.fullmatch(path):
+        return Target("model", match["model"], ROUTING.get(match["what"] or "", "here"))
+    return Target("nobody")
 
 
-def over_grpc(method: str, model: Callable[[], str]) -> Asked:
-    """Return what a gRPC request is about; `model` reads the model's name from it."""
+def grpc_target(method: str, model: Callable[[], str]) -> Target:
+    """Return the target of a gRPC call; `model` returns the model's name in its message."""
     name = method.removeprefix(SERVICE)
     kind = METHODS.get(name, "nobody")
-    return Asked(kind, model() if kind == "model" else "", WHITHER.get(name, "here"))
+    return Target(kind, model() if kind == "model" else "", ROUTING.get(name, "here"))
 
 
-class Gate:
-    """Lets requests through that their senders may make."""
+class Authorizer:
+    """Decides whether the sender of a request may make it."""
 
     def __init__(self, verifier: Verifier) -> None:
         self.verifier = verifier
 
-    def admit(self, asked: Asked, authorization: str) -> str:
-        """Return the user who asks, '' where it does not matter.
+    def authorize(self, target: Target, authorization: str) -> str:
+        """Return the user of a request, or '' where everybody may make it.
 
-        Raises `RefusedError` where the token is not good, `DeniedError` where it is not
-        for this.
+        Raises `RefusedError` where the token is not valid, and `DeniedError` where its user
+        may not make this request.
         """
-        if asked.kind == "open":
+        if target.kind == "open":
             return ""
-        who = self._identify(bearer(authorization))
-        if who is None:
+        identity = self._identify(bearer(authorization))
+        if identity is None:
             return "operator"
-        if asked.kind == "anyone":
-            return who.user
-        if asked.kind == "model" and asked.model.startswith(identity.model_prefix(who.user)):
-            return who.user
-        if asked.kind == "model":
-            raise DeniedError(f"{asked.model!r} is no model of {who.user!r}")
-        raise DeniedError("this is for the facility's operator alone")
+        user = identity.user
+        if target.kind == "anyone":
+            return user
+        if target.kind == "model" and target.model.startswith(model_prefix(user)):
+            return user
+        if target.kind == "model":
+            raise DeniedError(f"{target.model!r} is not a model of {user!r}")
+        raise DeniedError("only the facility's operator may make this request")
+
+    def user(self, authorization: str) -> str:
+        """Return the user of a token; raises `RefusedError` where it is not valid."""
+        identity = self._identify(bearer(authorization))
+        return identity.user if identity else "operator"
 
     def _identify(self, token: str) -> Identity | None:
-        """Return whose token this is; None for the operator's own."""
+        """Return the user of a token, or None for the operator's own."""
         try:
             return self.verifier.verify(token)
         except RefusedError:
             try:
-                self.verifier.verify(token, audience=identity.TRITON_ADMIN)
+                self.verifier.verify(token, audience=TRITON_ADMIN)
             except RefusedError:
                 pass
             else:

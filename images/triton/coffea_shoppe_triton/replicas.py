@@ -1,7 +1,7 @@
-"""The replicas of one Triton: who they are, and which of them answers next.
+"""The replicas of one Triton: their addresses, and which of them gets the next request.
 
-Clients of gRPC keep one connection, and so one replica; each front therefore hands
-requests on to the others' fronts, evenly.  A headless Service names those that are ready.
+A gRPC client keeps one connection, and thus reaches one replica; each proxy therefore forwards
+requests evenly to the proxies of all replicas.  A headless Service lists the ready ones.
 """
 
 import asyncio
@@ -13,34 +13,35 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 LOG = logging.getLogger(__name__)
-EVERY_S = 1.0
+REFRESH_S = 1.0
+"""Interval at which the list of replicas is refreshed."""
 FORWARDED = "x-shoppe-forwarded"
-"""Header of a request that another front hands on: it is answered here."""
+"""Header of a request that another proxy has forwarded: this replica processes it."""
 
 
 @dataclass
 class Replica:
-    """One of the replicas."""
+    """One replica."""
 
     host: str
-    """Its address; empty for the one beside this front."""
+    """Its address; empty for the replica in the pod of this proxy."""
     waiting: int = 0
-    """Requests of this front's that it has not answered yet."""
+    """Requests of this proxy to which it has not responded yet."""
     turn: int = 0
-    """When it was asked last, among all."""
+    """Number of the last request of this proxy to it."""
 
 
 async def lookup(name: str) -> set[str]:
-    """Return the addresses that a name stands for; none where it stands for nothing."""
+    """Return the addresses of a DNS name; none where it does not exist."""
     try:
-        found = await asyncio.get_running_loop().getaddrinfo(name, None, type=socket.SOCK_STREAM)
+        entries = await asyncio.get_running_loop().getaddrinfo(name, None, type=socket.SOCK_STREAM)
     except socket.gaierror:
         return set()
-    return {str(entry[4][0]) for entry in found}
+    return {str(entry[4][0]) for entry in entries}
 
 
 class Replicas:
-    """All replicas that are ready, and the one here."""
+    """The replica in this pod, and all others that are ready."""
 
     def __init__(
         self,
@@ -55,33 +56,33 @@ class Replicas:
         self._turns = itertools.count(1)
 
     async def refresh(self) -> None:
-        """Learn who the others are by now."""
+        """Look up the other replicas."""
         hosts = await self._lookup(self.service) - {self.own}
         if hosts != self.others.keys():
             LOG.info("%d other replicas: %s", len(hosts), ", ".join(sorted(hosts)) or "none")
         self.others = {host: self.others.get(host, Replica(host)) for host in hosts}
 
     async def watch(self) -> None:
-        """Do so for ever, where there is a Service to ask."""
+        """Refresh the list until cancelled; returns at once where there is no Service."""
         while self.service:
             await self.refresh()
-            await asyncio.sleep(EVERY_S)
+            await asyncio.sleep(REFRESH_S)
 
     def all(self) -> list[Replica]:
-        """Return all of them, the one here first."""
+        """Return all replicas, the one in this pod first."""
         return [self.here, *self.others.values()]
 
     def tries(self) -> Iterator[Replica]:
-        """Yield one after the other: each time, of those not tried, the one that waits least."""
-        left = self.all()
-        while left:
-            best = min(left, key=lambda one: (one.waiting, one.turn))
-            left.remove(best)
+        """Yield the replicas in the order to try: always the least busy remaining one."""
+        remaining = self.all()
+        while remaining:
+            best = min(remaining, key=lambda replica: (replica.waiting, replica.turn))
+            remaining.remove(best)
             yield best
 
     @contextmanager
-    def asking(self, replica: Replica) -> Iterator[None]:
-        """Count a request as waiting meanwhile."""
+    def counted(self, replica: Replica) -> Iterator[None]:
+        """Count a request as waiting within the context."""
         replica.waiting += 1
         replica.turn = next(self._turns)
         try:

@@ -1,10 +1,10 @@
-// Names cached files by their origin, too: /path from root://host:port is kept
+// Adds the origin to the names of cached files: /path of root://host:port is cached
 // as /host:port/path.
 //
-// A forwarding cache names a file by its path alone, so two origins that hold
+// A forwarding cache names a file only by its path, so two origins that contain
 // different files under one path would be served each other's bytes.  XRootD
-// asks this plugin for the name instead (pss.namelib -lfncachesrc), giving it
-// "/path?src=root://user@host:port".
+// gets the name from this plugin instead (pss.namelib -lfncachesrc), which is called
+// with "/path?src=root://user@host:port".
 
 #include <cerrno>
 #include <cstring>

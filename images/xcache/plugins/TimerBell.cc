@@ -1,14 +1,14 @@
-// Rings XRootD's timer once a second, so that no timed job is late for longer.
+// Wakes XRootD's timer once a second, which bounds the delay of timed jobs.
 //
-// XrdScheduler's timer looks into its queue, lets go of the lock and then waits
-// for the first job's time.  A job that is queued in between rings in vain, and
-// the timer sleeps until some later job is due: reports and monitoring packets
-// then stand still for minutes (seen with 5.5.3).  A job that is due before all
-// others is always rung for, so one a second bounds the delay.  It must be due
-// before the one of a second ago, too: that one may have been rung for in vain.
+// XrdScheduler's timer reads its queue, releases the lock and then waits until the
+// first job is due.  A job that is queued in between does not wake it, and the timer
+// sleeps until a later job is due: reports and monitoring packets then stop for
+// minutes (observed with 5.5.3).  A job that is due before all others always wakes
+// the timer.  Each job here is due earlier than the last, because the last one may
+// have been queued in that gap.
 //
-// It comes as a protocol (xrd.protocol), the kind of plugin that is given the
-// scheduler, and claims no connection.
+// It is a protocol (xrd.protocol) because such plugins receive the scheduler; it
+// accepts no connection.
 
 #include <chrono>
 #include <cstring>
@@ -23,7 +23,7 @@ XrdVERSIONINFO(XrdgetProtocol, TimerBell);
 
 namespace {
 
-// A new one each time: the one before may still be queued.
+// A new job each time: the previous one may still be queued.
 class Bell : public XrdJob {
 public:
   Bell() : XrdJob("timer bell") {}
@@ -47,7 +47,7 @@ XrdProtocol *XrdgetProtocol(const char *, char *, XrdProtocol_Config *config) {
   static TimerBell bell;
   XrdScheduler *scheduler = config->Sched;
   std::thread([scheduler] {
-    // Long ago, and earlier each time: thirty years of seconds are left.
+    // In the past, and earlier each time: enough seconds for thirty years.
     for (time_t due = 1000000000;; --due) {
       std::this_thread::sleep_for(std::chrono::seconds(1));
       scheduler->Schedule(new Bell, due);

@@ -74,3 +74,11 @@ def test_the_summary_tells_the_bytes_sent_on_all_links() -> None:
     )
     assert sent(report.encode()) == 12_137_487
     assert sent(f"{HEADER}\n{line()}".encode()) is None
+
+
+def test_an_event_tells_what_it_cost_the_origin() -> None:
+    counted = Ledger()
+    (first, again, part) = parse(
+        "\n".join([HEADER, line(), line(remotes=[]), line(lfn="/b", n_blks_done=2)]).encode()
+    )
+    assert [counted.add(event) for event in (first, again, part)] == [3_030_882, 0, 2 * 262_144]

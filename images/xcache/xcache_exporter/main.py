@@ -1,6 +1,7 @@
-"""The exporter's command: listens beside a cache, and answers Prometheus."""
+"""Command of the exporter: receives a cache's monitoring packets, serves Prometheus."""
 
 import argparse
+import logging
 import socket
 import subprocess
 import threading
@@ -14,10 +15,11 @@ from prometheus_client.registry import Collector
 from xcache_exporter.stream import Ledger, parse, sent
 
 PROBE_TIMEOUT_S = 10
+LOG = logging.getLogger("xcache_exporter")
 
 
 class CacheCollector(Collector):
-    """What the cache served, and whether its origins answer."""
+    """Traffic of the cache, and health of its origins."""
 
     def __init__(self) -> None:
         self.ledger = Ledger()
@@ -27,25 +29,25 @@ class CacheCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         """Yield the metrics of this moment."""
         ledger = self.ledger
-        for name, text, value in (
+        for name, text, total in (
             ("xcache_sent_bytes", "Bytes sent on all links since the start", self.sent),
             ("xcache_origin_bytes", "Bytes fetched from origins", ledger.fetched),
             ("xcache_file_accesses", "Files opened and closed", ledger.files),
             (
                 "xcache_file_accesses_without_origin",
-                "Files opened, read and closed without asking an origin",
+                "Files opened, read and closed without a request to an origin",
                 ledger.from_cache_alone,
             ),
         ):
-            yield CounterMetricFamily(name, text, value=value)
-        up = GaugeMetricFamily("xcache_origin_up", "Whether the origin answers", labels=["origin"])
-        for origin, answers in self.origins.items():
-            up.add_metric([origin], float(answers))
+            yield CounterMetricFamily(name, text, value=total)
+        up = GaugeMetricFamily("xcache_origin_up", "Whether the origin responds", labels=["origin"])
+        for origin, responds in self.origins.items():
+            up.add_metric([origin], float(responds))
         yield up
 
 
 def listen(collector: CacheCollector, port: int) -> None:
-    """Count what the cache's stream and reports tell, for ever."""
+    """Count the cache's monitoring packets and reports; log each closed file."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as receiver:
         receiver.bind(("127.0.0.1", port))
         while True:
@@ -55,24 +57,27 @@ def listen(collector: CacheCollector, port: int) -> None:
                 collector.sent = total
                 continue
             for event in parse(datagram):
-                collector.ledger.add(event)
+                fetched = collector.ledger.add(event)
+                # A name that a client sends must not add lines to the log.
+                name = event.name.encode("unicode_escape").decode()
+                LOG.info("closed %s: %d bytes from an origin", name, fetched)
 
 
-def answers(origin: str) -> bool:
-    """Return whether an XRootD server answers a question within 10 s."""
-    question = ["xrdfs", origin, "query", "config", "version"]
+def responds(origin: str) -> bool:
+    """Return whether an XRootD server responds within `PROBE_TIMEOUT_S`."""
+    command = ["xrdfs", origin, "query", "config", "version"]
     try:
-        done = subprocess.run(question, capture_output=True, timeout=PROBE_TIMEOUT_S, check=False)
+        process = subprocess.run(command, capture_output=True, timeout=PROBE_TIMEOUT_S, check=False)
     except subprocess.TimeoutExpired:
         return False
-    return done.returncode == 0
+    return process.returncode == 0
 
 
 def watch(collector: CacheCollector, origins: list[str], interval: float) -> None:
-    """Look at each origin in turn for ever."""
+    """Probe all origins every `interval` seconds; never returns."""
     while True:
         for origin in origins:
-            collector.origins[origin] = answers(origin)
+            collector.origins[origin] = responds(origin)
         time.sleep(interval)
 
 
@@ -81,9 +86,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--stream-port", type=int, default=9930, help="UDP, of the cache's stream")
     parser.add_argument("--port", type=int, default=9931, help="HTTP, for Prometheus")
-    parser.add_argument("--origin", action="append", default=[], help="HOST:PORT to watch")
-    parser.add_argument("--interval", type=float, default=30, help="seconds between two looks")
+    parser.add_argument("--origin", action="append", default=[], help="HOST:PORT to probe")
+    parser.add_argument("--interval", type=float, default=30, help="seconds between probes")
     options = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     collector = CacheCollector()
     REGISTRY.register(collector)
     start_http_server(options.port)

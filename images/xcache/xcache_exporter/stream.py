@@ -1,4 +1,4 @@
-"""What the cache tells: of a file when its last reader closes it, and of its links."""
+"""Monitoring packets of the cache: closed files, and bytes on its links."""
 
 import json
 import re
@@ -12,21 +12,20 @@ class Closed:
 
     name: str
     origins: tuple[str, ...]
-    """HOST:PORT of the origins that were asked; none when the cache had it all."""
+    """HOST:PORT of the origins that were read from; empty if the cache had all blocks."""
     size: int
     block: int
     blocks: int
-    """Blocks of the file on disk by now."""
+    """Number of the file's blocks on disk."""
     bypassed: int
-    """Bytes passed through without being kept."""
+    """Bytes that passed through without being cached."""
 
 
 def parse(datagram: bytes) -> Iterator[Closed]:
     """Yield the file events of one monitoring packet; other lines are skipped.
 
-    A packet is a line of header and then one JSON object a line, ended by a zero
-    byte.  Lines that are cut short or not JSON are skipped, too: the stream is best
-    effort by design.
+    A packet is a header line followed by one JSON object per line, and ends with a zero
+    byte.  Truncated lines are skipped: the stream is best effort by design.
     """
     for line in datagram.decode(errors="replace").rstrip("\0").splitlines():
         try:
@@ -50,34 +49,36 @@ def parse(datagram: bytes) -> Iterator[Closed]:
 
 def sent(datagram: bytes) -> int | None:
     """Return the bytes sent on all links since the cache started, from its summary report."""
-    found = re.search(rb'<stats id="link">.*?<out>(\d+)</out>', datagram, re.DOTALL)
-    return int(found[1]) if found else None
+    match = re.search(rb'<stats id="link">.*?<out>(\d+)</out>', datagram, re.DOTALL)
+    return int(match[1]) if match else None
 
 
 @dataclass
 class Ledger:
-    """Sums of what came from the origins.
+    """Sums of the bytes that were fetched from origins.
 
-    The stream's own hits and misses do not tell: a read of a block that is still
-    on its way counts as a hit, and may count twice.  The growth of the file on disk
-    does.
+    They are computed from the growth of the files on disk.  The stream's own hits and misses
+    cannot be used: a read of a block that is still being fetched counts as a hit, and may
+    count twice.
     """
 
     fetched: int = 0
     files: int = 0
     from_cache_alone: int = 0
-    known: dict[tuple[str, int], int] = field(default_factory=dict)
+    blocks: dict[tuple[str, int], int] = field(default_factory=dict)
     """Blocks on disk by file (name and size)."""
 
-    def add(self, event: Closed) -> None:
-        """Count one event."""
+    def add(self, event: Closed) -> int:
+        """Count one event; return the bytes that came from an origin for it."""
         key = (event.name, event.size)
-        before = self.known.get(key, 0)
-        self.known[key] = event.blocks
+        before = self.blocks.get(key, 0)
+        self.blocks[key] = event.blocks
         self.files += 1
         if not event.origins:
             self.from_cache_alone += 1
-            return
-        # Fewer blocks than before: the file was purged and fetched anew.
+            return 0
+        # Fewer blocks than before: the file was purged and fetched again.
         grown = event.blocks - before if event.blocks >= before else event.blocks
-        self.fetched += min(grown * event.block, event.size) + event.bypassed
+        fetched = min(grown * event.block, event.size) + event.bypassed
+        self.fetched += fetched
+        return fetched

@@ -1,0 +1,189 @@
+"""dask-gateway's Kubernetes backend, with limits for each user and guarded dashboards.
+
+Users see why their clusters do not run.
+"""
+
+import asyncio
+import re
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from aiohttp import web
+from coffea_shoppe_contract.names import resource_name
+from coffea_shoppe_contract.resources import API_GROUP, API_VERSION, FACILITY_USERS
+from dask_gateway_server.auth import unauthorized
+from dask_gateway_server.backends.base import PublicException
+from dask_gateway_server.backends.kubernetes import KubeBackend
+from dask_gateway_server.models import ClusterStatus, User
+from kubernetes_asyncio.client.exceptions import ApiException
+from traitlets import Instance, Unicode
+
+from coffea_shoppe_gateway.limits import Limits, Use, granted, limits_in, refusal
+
+MAX_AGE_S = 10
+"""A user's limits are read again when they are older than this."""
+
+LARGEST_BODY = 256 * 2**10
+"""Bytes of a request: a scheduler's heartbeat names its workers, thousands of them."""
+BODY_S = 20
+"""A body arrives within this time."""
+
+DASHBOARD = re.compile(r"/clusters/(?P<cluster>[a-z0-9-]+\.[0-9a-f]{32})(/|$)")
+
+
+def use_of(config: Mapping[str, Any], workers: int) -> Use:
+    """Return what a Dask cluster of this configuration uses with that many workers."""
+    return Use(workers, config["worker_cores_limit"], config["worker_memory_limit"])
+
+
+@web.middleware
+async def limit_body(
+    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+) -> web.StreamResponse:
+    """Read the body of a request before it is served: not above a size, and not for long."""
+    if request.can_read_body:
+        request = request.clone(client_max_size=LARGEST_BODY)
+        try:
+            async with asyncio.timeout(BODY_S):
+                await request.read()
+        except TimeoutError as error:
+            reason = f"the body did not arrive within {BODY_S} s"
+            raise web.HTTPRequestTimeout(reason=reason) from error
+    return await handler(request)
+
+
+class LimitedKubeBackend(KubeBackend):
+    """A Kubernetes backend under which no user exceeds the facility's limits.
+
+    dask-gateway has limits for each cluster only; a user's sums are kept here, in the one
+    process that starts and scales all clusters.
+    """
+
+    limits = Instance(Limits, help="what a user may use").tag(config=True)
+    facility_users = Unicode(
+        help="namespace of the users' resources, whose limits come first; '' for none"
+    ).tag(config=True)
+
+    async def setup(self, app: web.Application) -> None:
+        """Add the check that guards dashboards, then start as usual."""
+        self.starting = asyncio.Lock()
+        self.started: dict[str, str] = {}
+        """Dask clusters that the informer may not have seen yet → their owners."""
+        self.replicas: dict[str, int] = {}
+        """Dask cluster → how many workers it was granted."""
+        self.limits_read: dict[str, tuple[float, Limits]] = {}
+        """User → when the limits were read (monotonic), and the limits."""
+        self.authenticator = app["authenticator"]
+        app.router.add_get("/api/dashboards/authorize", self.authorize_dashboard)
+        app.middlewares.extend((limit_body, self.show_reason))
+        await super().setup(app)
+
+    async def active(self, username: str) -> set[str]:
+        """Return the names of a user's clusters, with those that the informer has not seen yet."""
+        listed = {cluster.name for cluster in await self.list_clusters(username=username)}
+        self.started = {n: owner for n, owner in self.started.items() if n not in self.clusters}
+        return listed | {name for name, owner in self.started.items() if owner == username}
+
+    async def limits_of(self, username: str) -> Limits:
+        """Return the limits in the user's resource, or else the gateway's."""
+        default: Limits = self.limits
+        if not self.facility_users:
+            return default
+        read_at, limits = self.limits_read.get(username, (float("-inf"), default))
+        if time.monotonic() - read_at < MAX_AGE_S:
+            return limits
+        try:
+            resource = await self.custom_client.get_namespaced_custom_object(
+                *(API_GROUP, API_VERSION, self.facility_users, FACILITY_USERS),
+                resource_name(username),
+            )
+            limits = limits_in(resource.get("status") or {}, default)
+        except ApiException as error:
+            if error.status == 404:
+                limits = default
+            else:
+                self.log.warning("The limits of %s cannot be read: %s", username, error.reason)
+        self.limits_read[username] = time.monotonic(), limits
+        return limits
+
+    async def start_cluster(self, user: User, cluster_options: dict[str, Any]) -> str:
+        """Start a cluster, or refuse with a reason that the client shows."""
+        async with self.starting:
+            _, config = await self.process_cluster_options(user, cluster_options)
+            clusters = await self.active(user.name)
+            limits = await self.limits_of(user.name)
+            reason = refusal(limits, len(clusters), use_of(config.to_dict(), 1))
+            if reason:
+                raise PublicException(reason)
+            name: str = await super().start_cluster(user, cluster_options)
+            self.started[name] = user.name
+            return name
+
+    async def on_cluster_heartbeat(self, cluster_name: str, msg: dict[str, Any]) -> None:
+        """Grant the workers that a scheduler requests, as far as its user's limits go."""
+        cluster = self.clusters.get(cluster_name)
+        if cluster is not None:
+            others = [
+                use_of(other.config, self.replicas.get(other.name, 0))
+                for other in await self.list_clusters(username=cluster.username)
+                if other.name != cluster_name
+            ]
+            limits = await self.limits_of(cluster.username)
+            count = granted(limits, others, use_of(cluster.config, msg["count"]))
+            if count < msg["count"]:
+                self.log.info(
+                    "Cluster %s of %s requests %d workers; the user's limits leave %d",
+                    *(cluster_name, cluster.username, msg["count"], count),
+                )
+            msg = {**msg, "count": count}
+            self.replicas[cluster_name] = count
+        self.replicas = {n: count for n, count in self.replicas.items() if n in self.clusters}
+        await super().on_cluster_heartbeat(cluster_name, msg)
+
+    @web.middleware
+    async def show_reason(
+        self,
+        request: web.Request,
+        handler: Callable[[web.Request], Awaitable[web.StreamResponse]],
+    ) -> web.StreamResponse:
+        """Return to an owner who creates or scales a cluster why its pods do not run.
+
+        The client shows the text of a conflict (409) as its error; of a failed cluster's
+        report it shows only that it failed.
+        """
+        response = await handler(request)
+        waits = request.method == "GET" and "wait" in request.query
+        scales = request.method == "POST" and request.path.endswith("/scale")
+        # Only those who may see the cluster have got this far.
+        if response.status == 200 and (waits or scales):
+            name = request.match_info.get("cluster_name", "")
+            status = (self.informer.get(name) or {}).get("status", {})
+            failed = status.get("phase") == "Failed"
+            if status.get("reason") and (failed or scales):
+                problem = f"Dask cluster {name}: {status['reason']}"
+                return web.json_response({"error": problem}, status=409)
+        return response
+
+    async def authorize_dashboard(self, request: web.Request) -> web.Response:
+        """Return to Traefik whether a request may see a dashboard.
+
+        The owner of the cluster and the hub's administrators may.  Either the request brings
+        a hub token, as `Authorization: token …`, or Traefik has learned from the facility API
+        whose browser it is, and names the user in a header.
+        """
+        match = DASHBOARD.search(request.headers.get("X-Forwarded-Uri", ""))
+        kind, _, token = request.headers.get("Authorization", "").partition(" ")
+        if name := request.headers.get("X-Forwarded-User"):
+            user = User(name)
+        elif kind.lower() in ("token", "bearer", "jupyterhub") and token:
+            by_token = request.clone(headers={"Authorization": f"jupyterhub {token}"})
+            user = await self.authenticator.authenticate(by_token)
+        else:
+            raise unauthorized("jupyterhub")
+        cluster = self.clusters.get(match["cluster"]) if match else None
+        if cluster is None or cluster.status > ClusterStatus.RUNNING:
+            raise web.HTTPNotFound(reason="no such Dask cluster")
+        if user.name != cluster.username and not user.admin:
+            raise web.HTTPForbidden(reason=f"this Dask cluster is not {user.name}'s")
+        return web.Response()

@@ -1,0 +1,88 @@
+"""MLflow's application with login, behind the quota of uploads and limits on what it reads.
+
+MLflow reads the whole body of most requests into memory before it knows the sender, and
+decompresses those of OpenTelemetry to any size.  Uploads of artifacts alone are streams.
+"""
+
+import re
+
+from coffea_shoppe_contract.claims import MLFLOW_ADMIN
+from coffea_shoppe_identity import RefusedError, bearer
+from coffea_shoppe_identity.bodies import (
+    SENDER,
+    Application,
+    BodyLimits,
+    Receive,
+    Scope,
+    Send,
+    refuse,
+)
+from coffea_shoppe_identity.capacity import Capacity
+from fastapi import FastAPI
+from starlette.datastructures import Headers
+
+from coffea_shoppe_mlflow.auth import verifier
+from coffea_shoppe_mlflow.uploads import UploadQuota
+
+LARGEST_BODY = 32 * 2**20
+"""A batch of traces or an image of the user interface, bytes."""
+BODIES, BODIES_PER_USER = 3 * LARGEST_BODY, 2 * LARGEST_BODY
+"""Bytes of bodies that are held at once: of all users, and of each.  MLflow has two copies."""
+LARGEST_OF_NOBODY = 64 * 2**10
+"""Of a request without a valid token, which MLflow refuses after it has read the body, bytes."""
+OPERATOR = "operator"
+"""The sender of requests with the operator's token."""
+UPLOAD = re.compile(r"/(ajax-)?api/2\.0/mlflow-artifacts/artifacts/.*")
+
+
+class Limits:
+    """Middleware: limits bodies by their sender, and refuses compressed ones."""
+
+    def __init__(self, application: Application) -> None:
+        self.streaming = application
+        capacity = Capacity(BODIES, BODIES_PER_USER)
+        self.reading = BodyLimits(application, largest=LARGEST_BODY, capacity=capacity)
+        self.of_nobody = BodyLimits(application, largest=LARGEST_OF_NOBODY, capacity=capacity)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve a request."""
+        if scope["type"] != "http":
+            await self.streaming(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        if headers.get("content-encoding", "identity").lower() != "identity":
+            await refuse(415, "send the body without compression", send)
+            return
+        sender = _sender(headers.get("authorization", ""))
+        if not sender:
+            await self.of_nobody(scope, receive, send)
+            return
+        scope[SENDER] = sender
+        upload = scope["method"] == "PUT" and UPLOAD.fullmatch(scope["path"])
+        await (self.streaming if upload else self.reading)(scope, receive, send)
+
+
+def _sender(authorization: str) -> str:
+    """Return whose token a request has, or ''; MLflow itself refuses the latter."""
+    try:
+        token = bearer(authorization)
+    except RefusedError:
+        return ""
+    for audience in ("mlflow", MLFLOW_ADMIN):
+        try:
+            uid: str = verifier().verify(token, audience=audience).uid
+        except RefusedError:
+            continue
+        return uid if audience == "mlflow" else OPERATOR
+    return ""
+
+
+def create_app() -> FastAPI:
+    """Return the application, as `mlflow server --app-name` calls for it."""
+    # Not at the module's top: it reads MLflow's configuration.
+    from mlflow.server.auth import create_app as create_mlflow
+
+    application: FastAPI = create_mlflow()
+    application.add_middleware(UploadQuota)
+    application.add_middleware(Limits)
+    return application
