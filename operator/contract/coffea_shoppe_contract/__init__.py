@@ -1,7 +1,6 @@
-"""Names that two components share, so that each stands once.
+"""Names that several components share, each defined once.
 
-Only the standard library is used here; every package of the project may import
-this one, and it imports none of them.
+Every package of the project may import this one; it imports the standard library only.
 """
 
 from dataclasses import dataclass
@@ -10,8 +9,8 @@ from urllib.parse import urlsplit
 ENV_XCACHE = "SHOPPE_XCACHE"
 """The facility's caches: `NAME=URL` pairs, comma-separated, the default first.
 
-A URL ends in `/` where the cache forwards to the origin named in the path, and
-carries `?origin=HOST:PORT` where it stands in front of one origin only.
+The URL of a cache for one origin has `?origin=HOST:PORT`; other caches forward to the
+origin in the path.
 """
 
 DASHBOARDS_PATH = "dask-dashboards"
@@ -35,8 +34,8 @@ class Cache:
     def url(self, remote: str) -> str:
         """Return the address at which this cache serves a remote file.
 
-        `remote` is `root://HOST[:PORT]//PATH`.  Raises `ValueError` where it is
-        not, or where it lies at another origin than this cache's only one.
+        `remote` is `root://HOST[:PORT]//PATH`.  Raises `ValueError` for another form, and for
+        an origin that this cache does not serve.
         """
         parts = urlsplit(remote)
         if parts.scheme not in ("root", "xroot") or not parts.hostname or not parts.path:
@@ -50,7 +49,7 @@ class Cache:
             path += f"?{parts.query}"
         if self.origin and self.origin != host:
             raise ValueError(
-                f"{remote!r} lies at {host}, but the cache {self.name!r} serves {self.origin} only"
+                f"{remote!r} is at {host}, but the cache {self.name!r} serves {self.origin} only"
             )
         if self.origin:
             return f"{self.address}/{path}"
@@ -58,9 +57,9 @@ class Cache:
 
 
 def parse_caches(text: str) -> list[Cache]:
-    """Return the caches that a value of `ENV_XCACHE` names, the default first.
+    """Return the caches in a value of `ENV_XCACHE`, the default first.
 
-    Raises `ValueError` naming the entry that is not `NAME=root://HOST:PORT`.
+    Raises `ValueError` with the entry that is not `NAME=root://HOST:PORT`.
     """
     caches = []
     for entry in filter(None, (part.strip() for part in text.split(","))):

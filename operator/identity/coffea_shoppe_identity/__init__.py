@@ -3,8 +3,8 @@
     verifier = Verifier(Published(url), issuer="…", audience="servicex")
     identity = verifier.verify(token)
 
-A package of its own beside the contract: the contract is of the standard library
-alone, and a service must not import the operator.
+This is a package beside the contract because the contract depends on the standard library
+only, and no service may import the operator.
 """
 
 import threading
@@ -15,10 +15,17 @@ from typing import Any, Protocol
 
 import jwt
 import requests
-from coffea_shoppe_contract import identity
-from coffea_shoppe_contract.identity import Identity, RefusedError
+from coffea_shoppe_contract.api import KEYS_PATH, REVOCATIONS_PATH
+from coffea_shoppe_contract.claims import (
+    MAX_AGE_S,
+    POLL_INTERVAL_S,
+    SIGNING_ALGORITHM,
+    Identity,
+    RefusedError,
+    verify_claims,
+)
 
-__all__ = ["Identity", "News", "Published", "RefusedError", "Verifier", "bearer"]
+__all__ = ["Identity", "Published", "RefusedError", "VerificationData", "Verifier", "bearer"]
 
 
 def bearer(header: str) -> str:
@@ -27,62 +34,60 @@ def bearer(header: str) -> str:
     if kind.lower() != "bearer" or not token:
         raise RefusedError(
             "send the facility's token for this service as Authorization: Bearer; "
-            "in the facility's pods its clients find it by themselves"
+            "clients in the facility's pods read it by themselves"
         )
     return token
 
 
 @dataclass(frozen=True)
-class News:
-    """What the facility publishes for those who verify."""
+class VerificationData:
+    """The facility's published keys and revocation list."""
 
     keys: Mapping[str, jwt.PyJWK]
     """Public keys by their `kid`."""
     revoked: Mapping[str, float]
-    """By a user's uid: the time (Unix) up to which tokens are void."""
+    """A user's uid → the Unix time up to which issued tokens are void."""
 
     @classmethod
-    def parse(cls, keys: dict[str, Any], revocations: dict[str, Any]) -> "News":
-        """Return the news of a JSON Web Key Set and a list of revocations.
-
-        Raises `ValueError` where they are not of that form.
-        """
+    def parse(cls, keys: dict[str, Any], revocations: dict[str, Any]) -> "VerificationData":
+        """Parse a JSON Web Key Set and a revocation list; raises `ValueError`."""
         try:
-            known = {entry["kid"]: jwt.PyJWK(entry) for entry in keys["keys"]}
+            keys_by_id = {entry["kid"]: jwt.PyJWK(entry) for entry in keys["keys"]}
             revoked = {uid: float(until) for uid, until in revocations["revoked"].items()}
         except (KeyError, TypeError, AttributeError, jwt.PyJWTError) as error:
-            raise ValueError(f"what the facility published cannot be read: {error}") from error
-        return cls(known, revoked)
+            raise ValueError(
+                f"the facility's keys or revocation list are invalid: {error}"
+            ) from error
+        return cls(keys_by_id, revoked)
 
 
 class Source(Protocol):
-    """Where news comes from; a call may raise any exception."""
+    """Where verification data come from; a call may raise any exception."""
 
-    def __call__(self) -> News:
-        """Return the latest news."""
+    def __call__(self) -> VerificationData:
+        """Return the latest data."""
 
 
 class Published:
-    """The news that a facility API publishes."""
+    """Fetches JWKS and revocation list from a facility API."""
 
     def __init__(self, url: str, *, timeout: float = 5) -> None:
         self.url, self.timeout = url.rstrip("/"), timeout
 
-    def __call__(self) -> News:
-        """Fetch the news."""
-        parts = []
-        for path in (identity.KEYS_PATH, identity.REVOCATIONS_PATH):
-            answer = requests.get(f"{self.url}{path}", timeout=self.timeout)
-            answer.raise_for_status()
-            parts.append(answer.json())
-        return News.parse(*parts)
+    def __call__(self) -> VerificationData:
+        """Fetch both."""
+        documents = []
+        for path in (KEYS_PATH, REVOCATIONS_PATH):
+            response = requests.get(f"{self.url}{path}", timeout=self.timeout)
+            response.raise_for_status()
+            documents.append(response.json())
+        return VerificationData.parse(*documents)
 
 
 class Verifier:
-    """Verifies tokens for one service, with news that a thread keeps fresh.
+    """Verifies tokens for one service; a thread refreshes the verification data.
 
-    A service that has had no news for `STALE_S` refuses everybody: it cannot know
-    who was revoked meanwhile.
+    Data older than `MAX_AGE_S` refuse every token: a user may have been revoked since.
     """
 
     def __init__(
@@ -94,14 +99,14 @@ class Verifier:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.source, self.issuer, self.audience, self.clock = source, issuer, audience, clock
-        self._news: News | None = None
+        self._data: VerificationData | None = None
         self._fetched = 0.0
         self._problem = ""
 
     def refresh(self) -> bool:
-        """Fetch the news now; return whether there were any."""
+        """Fetch the verification data now; return whether that succeeded."""
         try:
-            self._news = self.source()
+            self._data = self.source()
         except Exception as error:
             self._problem = f"{type(error).__name__}: {error}"
             return False
@@ -109,54 +114,56 @@ class Verifier:
         return True
 
     def start(self) -> None:
-        """Keep the news fresh from now on, in a thread that ends with the process."""
+        """Refresh periodically from now on, in a daemon thread."""
         self.refresh()
 
-        def keep() -> None:
+        def refresh_periodically() -> None:
             while True:
-                time.sleep(identity.POLL_S)
+                time.sleep(POLL_INTERVAL_S)
                 self.refresh()
 
-        threading.Thread(target=keep, daemon=True, name="identity-news").start()
+        threading.Thread(target=refresh_periodically, daemon=True, name="verification-data").start()
 
     def verify(self, token: str, *, audience: str | None = None) -> Identity:
-        """Return whose token this is; raises `RefusedError`.
+        """Return the user of a token; raises `RefusedError`.
 
-        `audience` is another one than the service's own, for its administrators.
+        `audience` replaces the service's own, for tokens of its administrators.
         """
-        news = self._current()
+        current = self._current()
         try:
             kid = jwt.get_unverified_header(token).get("kid", "")
-            key = news.keys.get(kid)
+            key = current.keys.get(kid)
             if key is None:
                 raise RefusedError("the token is signed by an unknown key")
-            # What is claimed is judged by the contract, once for all services.
+            # The contract checks the claims, in the same way for all services.
             checks = dict.fromkeys(("exp", "iat", "aud", "iss", "sub"), False)
-            said = jwt.decode(
+            claims = jwt.decode(
                 token,
                 key,
-                algorithms=[identity.ALGORITHM],
+                algorithms=[SIGNING_ALGORITHM],
                 options={f"verify_{name}": on for name, on in checks.items()},  # type: ignore[arg-type]
             )
         except jwt.PyJWTError as error:
-            raise RefusedError(f"this is no token of the facility ({error})") from error
-        return self.judge(said, issuer=self.issuer, audience=audience)
+            raise RefusedError(f"this is not a token of the facility ({error})") from error
+        return self.check_claims(claims, issuer=self.issuer, audience=audience)
 
-    def _current(self) -> News:
-        """Return the news; raises `RefusedError` where they are too old."""
-        if self._news is None or self.clock() - self._fetched > identity.STALE_S:
-            raise RefusedError(f"the facility's keys cannot be had ({self._problem or 'not yet'})")
-        return self._news
+    def _current(self) -> VerificationData:
+        """Return the verification data; raises `RefusedError` where they are too old."""
+        if self._data is None or self.clock() - self._fetched > MAX_AGE_S:
+            raise RefusedError(
+                f"the facility's keys are unavailable ({self._problem or 'not fetched yet'})"
+            )
+        return self._data
 
-    def judge(
-        self, said: Mapping[str, Any], *, issuer: str, audience: str | None = None
+    def check_claims(
+        self, claims: Mapping[str, Any], *, issuer: str, audience: str | None = None
     ) -> Identity:
-        """Return whose claims these are, their signature being good; raises `RefusedError`.
+        """Return the user of claims whose signature is valid; raises `RefusedError`.
 
-        So a service judges tokens that it signed itself, as `issuer`.
+        A service checks the tokens that it signed itself, as `issuer`, in this way.
         """
-        return identity.identify(
-            said,
+        return verify_claims(
+            claims,
             issuer=issuer,
             audience=audience or self.audience,
             now=self.clock(),
@@ -165,5 +172,5 @@ class Verifier:
 
     @property
     def revoked(self) -> Mapping[str, float]:
-        """By a user's uid: the time (Unix) up to which access is void; raises `RefusedError`."""
+        """A user's uid → the Unix time up to which access is void; raises `RefusedError`."""
         return self._current().revoked

@@ -1,17 +1,17 @@
-"""Verification of real signatures, and what becomes of it without news."""
+"""Verification of real signatures, and refusal without fresh verification data."""
 
 import json
 import time
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
-from threading import Thread
 from typing import Any
 
 import jwt
 import pytest
-from coffea_shoppe_contract import identity
-from coffea_shoppe_identity import News, Published, RefusedError, Verifier, bearer
+from coffea_shoppe_contract.api import KEYS_PATH, REVOCATIONS_PATH
+from coffea_shoppe_contract.claims import MAX_AGE_S, token_claims
+from coffea_shoppe_identity import Published, RefusedError, VerificationData, Verifier, bearer
 from cryptography.hazmat.primitives.asymmetric import ec
+from http_server import serving
 
 KEY, OTHER = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
 
@@ -21,7 +21,7 @@ def jwk(key: Any, kid: str) -> dict[str, Any]:
 
 
 def token(key: Any = KEY, kid: str = "k1", now: float | None = None, **changes: Any) -> str:
-    said = identity.claims(
+    said = token_claims(
         issuer="here",
         audience="servicex",
         user="ann",
@@ -35,8 +35,8 @@ def token(key: Any = KEY, kid: str = "k1", now: float | None = None, **changes: 
 @pytest.fixture
 def documents() -> dict[str, Any]:
     return {
-        identity.KEYS_PATH: {"keys": [jwk(KEY, "k1")]},
-        identity.REVOCATIONS_PATH: {"revoked": {}},
+        KEYS_PATH: {"keys": [jwk(KEY, "k1")]},
+        REVOCATIONS_PATH: {"revoked": {}},
     }
 
 
@@ -44,19 +44,8 @@ def documents() -> dict[str, Any]:
 def facility(documents: dict[str, Any]) -> Iterator[str]:
     """An HTTP server that publishes the documents."""
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.send_response(200)
-            self.end_headers()
-            self.wfile.write(json.dumps(documents[self.path]).encode())
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with HTTPServer(("127.0.0.1", 0), Handler) as server:
-        Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
+    with serving(lambda request: (200, documents[request.path])) as url:
+        yield url
 
 
 @pytest.fixture
@@ -73,12 +62,12 @@ def test_a_good_token_is_accepted(verifier: Verifier) -> None:
 @pytest.mark.parametrize(
     ("made", "told"),
     [
-        (lambda: token(OTHER), "no token of the facility"),
+        (lambda: token(OTHER), "not a token of the facility"),
         (lambda: token(kid="k2"), "unknown key"),
         (lambda: token(aud="mlflow"), "not for 'servicex'"),
         (lambda: token(now=time.time() - 3600), "expired"),
         (lambda: jwt.encode({"sub": "ann"}, "", algorithm="none"), "unknown key"),
-        (lambda: "rubbish", "no token of the facility"),
+        (lambda: "rubbish", "not a token of the facility"),
     ],
 )
 def test_any_other_is_refused(verifier: Verifier, made: Callable[[], str], told: str) -> None:
@@ -88,7 +77,7 @@ def test_any_other_is_refused(verifier: Verifier, made: Callable[[], str], told:
 
 def test_a_public_key_taken_for_a_shared_secret_is_refused(verifier: Verifier) -> None:
     forged = jwt.encode({"sub": "ann"}, "x" * 64, algorithm="HS256", headers={"kid": "k1"})
-    with pytest.raises(RefusedError, match="no token of the facility"):
+    with pytest.raises(RefusedError, match="not a token of the facility"):
         verifier.verify(forged)
 
 
@@ -97,7 +86,7 @@ def test_a_revoked_user_is_refused_with_the_next_news(
 ) -> None:
     held = token()
     assert verifier.verify(held)
-    documents[identity.REVOCATIONS_PATH]["revoked"]["u1"] = time.time()
+    documents[REVOCATIONS_PATH]["revoked"]["u1"] = time.time()
     assert verifier.refresh()
     with pytest.raises(RefusedError, match="revoked"):
         verifier.verify(held)
@@ -105,23 +94,23 @@ def test_a_revoked_user_is_refused_with_the_next_news(
 
 def test_without_news_for_a_minute_everybody_is_refused() -> None:
     now = [1000.0]
-    answers = iter([News({"k1": jwt.PyJWK(jwk(KEY, "k1"))}, {})])
+    responses = iter([VerificationData({"k1": jwt.PyJWK(jwk(KEY, "k1"))}, {})])
     verifier = Verifier(
-        lambda: next(answers), issuer="here", audience="servicex", clock=lambda: now[0]
+        lambda: next(responses), issuer="here", audience="servicex", clock=lambda: now[0]
     )
-    with pytest.raises(RefusedError, match="keys cannot be had"):
+    with pytest.raises(RefusedError, match="keys are unavailable"):
         verifier.verify(token(now=1000))
     assert verifier.refresh()
     assert verifier.verify(token(now=1000)).user == "ann"
-    now[0] += identity.STALE_S + 1
+    now[0] += MAX_AGE_S + 1
     assert not verifier.refresh()
     with pytest.raises(RefusedError, match="StopIteration"):
         verifier.verify(token(now=1000))
 
 
-def test_documents_of_another_form_are_no_news() -> None:
-    with pytest.raises(ValueError, match="cannot be read"):
-        News.parse({"keys": [{"kty": "EC"}]}, {"revoked": {}})
+def test_invalid_documents_are_refused() -> None:
+    with pytest.raises(ValueError, match="are invalid"):
+        VerificationData.parse({"keys": [{"kty": "EC"}]}, {"revoked": {}})
 
 
 @pytest.mark.parametrize("header", ["Bearer abc", "bearer abc"])

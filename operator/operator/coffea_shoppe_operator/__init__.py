@@ -1,5 +1,6 @@
 """The facility's operator and its API.
 
-Layers, each importing those below it only: handlers and api; services; builders and
-storage; keys; models.
+Each service has an adapter (`adapters`), which states what it needs of the service's client
+(`clients`); `composition` connects the two.  The layers are import contracts of the
+workspace's pyproject.toml.
 """

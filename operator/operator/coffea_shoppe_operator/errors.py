@@ -1,4 +1,4 @@
-"""What goes wrong outside of the operator."""
+"""Errors of Kubernetes and of services."""
 
 import functools
 from collections.abc import Callable
@@ -9,28 +9,30 @@ R = TypeVar("R")
 
 
 class StorageError(Exception):
-    """The cluster or a service did not do as asked; asking again may help."""
+    """A request to Kubernetes or to a service failed; a retry may succeed."""
 
 
 class ModelError(Exception):
-    """A model that cannot be served as it is; the reason is one word, the text for its user."""
+    """A model cannot be served; the reason is one word, the text is for its user."""
 
     def __init__(self, reason: str, text: str) -> None:
         super().__init__(text)
         self.reason = reason
 
 
-def telling(service: str, *failures: type[Exception]) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """Turn a client's errors into a `StorageError` that names the service and the call."""
+def translate_errors(
+    service: str, *failures: type[Exception]
+) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Decorate a client's call: its errors become a `StorageError` that names both."""
 
     def decorate(call: Callable[P, R]) -> Callable[P, R]:
         @functools.wraps(call)
-        def told(*args: P.args, **kwargs: P.kwargs) -> R:
+        def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
             try:
                 return call(*args, **kwargs)
             except failures as error:
                 raise StorageError(f"{service}: {call.__name__}: {error}") from error
 
-        return told
+        return wrapper
 
     return decorate

@@ -1,4 +1,4 @@
-"""Kubernetes' events: parse the resource, call a service, write the status."""
+"""Handlers of Kubernetes' events: parse the resource, call a service, return the status."""
 
 import argparse
 import asyncio
@@ -10,30 +10,29 @@ from pathlib import Path
 from typing import Any
 
 import kopf
-from coffea_shoppe_contract import identity
+from coffea_shoppe_contract.resources import API_GROUP, API_VERSION, FACILITY_USERS, SERVED_MODELS
 from prometheus_client import start_http_server
 from pydantic import ValidationError
 
-from coffea_shoppe_operator import builders, services
-from coffea_shoppe_operator.deliveries import ServiceX
+from coffea_shoppe_operator import composition, services
+from coffea_shoppe_operator.clients.triton import Triton
+from coffea_shoppe_operator.conditions import ready
 from coffea_shoppe_operator.errors import StorageError
-from coffea_shoppe_operator.health import Health
+from coffea_shoppe_operator.measurements import Measurements
 from coffea_shoppe_operator.metrics import Metrics
-from coffea_shoppe_operator.mlflow import Mlflow
 from coffea_shoppe_operator.models import FacilityUser, ServedModel, Settings
-from coffea_shoppe_operator.objectstore import ObjectStore
 from coffea_shoppe_operator.scaling import Scaling
+from coffea_shoppe_operator.service_buckets import ServiceBuckets
 from coffea_shoppe_operator.serving import UNAVAILABLE, Serving
 from coffea_shoppe_operator.storage import Storage
-from coffea_shoppe_operator.triton import Triton
 
 INTERVAL_S = 30
-"""A user is looked at so often: what was changed by hand is mended, tokens are renewed."""
+"""Interval of reconciling a user: manual changes are reverted, tokens renewed."""
 RETRY_S = 5
 SCALE_S = 15
-"""Replicas are looked at so often."""
-RESOURCE = (identity.GROUP, identity.VERSION, identity.USERS)
-MODELS = (identity.GROUP, identity.VERSION, identity.MODELS)
+"""Interval of scaling Triton."""
+RESOURCE = (API_GROUP, API_VERSION, FACILITY_USERS)
+MODELS = (API_GROUP, API_VERSION, SERVED_MODELS)
 
 
 def register(
@@ -43,16 +42,16 @@ def register(
 
     @kopf.on.startup(registry=registry)
     def configure(settings: kopf.OperatorSettings, **_: Any) -> None:
-        prefix = f"operator.{identity.GROUP}"
+        prefix = f"operator.{API_GROUP}"
         settings.persistence.finalizer = f"{prefix}/finalizer"
         settings.persistence.progress_storage = kopf.AnnotationsProgressStorage(prefix=prefix)
         settings.persistence.diffbase_storage = kopf.AnnotationsDiffBaseStorage(prefix=prefix)
         settings.posting.enabled = False
-        # One namespace and a resource that is there from the start: no right to list
-        # namespaces and CRDs is needed.
+        # One namespace, and a resource that exists from the start: listing namespaces and
+        # CRDs would need further rights.
         settings.scanning.disabled = True
-        # A watch is made anew after five minutes at most, and (kopf's default) where not
-        # even a bookmark has come for 70 seconds: the API server dropped it unnoticed.
+        # Reopen a watch after five minutes, and (kopf's default) after 70 seconds without a
+        # bookmark: the API server may have dropped it unnoticed.
         settings.watching.server_timeout = 300
         settings.watching.client_timeout = 330
         settings.execution.max_workers = 4
@@ -68,14 +67,14 @@ def register(
         try:
             user = FacilityUser.parse(dict(body))
         except ValidationError as error:
-            raise kopf.PermanentError(f"this is no FacilityUser: {error}") from error
+            raise kopf.PermanentError(f"this is not a valid FacilityUser: {error}") from error
         try:
             with metrics.seconds.time():
                 status = facility.reconcile(user, time.time())
         except StorageError as error:
             metrics.failures.labels("reconcile").inc()
             raise kopf.TemporaryError(str(error), delay=RETRY_S) from error
-        metrics.seen(user.name, status.conditions)
+        metrics.record(user.name, status.conditions)
         if status != user.status:
             patch.status.update(services.as_patch(status))
 
@@ -87,15 +86,15 @@ def register(
 def remove_user(
     facility: services.Facility, metrics: Metrics, body: kopf.Body, patch: kopf.Patch
 ) -> None:
-    """Undo a user whose resource is deleted; while that cannot be done, it says why."""
+    """Remove a user whose resource is deleted; on failure the resource's status says why."""
     try:
         facility.remove(FacilityUser.parse(dict(body)), time.time())
     except StorageError as error:
         metrics.failures.labels("remove").inc()
-        waits = builders.ready(False, "Removing", f"what the user had cannot go: {error}")
-        patch.status["conditions"] = [waits.model_dump(by_alias=True)]
+        condition = ready(False, "Removing", f"the user cannot be removed yet: {error}")
+        patch.status["conditions"] = [condition.model_dump(by_alias=True)]
         raise kopf.TemporaryError(str(error), delay=RETRY_S) from error
-    metrics.gone(body.metadata["name"])
+    metrics.forget(body.metadata["name"])
 
 
 def register_models(registry: kopf.OperatorRegistry, serving: Serving, metrics: Metrics) -> None:
@@ -111,7 +110,7 @@ def register_models(registry: kopf.OperatorRegistry, serving: Serving, metrics: 
         try:
             model = ServedModel.parse(dict(body))
         except ValidationError as error:
-            raise kopf.PermanentError(f"this is no ServedModel: {error}") from error
+            raise kopf.PermanentError(f"this is not a valid ServedModel: {error}") from error
         status = serving.reconcile(model, time.time())
         if status != model.status:
             patch.status.update(services.as_patch(status))
@@ -129,29 +128,33 @@ def register_models(registry: kopf.OperatorRegistry, serving: Serving, metrics: 
             raise kopf.TemporaryError(str(error), delay=RETRY_S) from error
 
 
-def keep(what: str, work: Callable[[], None], metrics: Metrics, *, every: float) -> None:
-    """Do some work again and again, for ever, whatever becomes of it."""
+def run_periodically(
+    task: str, work: Callable[[], None], metrics: Metrics, *, every: float
+) -> None:
+    """Call `work` every `every` seconds, also after errors; never returns."""
     while True:
         try:
             work()
         except StorageError as error:
-            metrics.failures.labels(what).inc()
-            logging.warning("%s: %s", what, error)
+            metrics.failures.labels(task).inc()
+            logging.warning("%s: %s", task, error)
             time.sleep(RETRY_S)
         except Exception:
-            # Nobody would miss a thread that has ended; what it does not do any more, they do.
-            metrics.failures.labels(what).inc()
-            logging.exception("%s: tried again in %s s", what, every)
+            # An uncaught exception would end this thread unnoticed, and its work would stop.
+            metrics.failures.labels(task).inc()
+            logging.exception("%s: retry in %s s", task, every)
             time.sleep(every)
         else:
             time.sleep(every)
 
 
-def start_keeping(what: str, work: Callable[[], None], metrics: Metrics, *, every: float) -> None:
-    """Do so in a thread that ends with the process."""
+def start_periodic_task(
+    task: str, work: Callable[[], None], metrics: Metrics, *, every: float
+) -> None:
+    """Start `run_periodically` in a daemon thread."""
     options = {"every": every}
     threading.Thread(
-        target=keep, args=(what, work, metrics), kwargs=options, daemon=True, name=what
+        target=run_periodically, args=(task, work, metrics), kwargs=options, daemon=True, name=task
     ).start()
 
 
@@ -163,29 +166,24 @@ def main() -> None:
     parser.add_argument("--metrics-port", type=int, default=9090, help="for Prometheus")
     options = parser.parse_args()
     settings = Settings.load(options.settings)
-    # The default one knows how to log in at the cluster.
+    # The default registry includes kopf's logins to the cluster.
     registry = kopf.get_default_registry()
-    objects = ObjectStore(settings.object_store) if settings.object_store else None
-    workspaces = Mlflow(settings.mlflow) if settings.mlflow else None
-    cluster, metrics = Storage(), Metrics()
-    facility = services.Facility(
-        settings,
-        cluster,
-        objects,
-        workspaces,
-        deliveries=ServiceX(settings.service_x) if settings.service_x else None,
-        health=Health(),
-    )
+    cluster, metrics, clients = Storage(), Metrics(), composition.Clients.of(settings)
+    store = clients.object_store
+    artifact_bucket = settings.mlflow.bucket if settings.mlflow else ""
+    measurements = Measurements(store, artifact_bucket=artifact_bucket) if store else None
+    adapters = composition.adapters(settings, cluster, clients)
+    facility = services.Facility(settings, cluster, adapters, measurements)
     register(registry, facility, metrics)
-    if settings.triton and workspaces and objects:
+    if settings.triton and clients.mlflow and store:
         triton = Triton(settings.triton)
         serving = Serving(
             settings,
             settings.triton,
             keys=facility.keys,
             users=cluster,
-            registry=workspaces,
-            repository=objects,
+            registry=clients.mlflow,
+            repository=store,
             server=triton,
         )
         register_models(registry, serving, metrics)
@@ -193,16 +191,19 @@ def main() -> None:
             scaling = Scaling(settings, name, keys=facility.keys, cluster=cluster, server=triton)
 
             def scale() -> None:
-                scaling.look(time.time())
+                scaling.reconcile(time.time())
 
-            start_keeping("scale", scale, metrics, every=SCALE_S)
+            start_periodic_task("scale", scale, metrics, every=SCALE_S)
     start_http_server(options.metrics_port)
     kopf.configure(verbose=False)
-    # Probes, and a line for each user every half minute; what goes wrong is logged.
+    # These log every probe, and a line per user every half minute; errors are still logged.
     for name in ("aiohttp.access", "kopf.objects"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    start_keeping("services", facility.keep_services, metrics, every=INTERVAL_S)
-    start_keeping("measure", facility.measure, metrics, every=INTERVAL_S)
+    if settings.object_store and store:
+        buckets = ServiceBuckets(settings, settings.object_store, cluster, store)
+        start_periodic_task("services", buckets.reconcile, metrics, every=INTERVAL_S)
+    if measurements:
+        start_periodic_task("measure", measurements.measure, metrics, every=INTERVAL_S)
     asyncio.run(
         kopf.operator(
             registry=registry,

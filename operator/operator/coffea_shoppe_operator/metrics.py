@@ -1,4 +1,4 @@
-"""What the operator tells Prometheus: its users' conditions, and its own work."""
+"""Prometheus metrics of the operator: conditions of users, and its own work."""
 
 import threading
 from collections import Counter as Tally
@@ -8,37 +8,37 @@ from prometheus_client import Counter, Histogram
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import REGISTRY, Collector, CollectorRegistry
 
-from coffea_shoppe_operator.models import Condition
+from coffea_shoppe_operator.conditions import Condition
 
 
 class Metrics(Collector):
-    """The metrics of one operator; users are counted when they are scraped."""
+    """The metrics of one operator; users are counted at each scrape."""
 
     def __init__(self, registry: CollectorRegistry = REGISTRY) -> None:
         self._lock = threading.Lock()
         self._users: dict[str, tuple[tuple[str, str], ...]] = {}
         self.seconds = Histogram(
             "shoppe_operator_reconcile_seconds",
-            "Time of one look at a user.",
+            "Time of one reconciliation of a user.",
             buckets=(0.01, 0.03, 0.1, 0.3, 1, 3, 10),
             registry=registry,
         )
         self.failures = Counter(
             "shoppe_operator_failures",
-            "Times that something could not be done for a user or a service, and is tried again.",
+            "Failures of work for users and services; failed work is tried again.",
             ["what"],
             registry=registry,
         )
-        for what in ("measure", "reconcile", "remove", "scale", "serve", "services"):
-            self.failures.labels(what)  # there from the start, at zero
+        for task in ("measure", "reconcile", "remove", "scale", "serve", "services"):
+            self.failures.labels(task)  # exported from the start, as zero
         registry.register(self)
 
-    def seen(self, name: str, conditions: Sequence[Condition]) -> None:
-        """Remember how a user is."""
+    def record(self, name: str, conditions: Sequence[Condition]) -> None:
+        """Remember a user's conditions."""
         with self._lock:
-            self._users[name] = tuple((one.type, one.status) for one in conditions)
+            self._users[name] = tuple((entry.type, entry.status) for entry in conditions)
 
-    def gone(self, name: str) -> None:
+    def forget(self, name: str) -> None:
         """Forget a user."""
         with self._lock:
             self._users.pop(name, None)
@@ -46,8 +46,8 @@ class Metrics(Collector):
     def collect(self) -> Iterable[GaugeMetricFamily]:
         """Count the users by condition."""
         with self._lock:
-            held = list(self._users.values())
-        tally = Tally(condition for conditions in held for condition in conditions)
+            users = list(self._users.values())
+        tally = Tally(condition for conditions in users for condition in conditions)
         family = GaugeMetricFamily(
             "shoppe_users",
             "Users by condition (Ready, or a service's) and its status.",

@@ -1,23 +1,33 @@
 """The facility API over HTTP, in front of a cluster in memory."""
 
 import socket
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from coffea_shoppe_contract import identity
-from coffea_shoppe_identity import News
+from coffea_shoppe_contract.api import (
+    ARTIFACT_QUOTA_PATH,
+    KEYS_PATH,
+    QUOTA_PATH,
+    REVOCATIONS_PATH,
+    SERVE_PATH,
+    STATUS_PATH,
+)
+from coffea_shoppe_contract.resources import DASK_SCHEDULER, DASK_WORKER, USER_LABEL
+from coffea_shoppe_identity import VerificationData
 from coffea_shoppe_operator import api, services
+from coffea_shoppe_operator.adapters.dask import DaskPods, DaskSettings, PodLimits
+from coffea_shoppe_operator.adapters.triton import TritonSettings
 from coffea_shoppe_operator.errors import StorageError
 from coffea_shoppe_operator.models import (
-    DaskPods,
-    DaskSettings,
     FacilityUser,
     FacilityUserSpec,
-    PodLimits,
     QuotaSettings,
-    TritonSettings,
+    definitions,
 )
+from lib import api_schemas
 from starlette.testclient import TestClient
 from test_services import HELD, SETTINGS, Memory
 
@@ -26,9 +36,12 @@ class WithUsers(Memory):
     """A cluster in memory with one user's resource."""
 
     down = False
+    username = "ann"
+    gigabytes: float = 0
 
     def __init__(self) -> None:
         super().__init__()
+        self.used: dict[str, int] = {}
         self.models: dict[str, dict[str, Any]] = {}
 
     def list_models(self, namespace: str, labels: dict[str, str]) -> list[dict[str, Any]]:
@@ -40,19 +53,22 @@ class WithUsers(Memory):
         return self.models.get(name)
 
     def write_model(self, wanted: dict[str, Any]) -> dict[str, Any]:
+        api_schemas.check([wanted], definitions())
         return self.models.setdefault(wanted["metadata"]["name"], wanted) | {"spec": wanted["spec"]}
 
     def delete_model(self, namespace: str, name: str) -> bool:
         return self.models.pop(name, None) is not None
 
     def read_pods(self, namespace: str, labels: dict[str, str]) -> list[PodLimits]:
-        assert (namespace, labels) == ("shoppe-dask", {"app": "dask", identity.USER_LABEL: "ann"})
-        worker = PodLimits(identity.DASK_WORKER, 1.5, 2**30)
-        return [PodLimits(identity.DASK_SCHEDULER, 1, 2**30), worker, worker]
+        assert (namespace, labels) == ("shoppe-dask", {"app": "dask", USER_LABEL: "ann"})
+        worker = PodLimits(DASK_WORKER, 1.5, 2**30)
+        return [PodLimits(DASK_SCHEDULER, 1, 2**30), worker, worker]
 
     def read_user(self, namespace: str, name: str) -> dict[str, Any] | None:
-        spec = {"username": "ann", "groups": ["cms"]}
-        return {"metadata": {"name": "ann", "uid": "u1"}, "spec": spec} if name == "ann" else None
+        quota = {"objectStore": {"gigabytes": self.gigabytes}}
+        spec = {"username": self.username, "groups": ["cms"], "quota": quota}
+        user = {"metadata": {"name": "ann", "uid": "u1"}, "spec": spec}
+        return {**user, "status": {"used": self.used}} if name == "ann" else None
 
     def read_published(self, namespace: str, name: str) -> dict[str, Any]:
         if self.down:
@@ -71,10 +87,10 @@ def service() -> Iterator[str]:
 def cluster(service: str) -> WithUsers:
     import time
 
-    found = WithUsers()
+    clients = WithUsers()
     user = FacilityUser(name="ann", uid="u1", spec=FacilityUserSpec(username="ann"))
-    services.Facility(SETTINGS, found).reconcile(user, time.time())
-    return found
+    services.Facility(SETTINGS, clients).reconcile(user, time.time())
+    return clients
 
 
 @pytest.fixture
@@ -102,27 +118,28 @@ def bearer(token: bytes) -> dict[str, str]:
 
 
 def test_keys_and_revocations_are_published(http: TestClient) -> None:
-    parts = (http.get(path).json() for path in (identity.KEYS_PATH, identity.REVOCATIONS_PATH))
-    assert len(News.parse(*parts).keys) == 1
+    parts = (http.get(path).json() for path in (KEYS_PATH, REVOCATIONS_PATH))
+    assert len(VerificationData.parse(*parts).keys) == 1
 
 
 def test_a_user_sees_the_own_status(http: TestClient, cluster: WithUsers) -> None:
-    answer = http.get(identity.STATUS_PATH, headers=bearer(cluster.secrets[HELD]["token-api"]))
-    assert answer.status_code == 200
-    found = answer.json()
-    assert (found["user"], found["groups"]) == ("ann", ["cms"])
-    assert found["services"]["xcache"]["healthy"]
-    assert not found["services"]["mlflow"]["healthy"]
-    assert "refused" in found["services"]["mlflow"]["problem"].lower()
+    response = http.get(STATUS_PATH, headers=bearer(cluster.secrets[HELD]["token-api"]))
+    assert response.status_code == 200
+    status = response.json()
+    assert (status["user"], status["groups"]) == ("ann", ["cms"])
+    assert status["services"]["xcache"]["healthy"]
+    assert not status["services"]["mlflow"]["healthy"]
+    assert "refused" in status["services"]["mlflow"]["problem"].lower()
 
 
 def test_a_user_sees_what_is_used_of_the_own_quota(http: TestClient, cluster: WithUsers) -> None:
     own = bearer(cluster.secrets[HELD]["token-api"])
-    cluster.models["ann.bdt"] = {"metadata": {"labels": {identity.USER_LABEL: "ann"}}}
-    cluster.models["bob.bdt"] = {"metadata": {"labels": {identity.USER_LABEL: "bob"}}}
-    answer = http.get(identity.QUOTA_PATH, headers=own)
+    cluster.models["ann.bdt"] = {"metadata": {"labels": {USER_LABEL: "ann"}}}
+    cluster.models["bob.bdt"] = {"metadata": {"labels": {USER_LABEL: "bob"}}}
+    response = http.get(QUOTA_PATH, headers=own)
     rows = {
-        (row["service"], row["what"]): (row["used"], row["limit"]) for row in answer.json()["quota"]
+        (row["service"], row["what"]): (row["used"], row["limit"])
+        for row in response.json()["quota"]
     }
     assert rows == {
         ("dask-gateway", "clusters"): (1, 2),
@@ -130,33 +147,55 @@ def test_a_user_sees_what_is_used_of_the_own_quota(http: TestClient, cluster: Wi
         ("dask-gateway", "memory"): (2.0, 0),
         ("triton", "models"): (1, 2),
     }
-    assert http.get(identity.STATUS_PATH, headers=own).json()["quota"] == answer.json()["quota"]
-    assert http.get(identity.QUOTA_PATH).status_code == 401
+    assert http.get(STATUS_PATH, headers=own).json()["quota"] == response.json()["quota"]
+    assert http.get(QUOTA_PATH).status_code == 401
+
+
+def test_mlflow_sees_how_much_of_a_quota_is_left_for_artifacts(
+    http: TestClient, cluster: WithUsers
+) -> None:
+    of_mlflow = bearer(cluster.secrets[HELD]["token-mlflow"])
+    assert http.get(ARTIFACT_QUOTA_PATH, headers=of_mlflow).json() == {"limit": 0, "elsewhere": 0}
+    cluster.gigabytes = 2.5
+    cluster.used = {"objectStore": 7 * 10**8, "servicex": 10**8, "mlflow": 3 * 10**8}
+    response = http.get(ARTIFACT_QUOTA_PATH, headers=of_mlflow)
+    assert response.json() == {"limit": 2_500_000_000, "elsewhere": 400_000_000}
+    refused = http.get(ARTIFACT_QUOTA_PATH, headers=bearer(cluster.secrets[HELD]["token-servicex"]))
+    assert refused.status_code == 401
+    # A token for MLflow is good for nothing else.
+    assert http.get(QUOTA_PATH, headers=of_mlflow).status_code == 401
 
 
 @pytest.mark.parametrize(
     ("headers", "told"),
     [
         ({}, "send the facility's token"),
-        ({"Authorization": "Bearer rubbish"}, "no token of the facility"),
+        ({"Authorization": "Bearer rubbish"}, "not a token of the facility"),
     ],
 )
 def test_nobody_else_does(http: TestClient, headers: dict[str, str], told: str) -> None:
-    answer = http.get(identity.STATUS_PATH, headers=headers)
-    assert answer.status_code == 401
-    assert told in answer.json()["error"]
+    response = http.get(STATUS_PATH, headers=headers)
+    assert response.status_code == 401
+    assert told in response.json()["error"]
+
+
+def test_a_user_of_a_similar_name_sees_nothing(http: TestClient, cluster: WithUsers) -> None:
+    own = bearer(cluster.secrets[HELD]["token-api"])
+    assert http.get(STATUS_PATH, headers=own).status_code == 200
+    cluster.username = "another, whose resource has the same name"
+    assert http.get(STATUS_PATH, headers=own).status_code == 404
 
 
 def test_a_token_for_another_service_is_refused(http: TestClient, cluster: WithUsers) -> None:
-    answer = http.get(identity.STATUS_PATH, headers=bearer(cluster.secrets[HELD]["token-s3"]))
-    assert answer.status_code == 401
-    assert "for 's3', not for 'api'" in answer.json()["error"]
+    response = http.get(STATUS_PATH, headers=bearer(cluster.secrets[HELD]["token-s3"]))
+    assert response.status_code == 401
+    assert "for 's3', not for 'api'" in response.json()["error"]
 
 
-def test_a_cluster_that_does_not_answer_is_told(http: TestClient, cluster: WithUsers) -> None:
+def test_an_unavailable_cluster_is_reported(http: TestClient, cluster: WithUsers) -> None:
     assert http.get("/healthz").status_code == 200
     cluster.down = True
-    assert http.get(identity.KEYS_PATH).status_code == 503
+    assert http.get(KEYS_PATH).status_code == 503
     assert http.get("/healthz").status_code == 503
 
 
@@ -165,26 +204,24 @@ def test_a_user_s_models_are_asked_for_told_and_removed(
 ) -> None:
     own = bearer(cluster.secrets[HELD]["token-api"])
     wish = {"name": "bdt", "model": "models:/bdt@prod", "username": "bob"}
-    answer = http.post(identity.SERVE_PATH, json=wish, headers=own)
-    assert answer.status_code == 202
+    response = http.post(SERVE_PATH, json=wish, headers=own)
+    assert response.status_code == 202
     made = cluster.models["ann.bdt"]
     assert made["spec"]["username"] == "ann", "nobody asks for somebody else"
     assert made["metadata"]["ownerReferences"][0]["uid"] == "u1"
-    assert answer.json()["asked"] > 0
-    assert [one["name"] for one in http.get(identity.SERVE_PATH, headers=own).json()["models"]] == [
-        "bdt"
-    ]
-    path = f"{identity.SERVE_PATH}/bdt"
+    assert response.json()["asked"] > 0
+    assert [one["name"] for one in http.get(SERVE_PATH, headers=own).json()["models"]] == ["bdt"]
+    path = f"{SERVE_PATH}/bdt"
     assert http.get(path, headers=own).json()["model"] == "models:/bdt@prod"
     made["metadata"]["deletionTimestamp"] = "now"
     assert http.get(path, headers=own).status_code == 404
-    answer = http.post(identity.SERVE_PATH, json=wish, headers=own)
-    assert (answer.status_code, "still being removed" in answer.text) == (409, True)
+    response = http.post(SERVE_PATH, json=wish, headers=own)
+    assert (response.status_code, "still being removed" in response.text) == (409, True)
     assert http.delete(path, headers=own).status_code == 404
     del made["metadata"]["deletionTimestamp"]
     assert http.delete(path, headers=own).status_code == 202
     assert http.delete(path, headers=own).status_code == 404
-    assert http.get(identity.SERVE_PATH).status_code == 401
+    assert http.get(SERVE_PATH).status_code == 401
 
 
 @pytest.mark.parametrize(
@@ -194,16 +231,16 @@ def test_a_user_s_models_are_asked_for_told_and_removed(
         ({"name": "B D T", "model": "models:/bdt/1"}, "name: String should match"),
         ({"model": "models:/bdt/1"}, "name: Field required"),
         ({"name": "bdt", "model": "models:/bdt/1", "gpu": 1}, "gpu: Extra inputs"),
-        ([], "no JSON object"),
+        ([], "not a JSON object"),
     ],
 )
 def test_a_bad_wish_is_told_by_its_field(
     http: TestClient, cluster: WithUsers, body: Any, field: str
 ) -> None:
     own = bearer(cluster.secrets[HELD]["token-api"])
-    answer = http.post(identity.SERVE_PATH, json=body, headers=own)
-    assert answer.status_code == 422
-    assert field in answer.json()["error"]
+    response = http.post(SERVE_PATH, json=body, headers=own)
+    assert response.status_code == 422
+    assert field in response.json()["error"]
     assert cluster.models == {}
 
 
@@ -214,6 +251,37 @@ def test_one_model_too_many_is_refused_and_another_version_is_not(
 
     def ask(name: str) -> int:
         wish = {"name": name, "model": "models:/bdt/1"}
-        return http.post(identity.SERVE_PATH, json=wish, headers=own).status_code
+        return http.post(SERVE_PATH, json=wish, headers=own).status_code
 
     assert [ask(name) for name in ("a", "b", "c", "a")] == [202, 202, 409, 202]
+
+
+def test_two_models_at_once_do_not_pass_the_quota_together(
+    http: TestClient, cluster: WithUsers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = bearer(cluster.secrets[HELD]["token-api"])
+    list_models = cluster.list_models
+
+    def list_slowly(*arguments: Any) -> Any:
+        models = list_models(*arguments)
+        time.sleep(0.1)
+        return models
+
+    monkeypatch.setattr(cluster, "list_models", list_slowly)
+
+    def ask(name: str) -> int:
+        wish = {"name": name, "model": "models:/bdt/1"}
+        return http.post(SERVE_PATH, json=wish, headers=own).status_code
+
+    with http, ThreadPoolExecutor(4) as pool:  # all in one event loop
+        assert sorted(pool.map(ask, "abcd")) == [202, 202, 409, 409]
+
+
+def test_a_large_body_is_refused_before_it_is_read(http: TestClient, cluster: WithUsers) -> None:
+    own = bearer(cluster.secrets[HELD]["token-api"])
+    huge = {"Content-Length": str(300 * 2**20)}
+    assert http.post(SERVE_PATH, content=b"{}", headers={**own, **huge}).status_code == 413
+    assert http.post(SERVE_PATH, content=b"{}", headers=huge).status_code == 401
+    assert http.post(SERVE_PATH, content=b"[" * 60_000, headers=own).status_code == 422
+    wish = {"name": "a", "model": "models:/bdt/1"}
+    assert http.post(SERVE_PATH, json=wish, headers=own).status_code == 202

@@ -28,9 +28,9 @@ def test_work_goes_on_after_what_was_expected_and_what_was_not(
         if failure := next(failures):
             raise failure
 
-    monkeypatch.setattr(handlers.time, "sleep", slept.append)
+    monkeypatch.setattr("coffea_shoppe_operator.handlers.time.sleep", slept.append)
     with pytest.raises(EnoughError):
-        handlers.keep("measure", work, Metrics(registry), every=30)
+        handlers.run_periodically("measure", work, Metrics(registry), every=30)
     assert slept == [handlers.RETRY_S, 30, 30]
     labels = {"what": "measure"}
     assert registry.get_sample_value("shoppe_operator_failures_total", labels) == 2
@@ -51,7 +51,7 @@ def test_a_user_who_cannot_be_removed_says_why() -> None:
     assert "the object store: connection refused" in condition["message"]
 
 
-def refusing() -> Callable[..., None]:
+def refusing_call() -> Callable[..., None]:
     def refuse(*_: object, **__: object) -> None:
         raise MaxRetryError(None, "/api", None)  # type: ignore[arg-type]
 
@@ -60,6 +60,6 @@ def refusing() -> Callable[..., None]:
 
 def test_an_api_server_that_is_away_is_told_as_one() -> None:
     storage = object.__new__(Storage)
-    storage.core = SimpleNamespace(read_namespaced_secret=refusing())
+    storage.core = SimpleNamespace(read_namespaced_secret=refusing_call())
     with pytest.raises(StorageError, match="the cluster: read_secret"):
         storage.read_secret("shoppe", "any")

@@ -1,6 +1,6 @@
 """What Prometheus is told."""
 
-from coffea_shoppe_operator import builders
+from coffea_shoppe_operator.conditions import condition, ready
 from coffea_shoppe_operator.metrics import Metrics
 from prometheus_client import CollectorRegistry, generate_latest
 
@@ -8,20 +8,20 @@ from prometheus_client import CollectorRegistry, generate_latest
 def test_users_are_counted_by_condition_and_forgotten_when_gone() -> None:
     registry = CollectorRegistry()
     metrics = Metrics(registry)
-    ready = builders.ready(True, "Ready", "")
+    is_ready = ready(True, "Ready", "")
     for name, stored in (("ann", True), ("bob", False), ("cleo", True)):
-        metrics.seen(name, [ready, builders.condition("ObjectStore", stored, "Some", "")])
+        metrics.record(name, [is_ready, condition("ObjectStore", stored, "Some", "")])
 
-    def users(condition: str, status: str) -> float | None:
-        labels = {"condition": condition, "status": status}
+    def users(kind: str, status: str) -> float | None:
+        labels = {"condition": kind, "status": status}
         return registry.get_sample_value("shoppe_users", labels)
 
     assert users("Ready", "True") == 3
     assert users("ObjectStore", "True") == 2
     assert users("ObjectStore", "False") == 1
-    metrics.seen("bob", [ready, builders.condition("ObjectStore", True, "Ready", "")])
-    metrics.gone("ann")
-    metrics.gone("ann")
+    metrics.record("bob", [is_ready, condition("ObjectStore", True, "Ready", "")])
+    metrics.forget("ann")
+    metrics.forget("ann")
     assert users("Ready", "True") == 2
     assert users("ObjectStore", "False") is None
 

@@ -1,22 +1,38 @@
 """What users may use, and what becomes of one who uses more."""
 
+import importlib
 import json
+import pkgutil
 from typing import Any
 
 import pytest
-from coffea_shoppe_operator import quotas, services
+from coffea_shoppe_contract.resources import DASK_SCHEDULER, DASK_WORKER
+from coffea_shoppe_operator import adapters, quotas, services
+from coffea_shoppe_operator.adapters.base import Used
+from coffea_shoppe_operator.adapters.dask import DaskPods, DaskSettings, PodLimits
+from coffea_shoppe_operator.adapters.mlflow import MlflowSettings
+from coffea_shoppe_operator.adapters.triton import TritonSettings
 from coffea_shoppe_operator.models import (
-    DaskSettings,
     FacilityUser,
     FacilityUserSpec,
     FacilityUserStatus,
     Quota,
     QuotaSettings,
-    TritonSettings,
-    schema_of,
+    definitions,
 )
-from pydantic import ValidationError
-from test_services import NOW, SETTINGS, STORE, Delivering, Memory, Store, Well
+from coffea_shoppe_operator.schema import schema_of
+from pydantic import BaseModel, ValidationError
+from test_services import (
+    NOW,
+    SETTINGS,
+    STORE,
+    Delivering,
+    Memory,
+    Store,
+    Tracking,
+    Well,
+    facility_of,
+)
 
 RULES = QuotaSettings.model_validate(
     {
@@ -113,7 +129,12 @@ def facility(
             "quotas": RULES,
         }
     )
-    return services.Facility(settings, cluster, store, deliveries=servicex, health=health)
+    return facility_of(settings, cluster, store, servicex=servicex, health=health)
+
+
+def measure(facility: services.Facility) -> None:
+    assert facility.measurements
+    facility.measurements.measure()
 
 
 def ann(*groups: str, status: FacilityUserStatus | None = None, **own: Any) -> FacilityUser:
@@ -189,7 +210,7 @@ def test_a_bucket_that_holds_too_much_can_be_read_and_deleted_from_only(
     assert allowed("user-ann") == {"s3:*"}
     assert "s3:PutObject" in allowed("service-servicex")
     store.sizes["user-ann"] = (1_000_000_001, 400)
-    facility.measure()
+    measure(facility)
     full = facility.reconcile(ann(status=status), NOW)
     assert (full.used.object_store, full.used.service_x) == (1_000_000_001, 400)
     assert conditions(full)["ObjectStore"][:2] == ("False", "Full")
@@ -200,9 +221,35 @@ def test_a_bucket_that_holds_too_much_can_be_read_and_deleted_from_only(
     assert facility.reconcile(ann(status=full), NOW) == full
     assert store.writes == writes
     store.sizes["user-ann"] = (10, 0)
-    facility.measure()
+    measure(facility)
     assert conditions(facility.reconcile(ann(status=full), NOW))["ObjectStore"][0] == "True"
     assert allowed("user-ann") == {"s3:*"}
+
+
+def test_artifacts_of_mlflow_count_in_the_quota(cluster: Memory, store: Store) -> None:
+    settings = SETTINGS.model_copy(
+        update={
+            "object_store": STORE,
+            "mlflow": MlflowSettings(endpoint="http://mlflow:5000", bucket="service-mlflow"),
+            "quotas": RULES,
+        }
+    )
+    facility = facility_of(settings, cluster, store, Tracking())
+    status = facility.reconcile(ann(), NOW)
+    store.sizes["user-ann"] = (600_000_000, 0)
+    store.sizes["service-mlflow/workspaces/user-ann"] = (400_000_000, 0)
+    store.sizes["service-mlflow/workspaces/user-ann2"] = (400_000_000, 0)
+    assert facility.measurements
+    facility.measurements.measure()
+    status = facility.reconcile(ann(status=status), NOW)
+    assert (status.used.object_store, status.used.mlflow) == (1_000_000_000, 400_000_000)
+    assert conditions(status)["ObjectStore"][0] == "True"
+    store.sizes["service-mlflow/workspaces/user-ann"] = (500_000_000, 0)
+    facility.measurements.measure()
+    status = facility.reconcile(ann(status=status), NOW)
+    is_ready, reason, message = conditions(status)["ObjectStore"]
+    assert (is_ready, reason) == ("False", "Full")
+    assert "0.5 GB of it are MLflow's artifacts" in message
 
 
 def test_what_was_measured_outlives_the_operator_and_goes_with_the_user(
@@ -210,22 +257,44 @@ def test_what_was_measured_outlives_the_operator_and_goes_with_the_user(
 ) -> None:
     store.sizes["user-ann"] = (7, 3)
     status = facility.reconcile(ann(), NOW)
-    facility.measure()
+    measure(facility)
     status = facility.reconcile(ann(status=status), NOW)
-    again = services.Facility(facility.settings, Memory(), store)
+    again = facility_of(facility.settings, Memory(), store)
     assert again.reconcile(ann(status=status), NOW).used == status.used
     unlimited = {"objectStore": {"gigabytes": 0}, "servicex": {"gigabytes": 0}}
     assert facility.reconcile(ann(status=status, **unlimited), NOW).used.object_store == 0
     store.down = True
-    facility.measure()  # nobody is measured any more
+    measure(facility)  # nobody is measured any more
 
 
-def test_rows_tell_what_is_used_and_leave_out_what_is_not_there() -> None:
-    pods = quotas.Pods(clusters=1, cores=4, memory=2**31)
-    used = FacilityUserStatus().used.model_copy(update={"object_store": 5 * 10**8})
-    rows = list(quotas.rows(RULES.default, used, pods, 3))
-    told = {(row.service, row.what): (row.used, row.limit, row.unit) for row in rows}
-    assert told == {
+class Busy(Memory):
+    """A cluster with a user's Dask cluster of two workers, and three served models."""
+
+    def read_pods(self, namespace: str, labels: dict[str, str]) -> list[PodLimits]:
+        worker = PodLimits(DASK_WORKER, 2, 2**30)
+        return [PodLimits(DASK_SCHEDULER, 1, 2**30), worker, worker]
+
+    def list_models(self, namespace: str, labels: dict[str, str]) -> list[dict[str, Any]]:
+        return [{}, {}, {}]
+
+
+def test_rows_tell_what_is_used_and_leave_out_what_is_not_there(
+    store: Store, servicex: Delivering
+) -> None:
+    pods = DaskPods(namespace="shoppe-dask", labels={"app": "dask"})
+    settings = SETTINGS.model_copy(
+        update={
+            "object_store": STORE,
+            "dask": DaskSettings(pods=pods),
+            "triton": TritonSettings(endpoint=TRITON, bucket="service-triton"),
+        }
+    )
+    everything = facility_of(settings, Busy(), store, servicex=servicex)
+    user = ann(status=FacilityUserStatus(used=Used(object_store=5 * 10**8)))
+    owner = user.owner(RULES.default)
+    rows = [row for adapter in everything.adapters for row in adapter.usage(owner)]
+    usage = {(row.service, row.what): (row.used, row.limit, row.unit) for row in rows}
+    assert usage == {
         ("dask-gateway", "clusters"): (1, 2, ""),
         ("dask-gateway", "cores"): (4, 8, ""),
         ("dask-gateway", "memory"): (2.0, 16, "GiB"),
@@ -233,4 +302,30 @@ def test_rows_tell_what_is_used_and_leave_out_what_is_not_there() -> None:
         ("servicex", "stored"): (0.0, 0.5, "GB"),
         ("triton", "models"): (3, 20, ""),
     }
-    assert list(quotas.rows(Quota(), used, None, None)) == []
+    unlimited = facility_of(SETTINGS, Memory(), store, servicex=servicex)
+    owner = user.owner(Quota())
+    assert [row for adapter in unlimited.adapters for row in adapter.usage(owner)] == []
+
+
+def test_the_crd_s_quota_is_the_sum_of_the_adapters_quotas() -> None:
+    modules = [
+        importlib.import_module(f"{adapters.__name__}.{module.name}")
+        for module in pkgutil.iter_modules(adapters.__path__)
+    ]
+    declared = {
+        value
+        for module in modules
+        for name, value in vars(module).items()
+        if name.endswith("Quota")
+        and isinstance(value, type)
+        and issubclass(value, BaseModel)
+        and value.__module__ == module.__name__
+    }
+    assert {type(part) for part in Quota().parts()} == declared
+    definition = next(d for d in definitions() if d["spec"]["names"]["kind"] == "FacilityUser")
+    schema = definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]
+    for part in (schema["spec"], schema["status"]):
+        quota = part["properties"]["quota"]["properties"]
+        assert sorted(map(sorted, (limits["properties"] for limits in quota.values()))) == sorted(
+            sorted(kind.model_json_schema()["properties"]) for kind in declared
+        )

@@ -1,7 +1,7 @@
 """How many replicas there are for how long requests wait."""
 
 import pytest
-from coffea_shoppe_contract import identity
+from coffea_shoppe_contract.claims import TRITON_ADMIN
 from coffea_shoppe_operator import services
 from coffea_shoppe_operator.models import Queue, Replicas
 from coffea_shoppe_operator.scaling import MAXIMUM, MINIMUM, QUIET_S, WAIT, Rule, Scaling
@@ -33,7 +33,7 @@ class World:
         self.count = count
 
     def queue(self, token: str) -> Queue:
-        verified = verify(self.memory, token.encode(), self.now, identity.TRITON_ADMIN)
+        verified = verify(self.memory, token.encode(), self.now, TRITON_ADMIN)
         assert verified.user == "operator"
         self.asked += 1
         return Queue(self.requests, self.seconds)
@@ -44,7 +44,7 @@ class World:
             self.requests += requests
             self.seconds += requests * wait
             self.now += LOOK_S
-            self.scaling.look(self.now)
+            self.scaling.reconcile(self.now)
 
 
 def test_replicas_come_one_by_one_up_to_the_most_while_requests_wait() -> None:

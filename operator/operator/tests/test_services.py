@@ -11,21 +11,35 @@ import botocore.session
 import jwt
 import pytest
 import yaml
-from coffea_shoppe_contract import identity
-from coffea_shoppe_identity import News, RefusedError, Verifier
-from coffea_shoppe_operator import services
-from coffea_shoppe_operator.builders import S3Key, s3_key, user_s3_files, user_s3_key
-from coffea_shoppe_operator.errors import StorageError
-from coffea_shoppe_operator.models import (
-    DaskPods,
-    DaskSettings,
-    FacilityUser,
-    FacilityUserSpec,
-    MlflowSettings,
-    ObjectStoreSettings,
-    ServiceXQuota,
-    Settings,
+from coffea_shoppe_contract.claims import (
+    AUDIENCES,
+    MAX_TOKEN_LIFETIME_S,
+    MLFLOW_ADMIN,
+    SERVICEX_REFRESH,
+    TOKEN_LIFETIME_S,
 )
+from coffea_shoppe_contract.files import (
+    IDENTITY_FOLDER,
+    S3_BUCKET_FILE,
+    S3_CONFIG_FILE,
+    S3_KEYS_FILE,
+    WORKSPACE_FILE,
+    token_file,
+)
+from coffea_shoppe_contract.names import account_names
+from coffea_shoppe_contract.resources import USER_LABEL
+from coffea_shoppe_identity import RefusedError, VerificationData, Verifier
+from coffea_shoppe_operator import composition, services, signing
+from coffea_shoppe_operator.adapters.dask import DaskPods, DaskSettings
+from coffea_shoppe_operator.adapters.mlflow import MlflowSettings
+from coffea_shoppe_operator.adapters.object_store import ObjectStoreSettings
+from coffea_shoppe_operator.adapters.servicex import ServiceXQuota
+from coffea_shoppe_operator.errors import StorageError
+from coffea_shoppe_operator.measurements import Measurements
+from coffea_shoppe_operator.models import FacilityUser, FacilityUserSpec, Settings
+from coffea_shoppe_operator.s3_files import S3Key, s3_key, user_s3_files, user_s3_key
+from coffea_shoppe_operator.service_buckets import ServiceBuckets
+from lib import api_schemas
 
 NOW = 3_000_000.0
 SETTINGS = Settings(
@@ -60,6 +74,7 @@ class Memory:
         return copy.deepcopy(self.secrets.get((namespace, name)))
 
     def write_secret(self, wanted: dict[str, Any]) -> None:
+        api_schemas.check([{**wanted, "data": dict.fromkeys(wanted["data"], "base64")}])
         self.writes += 1
         metadata = wanted["metadata"]
         self.secrets[metadata["namespace"], metadata["name"]] = dict(wanted["data"])
@@ -72,6 +87,7 @@ class Memory:
         return copy.deepcopy(self.policies.get((namespace, name)))
 
     def write_policy(self, wanted: dict[str, Any]) -> None:
+        api_schemas.check([wanted])
         self.writes += 1
         metadata = wanted["metadata"]
         self.policies[metadata["namespace"], metadata["name"]] = copy.deepcopy(wanted["spec"])
@@ -90,11 +106,11 @@ class Memory:
         self.published = copy.deepcopy(dict(documents))
 
     def has_pods(self, namespace: str, labels: Mapping[str, str]) -> bool:
-        return (namespace, labels[identity.USER_LABEL]) in self.pods
+        return (namespace, labels[USER_LABEL]) in self.pods
 
     def delete_pods(self, namespace: str, labels: Mapping[str, str]) -> None:
         self.writes += 1
-        self.pods.remove((namespace, labels[identity.USER_LABEL]))
+        self.pods.remove((namespace, labels[USER_LABEL]))
 
 
 class Store:
@@ -113,7 +129,7 @@ class Store:
         if self.down:
             raise StorageError("the object store: connection refused")
 
-    def holds(self, account: str, key: str, bucket: str) -> bool:
+    def has_access(self, account: str, key: str, bucket: str) -> bool:
         self._look()
         let_in = account == self.buckets.get(bucket) or account in self.policies.get(bucket, "")
         return self.accounts.get(account) == key and bucket in self.buckets and let_in
@@ -124,13 +140,13 @@ class Store:
         self.accounts[account] = key
         self.buckets.setdefault(bucket, account)
 
-    def reserve(self, account: str, key: str) -> None:
+    def create_account_if_absent(self, account: str, key: str) -> None:
         self._look()
         if account not in self.accounts:
             self.writes += 1
             self.accounts[account] = "nobody's"
 
-    def govern(self, bucket: str, policy: str) -> None:
+    def put_bucket_policy(self, bucket: str, policy: str) -> None:
         self._look()
         self.writes += 1
         self.policies[bucket] = policy
@@ -138,6 +154,10 @@ class Store:
     def size(self, bucket: str, folder: str) -> tuple[int, int]:
         self._look()
         return self.sizes.get(bucket, (0, 0))
+
+    def folder_size(self, bucket: str, folder: str) -> int:
+        self._look()
+        return self.sizes.get(f"{bucket}/{folder}", (0, 0))[0]
 
     def remove_account(self, account: str) -> None:
         self._look()
@@ -164,7 +184,7 @@ class Tracking:
         if self.down:
             raise StorageError("MLflow: connection refused")
 
-    def welcome(self, token: str) -> None:
+    def create_workspace(self, token: str) -> None:
         self._look()
         self.tokens.append(token)
 
@@ -186,7 +206,7 @@ class Delivering:
         if self.down:
             raise StorageError("ServiceX: connection refused")
 
-    def welcome(self, user: str, quota: ServiceXQuota, token: str) -> None:
+    def set_quota(self, user: str, quota: ServiceXQuota, token: str) -> None:
         self._look(token)
         self.told.append((user, quota.gigabytes, quota.share))
 
@@ -205,15 +225,32 @@ class Well:
         return self.problems.get(url, "")
 
 
+def facility_of(
+    settings: Settings,
+    cluster: Memory,
+    store: Store | None = None,
+    mlflow: Tracking | None = None,
+    *,
+    servicex: Delivering | None = None,
+    health: Well | None = None,
+) -> services.Facility:
+    """Return a facility with these services."""
+    clients = composition.Clients(store, mlflow, servicex, health or Well())  # type: ignore[arg-type]
+    adapters = composition.adapters(settings, cluster, clients)  # type: ignore[arg-type]
+    artifact_bucket = settings.mlflow.bucket if settings.mlflow else ""
+    measurements = Measurements(store, artifact_bucket=artifact_bucket) if store else None
+    return services.Facility(settings, cluster, adapters, measurements)
+
+
 @pytest.fixture
 def store() -> Store:
     return Store()
 
 
 @pytest.fixture
-def storing(cluster: Memory, store: Store) -> services.Facility:
+def facility_with_store(cluster: Memory, store: Store) -> services.Facility:
     """A facility with an object store."""
-    return services.Facility(SETTINGS.model_copy(update={"object_store": STORE}), cluster, store)
+    return facility_of(SETTINGS.model_copy(update={"object_store": STORE}), cluster, store)
 
 
 @pytest.fixture
@@ -226,7 +263,7 @@ def tracking(cluster: Memory, store: Store, mlflow: Tracking) -> services.Facili
     """A facility with an object store and MLflow."""
     where = MlflowSettings(endpoint="http://mlflow:5000", bucket="service-mlflow")
     settings = SETTINGS.model_copy(update={"object_store": STORE, "mlflow": where})
-    return services.Facility(settings, cluster, store, mlflow)
+    return facility_of(settings, cluster, store, mlflow)
 
 
 @pytest.fixture
@@ -246,7 +283,7 @@ def ann(**changes: Any) -> FacilityUser:
 
 def verify(cluster: Memory, token: bytes, now: float, audience: str = "servicex") -> Any:
     verifier = Verifier(
-        lambda: News.parse(*services.news(cluster.published)),
+        lambda: VerificationData.parse(*signing.published_keys(cluster.published)),
         issuer="here",
         audience=audience,
         clock=lambda: now,
@@ -264,12 +301,12 @@ def test_a_user_gets_tokens_that_services_accept(
 ) -> None:
     status = facility.reconcile(ann(), NOW)
     assert status.secret_name == HELD[1]
-    assert status.valid_until == NOW + identity.LIFETIME_S
+    assert status.valid_until == NOW + TOKEN_LIFETIME_S
     assert [(c.type, c.status) for c in status.conditions] == [("Ready", "True")]
     files = cluster.secrets[HELD]
     assert files == cluster.secrets["shoppe-dask", "shoppe-user-ann"]
-    for audience in identity.AUDIENCES:
-        who = verify(cluster, files[identity.token_file(audience)], NOW + 60, audience)
+    for audience in AUDIENCES:
+        who = verify(cluster, files[token_file(audience)], NOW + 60, audience)
         assert (who.user, who.uid, who.groups) == ("ann", "u1", ("cms",))
     # Each service accepts its own alone.
     with pytest.raises(RefusedError, match="not for 'servicex'"):
@@ -306,14 +343,14 @@ def test_tokens_are_renewed_at_half_their_life_while_a_pod_lives(
 ) -> None:
     facility.reconcile(ann(), NOW)
     before = cluster.secrets[HELD]
-    half = NOW + identity.LIFETIME_S / 2
-    assert facility.reconcile(ann(), half + 30).valid_until == NOW + identity.LIFETIME_S
+    half = NOW + TOKEN_LIFETIME_S / 2
+    assert facility.reconcile(ann(), half + 30).valid_until == NOW + TOKEN_LIFETIME_S
     assert cluster.secrets[HELD] == before, "nobody needs them"
     cluster.pods.add(("shoppe-dask", "ann"))
     facility.reconcile(ann(), half - 30)
     assert cluster.secrets[HELD] == before, "they are young"
     renewed = facility.reconcile(ann(), half + 30)
-    assert renewed.valid_until == int(half + 30) + identity.LIFETIME_S
+    assert renewed.valid_until == int(half + 30) + TOKEN_LIFETIME_S
     assert verify(cluster, cluster.secrets[HELD]["token-s3"], half + 31, "s3").user == "ann"
 
 
@@ -323,7 +360,7 @@ def test_who_asks_gets_fresh_tokens_before_the_pod_is_there(
     facility.reconcile(ann(), NOW)
     days_later = NOW + 3 * 86400
     assert facility.reconcile(ann(), days_later).valid_until < days_later
-    asked = ann(wanted=days_later - 1)
+    asked = ann(tokens_requested_at=days_later - 1)
     assert facility.reconcile(asked, days_later).valid_until > days_later + 800
 
 
@@ -377,9 +414,9 @@ def test_revocations_are_dropped_when_no_token_can_be_alive(
 ) -> None:
     facility.reconcile(ann(), NOW)
     facility.revoke(ann(), NOW)
-    facility.keys(NOW + identity.LONGEST_S)
+    facility.keys(NOW + MAX_TOKEN_LIFETIME_S)
     assert cluster.published["revocations.json"]["revoked"] == {"u1": NOW}
-    facility.keys(NOW + identity.LONGEST_S + 60)
+    facility.keys(NOW + MAX_TOKEN_LIFETIME_S + 60)
     assert cluster.published["revocations.json"]["revoked"] == {}
 
 
@@ -404,46 +441,50 @@ def test_secret_keys_never_leave_their_secret(facility: services.Facility, clust
 
 
 @pytest.fixture
-def apart(cluster: Memory) -> services.Facility:
-    """A facility in which users' Dask pods are kept apart."""
+def separated_facility(cluster: Memory) -> services.Facility:
+    """A facility in which users' Dask pods cannot reach one another."""
     pods = DaskPods(namespace="shoppe-dask", labels={"app": "dask"})
     settings = SETTINGS.model_copy(update={"dask": DaskSettings(pods=pods)})
-    return services.Facility(settings, cluster)
+    return facility_of(settings, cluster)
 
 
 OWN = ("shoppe-dask", "shoppe-user-ann")
 
 
-def test_a_user_s_dask_pods_reach_one_another(apart: services.Facility, cluster: Memory) -> None:
-    first = apart.reconcile(ann(), NOW)
-    own = {"podSelector": {"matchLabels": {"app": "dask", identity.USER_LABEL: "ann"}}}
+def test_a_user_s_dask_pods_reach_one_another(
+    separated_facility: services.Facility, cluster: Memory
+) -> None:
+    first = separated_facility.reconcile(ann(), NOW)
+    own = {"podSelector": {"matchLabels": {"app": "dask", USER_LABEL: "ann"}}}
     wanted = {**own, "policyTypes": ["Ingress"], "ingress": [{"from": [own]}]}
     assert cluster.policies == {OWN: wanted}
     writes = cluster.writes
-    apart.reconcile(ann(status=first), NOW + 30)
+    separated_facility.reconcile(ann(status=first), NOW + 30)
     assert cluster.writes == writes, "a second look writes nothing"
     # By hand: opened to everybody, or removed.
     cluster.policies[OWN]["ingress"] = [{}]
-    apart.reconcile(ann(status=first), NOW + 60)
+    separated_facility.reconcile(ann(status=first), NOW + 60)
     assert cluster.policies == {OWN: wanted}
     del cluster.policies[OWN]
-    apart.reconcile(ann(status=first), NOW + 90)
+    separated_facility.reconcile(ann(status=first), NOW + 90)
     assert cluster.policies == {OWN: wanted}
 
 
-def test_the_policy_goes_with_its_user(apart: services.Facility, cluster: Memory) -> None:
-    apart.reconcile(ann(), NOW)
+def test_the_policy_goes_with_its_user(
+    separated_facility: services.Facility, cluster: Memory
+) -> None:
+    separated_facility.reconcile(ann(), NOW)
     bob = FacilityUser(name="bob", uid="u2", spec=FacilityUserSpec(username="bob"))
-    apart.reconcile(bob, NOW)
-    apart.remove(ann(), NOW + 60)
+    separated_facility.reconcile(bob, NOW)
+    separated_facility.remove(ann(), NOW + 60)
     assert set(cluster.policies) == {("shoppe-dask", "shoppe-user-bob")}
-    apart.remove(ann(), NOW + 61)  # tried again: nothing is left to remove
+    separated_facility.remove(ann(), NOW + 61)  # tried again: nothing is left to remove
     bob.spec.disabled = True
-    apart.reconcile(bob, NOW + 120)
+    separated_facility.reconcile(bob, NOW + 120)
     assert cluster.policies == {}
 
 
-BUCKET, SECOND = identity.account_names("ann")
+BUCKET, SECOND = account_names("ann")
 
 
 def held_key(cluster: Memory) -> S3Key:
@@ -454,9 +495,9 @@ def held_key(cluster: Memory) -> S3Key:
 
 
 def test_a_user_gets_a_bucket_and_the_files_that_lead_there(
-    storing: services.Facility, cluster: Memory, store: Store
+    facility_with_store: services.Facility, cluster: Memory, store: Store
 ) -> None:
-    status = storing.reconcile(ann(), NOW)
+    status = facility_with_store.reconcile(ann(), NOW)
     kinds = [(c.type, c.status, c.reason) for c in status.conditions]
     assert kinds == [("Ready", "True", "Ready"), ("ObjectStore", "True", "Ready")]
     files = cluster.secrets[HELD]
@@ -465,21 +506,23 @@ def test_a_user_gets_a_bucket_and_the_files_that_lead_there(
     assert key.account == BUCKET
     assert store.accounts == {BUCKET: key.secret, SECOND: "nobody's"}
     assert len(key.secret) >= 40
-    assert files[identity.S3_BUCKET_FILE] == BUCKET.encode()
-    assert b"endpoint_url = http://store:7070" in files[identity.S3_CONFIG_FILE]
+    assert files[S3_BUCKET_FILE] == BUCKET.encode()
+    assert b"endpoint_url = http://store:7070" in files[S3_CONFIG_FILE]
     writes = (cluster.writes, store.writes)
-    assert storing.reconcile(ann(status=status), NOW + 30) == status
+    assert facility_with_store.reconcile(ann(status=status), NOW + 30) == status
     assert (cluster.writes, store.writes) == writes, "a second look writes nothing"
 
 
 def test_services_write_to_a_folder_of_a_user_s_bucket_and_no_other(
-    storing: services.Facility, store: Store
+    facility_with_store: services.Facility, store: Store
 ) -> None:
-    first = storing.reconcile(ann(), NOW)
+    first = facility_with_store.reconcile(ann(), NOW)
     told = next(c for c in first.conditions if c.type == "ObjectStore")
-    assert "written to also by servicex" in told.message
+    assert "servicex may write to it" in told.message
     statements = json.loads(store.policies["user-ann"])["Statement"]
-    of = {account: [] for one in statements for account in one["Principal"]["AWS"]}
+    of: dict[str, list[tuple[list[str], list[str]]]] = {
+        account: [] for one in statements for account in one["Principal"]["AWS"]
+    }
     for one in statements:
         for account in one["Principal"]["AWS"]:
             of[account].append((one["Action"], one["Resource"]))
@@ -491,9 +534,9 @@ def test_services_write_to_a_folder_of_a_user_s_bucket_and_no_other(
     # One of the user's own does not last, and a second look writes nothing.
     store.policies["user-ann"] = "public"
     writes = store.writes
-    storing.reconcile(ann(status=first), NOW + 30)
+    facility_with_store.reconcile(ann(status=first), NOW + 30)
     assert store.writes == writes
-    storing.reconcile(ann(status=first, wanted=NOW + 800), NOW + 800)
+    facility_with_store.reconcile(ann(status=first, tokens_requested_at=NOW + 800), NOW + 800)
     assert store.policies["user-ann"] != "public"
 
 
@@ -506,15 +549,15 @@ def test_the_stock_servicex_client_finds_its_token_beside_the_others(cluster: Me
     assert endpoint["endpoint"] == "http://shoppe-servicex.shoppe:5000", "paths are appended"
     token = endpoint["token"].encode()
     assert token == files["token-servicex-refresh"]
-    day = NOW + identity.LONGEST_S - 60
+    day = NOW + MAX_TOKEN_LIFETIME_S - 60
     facility.keys(day)
-    assert verify(cluster, token, day, identity.SERVICEX_REFRESH).user == "ann"
+    assert verify(cluster, token, day, SERVICEX_REFRESH).user == "ann"
     with pytest.raises(RefusedError, match="not for 'servicex'"):
         verify(cluster, token, NOW + 60, "servicex")
     writes = cluster.writes
     facility.reconcile(ann(), NOW + 30)
     assert cluster.writes == writes
-    facility.reconcile(ann(wanted=NOW + 800), NOW + 800)
+    facility.reconcile(ann(tokens_requested_at=NOW + 800), NOW + 800)
     renewed = yaml.safe_load(cluster.secrets[HELD]["servicex.yaml"])["api_endpoints"][0]["token"]
     assert renewed.encode() == cluster.secrets[HELD]["token-servicex-refresh"] != token
 
@@ -527,20 +570,20 @@ def test_who_was_away_for_a_week_gets_tokens_again(
     for now in range(int(NOW), int(later), 3600):
         status = facility.reconcile(ann(status=status), now)
     assert cluster.secrets[HELD] == before, "nobody needed others"
-    facility.reconcile(ann(status=status, wanted=later), later)
+    facility.reconcile(ann(status=status, tokens_requested_at=later), later)
     assert verify(cluster, cluster.secrets[HELD]["token-api"], later, "api").user == "ann"
 
 
 def test_the_bucket_s_key_outlives_the_tokens(
-    storing: services.Facility, cluster: Memory, store: Store
+    facility_with_store: services.Facility, cluster: Memory, store: Store
 ) -> None:
-    storing.reconcile(ann(wanted=NOW), NOW)
+    facility_with_store.reconcile(ann(tokens_requested_at=NOW), NOW)
     before = cluster.secrets[HELD]
-    later = NOW + identity.LIFETIME_S
-    storing.reconcile(ann(wanted=later), later)
+    later = NOW + TOKEN_LIFETIME_S
+    facility_with_store.reconcile(ann(tokens_requested_at=later), later)
     after = cluster.secrets[HELD]
     assert after["token-s3"] != before["token-s3"]
-    assert after[identity.S3_KEYS_FILE] == before[identity.S3_KEYS_FILE]
+    assert after[S3_KEYS_FILE] == before[S3_KEYS_FILE]
     assert held_key(cluster).secret == store.accounts[BUCKET]
 
 
@@ -559,15 +602,15 @@ class Client:
         """Make a request: it must not fail."""
         if now > self.key.expires - ASK_AGAIN_S:
             self.key = held_key(self.cluster)
-        assert self.store.holds(self.key.account, self.key.secret, BUCKET), now
+        assert self.store.has_access(self.key.account, self.key.secret, BUCKET), now
 
 
 def test_keys_take_turns_and_no_client_notices(
-    storing: services.Facility, cluster: Memory, store: Store
+    facility_with_store: services.Facility, cluster: Memory, store: Store
 ) -> None:
-    status, clients, keys = storing.reconcile(ann(), NOW), [], []
+    status, clients, keys = facility_with_store.reconcile(ann(), NOW), [], []
     for now in range(int(NOW), int(NOW) + 4 * DAY, 600):
-        status = storing.reconcile(ann(status=status), now)
+        status = facility_with_store.reconcile(ann(status=status), now)
         assert all(condition.status == "True" for condition in status.conditions)
         clients.append(Client(cluster, store))
         for client in clients:
@@ -575,7 +618,7 @@ def test_keys_take_turns_and_no_client_notices(
         if held_key(cluster) not in keys:
             keys.append(held_key(cluster))
         for old in keys[:-2]:
-            assert not store.holds(old.account, old.secret, BUCKET), "its time is over"
+            assert not store.has_access(old.account, old.secret, BUCKET), "its time is over"
     assert [key.account for key in keys] == [BUCKET, SECOND] * 4
     assert len({key.secret for key in keys}) == len(keys)
     assert set(store.accounts) == {BUCKET, SECOND}
@@ -587,9 +630,7 @@ def test_another_lifetime_cuts_no_key_short(
 ) -> None:
     def facility(lifetime: int) -> services.Facility:
         where = STORE.model_copy(update={"key_lifetime": lifetime})
-        return services.Facility(
-            SETTINGS.model_copy(update={"object_store": where}), cluster, store
-        )
+        return facility_of(SETTINGS.model_copy(update={"object_store": where}), cluster, store)
 
     now, clients = NOW, []
     for lifetime, until in ((first, NOW + 1.6 * first), (then, NOW + 1.6 * first + 1.5 * DAY)):
@@ -603,35 +644,35 @@ def test_another_lifetime_cuts_no_key_short(
 
 
 def test_a_key_that_cannot_be_made_is_made_later(
-    storing: services.Facility, cluster: Memory, store: Store
+    facility_with_store: services.Facility, cluster: Memory, store: Store
 ) -> None:
-    storing.reconcile(ann(), NOW)
+    facility_with_store.reconcile(ann(), NOW)
     first, due = held_key(cluster), NOW + DAY / 2 + 1
     store.down = True
-    status = storing.reconcile(ann(), due)
+    status = facility_with_store.reconcile(ann(), due)
     assert [c.status for c in status.conditions] == ["True", "False"]
     assert held_key(cluster) == first
     store.down = False
-    storing.reconcile(ann(status=status), due + 30)
+    facility_with_store.reconcile(ann(status=status), due + 30)
     assert held_key(cluster).account == SECOND
-    assert store.holds(first.account, first.secret, BUCKET), "who has it keeps it for a while"
+    assert store.has_access(first.account, first.secret, BUCKET), "who has it keeps it for a while"
 
 
 def test_a_key_of_an_earlier_release_is_good_while_it_is_used(
-    storing: services.Facility, cluster: Memory, store: Store
+    facility_with_store: services.Facility, cluster: Memory, store: Store
 ) -> None:
-    storing.reconcile(ann(), NOW)
+    facility_with_store.reconcile(ann(), NOW)
     old = {"aws-credentials": f"[default]\naws_access_key_id = {BUCKET}\n".encode()}
     old["aws-credentials"] += b"aws_secret_access_key = old"
     files = cluster.secrets[HELD]
-    cluster.secrets[HELD] = {k: v for k, v in files.items() if k != identity.S3_KEYS_FILE} | old
+    cluster.secrets[HELD] = {k: v for k, v in files.items() if k != S3_KEYS_FILE} | old
     store.accounts = {BUCKET: "old"}
     store.policies = {BUCKET: f'"{BUCKET}"'}
-    storing.reconcile(ann(), NOW + 30)
+    facility_with_store.reconcile(ann(), NOW + 30)
     assert "aws-credentials" not in cluster.secrets[HELD]
     assert held_key(cluster).account == SECOND
-    assert store.holds(SECOND, held_key(cluster).secret, BUCKET)
-    assert store.holds(BUCKET, "old", BUCKET)
+    assert store.has_access(SECOND, held_key(cluster).secret, BUCKET)
+    assert store.has_access(BUCKET, "old", BUCKET)
 
 
 def test_the_stock_client_asks_for_the_next_key_by_itself(
@@ -639,12 +680,12 @@ def test_the_stock_client_asks_for_the_next_key_by_itself(
 ) -> None:
     def put(account: str, expires: float) -> None:
         for name, text in user_s3_files(BUCKET, S3Key(account, "secret", expires), STORE).items():
-            moved = text.decode().replace(identity.FOLDER, str(tmp_path))
+            moved = text.decode().replace(IDENTITY_FOLDER, str(tmp_path))
             (tmp_path / name).write_text(moved)
 
     put(BUCKET, time.time() + 300)
     for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
-        monkeypatch.setenv(name, str(tmp_path / identity.S3_CONFIG_FILE))
+        monkeypatch.setenv(name, str(tmp_path / S3_CONFIG_FILE))
     session = botocore.session.get_session()
     assert session.create_client("s3").meta.endpoint_url == STORE.endpoint
     credentials = session.get_credentials()
@@ -655,11 +696,24 @@ def test_the_stock_client_asks_for_the_next_key_by_itself(
     assert credentials.get_frozen_credentials().access_key == SECOND, "it is not asked each time"
 
 
+def test_boto3_presigns_as_the_store_accepts_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = S3Key(BUCKET, "secret", time.time() + DAY)
+    for name, text in user_s3_files(BUCKET, key, STORE).items():
+        moved = text.decode().replace(IDENTITY_FOLDER, str(tmp_path))
+        (tmp_path / name).write_text(moved)
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / S3_CONFIG_FILE))
+    client = botocore.session.get_session().create_client("s3")
+    url = client.generate_presigned_url("get_object", Params={"Bucket": BUCKET, "Key": "a/b"})
+    assert url.startswith(f"{STORE.endpoint}/{BUCKET}/a/b?X-Amz-Algorithm=AWS4-HMAC-SHA256&")
+
+
 @pytest.mark.parametrize("harm", ["account", "bucket", "secret", "credentials"])
 def test_whatever_is_lost_comes_back(
-    storing: services.Facility, cluster: Memory, store: Store, harm: str
+    facility_with_store: services.Facility, cluster: Memory, store: Store, harm: str
 ) -> None:
-    storing.reconcile(ann(), NOW)
+    facility_with_store.reconcile(ann(), NOW)
     if harm == "account":
         store.accounts.clear()
     elif harm == "bucket":
@@ -667,8 +721,8 @@ def test_whatever_is_lost_comes_back(
     elif harm == "secret":
         del cluster.secrets[HELD]
     else:
-        cluster.secrets[HELD][identity.S3_KEYS_FILE] = b"no keys"
-    storing.reconcile(ann(), NOW + 30)
+        cluster.secrets[HELD][S3_KEYS_FILE] = b"no keys"
+    facility_with_store.reconcile(ann(), NOW + 30)
     key = held_key(cluster)
     assert key.account == BUCKET
     assert store.accounts == {BUCKET: key.secret, SECOND: "nobody's"}
@@ -676,77 +730,76 @@ def test_whatever_is_lost_comes_back(
 
 
 def test_a_store_that_is_down_keeps_nobody_out_and_is_reported(
-    storing: services.Facility, cluster: Memory, store: Store
+    facility_with_store: services.Facility, cluster: Memory, store: Store
 ) -> None:
     store.down = True
-    status = storing.reconcile(ann(), NOW)
+    status = facility_with_store.reconcile(ann(), NOW)
     assert [(c.type, c.status) for c in status.conditions] == [
         ("Ready", "True"),
         ("ObjectStore", "False"),
     ]
     assert "connection refused" in status.conditions[1].message
     store.down = False
-    again = storing.reconcile(ann(status=status), NOW + 3600)
+    again = facility_with_store.reconcile(ann(status=status), NOW + 3600)
     assert [c.status for c in again.conditions] == ["True", "True"]
-    assert store.holds(BUCKET, held_key(cluster).secret, BUCKET)
+    assert store.has_access(BUCKET, held_key(cluster).secret, BUCKET)
 
 
 @pytest.mark.parametrize(("data", "left"), [("keep", {BUCKET: BUCKET}), ("remove", {})])
 def test_a_deleted_user_s_data_stay_or_go_as_the_resource_says(
-    storing: services.Facility, store: Store, data: str, left: dict[str, str]
+    facility_with_store: services.Facility, store: Store, data: str, left: dict[str, str]
 ) -> None:
     user = ann(spec=FacilityUserSpec.model_validate({"username": "ann", "data": data}))
-    storing.reconcile(user, NOW)
+    facility_with_store.reconcile(user, NOW)
     store.down = True
     with pytest.raises(StorageError):
-        storing.remove(user, NOW + 1)
+        facility_with_store.remove(user, NOW + 1)
     store.down = False
-    storing.remove(user, NOW + 6)
+    facility_with_store.remove(user, NOW + 6)
     assert store.accounts == {}
     assert store.buckets == left
 
 
 def test_a_disabled_user_has_no_account_and_gets_another_key_when_enabled(
-    storing: services.Facility, cluster: Memory, store: Store
+    facility_with_store: services.Facility, cluster: Memory, store: Store
 ) -> None:
-    storing.reconcile(ann(), NOW)
+    facility_with_store.reconcile(ann(), NOW)
     before = store.accounts[BUCKET]
     disabled = FacilityUserSpec(username="ann", disabled=True)
-    storing.reconcile(ann(spec=disabled), NOW + 1)
+    facility_with_store.reconcile(ann(spec=disabled), NOW + 1)
     assert store.accounts == {}
     assert store.buckets == {BUCKET: BUCKET}
-    storing.reconcile(ann(), NOW + 2)
+    facility_with_store.reconcile(ann(), NOW + 2)
     assert store.accounts[BUCKET] != before
 
 
-def test_a_service_gets_a_bucket_and_a_secret_with_its_keys(
-    storing: services.Facility, cluster: Memory, store: Store
-) -> None:
-    storing.keep_services()
+def test_a_service_gets_a_bucket_and_a_secret_with_its_keys(cluster: Memory, store: Store) -> None:
+    buckets = ServiceBuckets(SETTINGS, STORE, cluster, store)
+    buckets.reconcile()
     files = cluster.secrets["shoppe", "shoppe-mlflow-s3"]
     assert store.buckets == {"service-mlflow": "service-mlflow"}
     assert store.accounts == {"service-mlflow": s3_key(files)}
     writes = (cluster.writes, store.writes)
-    storing.keep_services()
+    buckets.reconcile()
     assert (cluster.writes, store.writes) == writes, "a second look writes nothing"
     store.accounts.clear()
-    storing.keep_services()
+    buckets.reconcile()
     assert store.accounts == {"service-mlflow": s3_key(files)}, "the key is still the same"
 
 
 def test_a_user_is_welcomed_by_mlflow_with_each_fresh_token(
     tracking: services.Facility, cluster: Memory, mlflow: Tracking
 ) -> None:
-    status = tracking.reconcile(ann(wanted=NOW), NOW)
+    status = tracking.reconcile(ann(tokens_requested_at=NOW), NOW)
     assert [(c.type, c.status) for c in status.conditions][2:] == [("MLflow", "True")]
     files = cluster.secrets[HELD]
-    assert files[identity.WORKSPACE_FILE] == b"user-ann"
+    assert files[WORKSPACE_FILE] == b"user-ann"
     (token,) = mlflow.tokens
     assert verify(cluster, token.encode(), NOW, "mlflow").user == "ann"
-    tracking.reconcile(ann(wanted=NOW, status=status), NOW + 30)
+    tracking.reconcile(ann(tokens_requested_at=NOW, status=status), NOW + 30)
     assert len(mlflow.tokens) == 1, "many users would keep it busy"
-    later = NOW + identity.LIFETIME_S
-    tracking.reconcile(ann(wanted=later, status=status), later)
+    later = NOW + TOKEN_LIFETIME_S
+    tracking.reconcile(ann(tokens_requested_at=later, status=status), later)
     assert len(mlflow.tokens) == 2
 
 
@@ -779,9 +832,9 @@ def test_a_deleted_user_s_workspace_stays_or_goes_as_the_resource_says(
     assert [one[:2] for one in mlflow.removed] == ([("ann", "user-ann")] if store.removed else [])
     for _, _, token in mlflow.removed:
         # It is the operator's own, and no user's.
-        admin = verify(cluster, token.encode(), NOW + 7, identity.MLFLOW_ADMIN)
+        admin = verify(cluster, token.encode(), NOW + 7, MLFLOW_ADMIN)
         assert admin.user == "operator"
-        assert identity.MLFLOW_ADMIN not in identity.AUDIENCES
+        assert MLFLOW_ADMIN not in AUDIENCES
 
 
 def test_services_that_are_down_for_an_hour_cost_nobody_the_tokens(

@@ -1,7 +1,7 @@
 """Accounts and buckets of the object store (versitygw's admin API, and S3)."""
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from xml.sax.saxutils import escape
 
 import botocore.session
@@ -13,28 +13,28 @@ from botocore.config import Config
 from botocore.credentials import Credentials, ReadOnlyCredentials
 from botocore.exceptions import BotoCoreError, ClientError
 
-from coffea_shoppe_operator.errors import StorageError, telling
-from coffea_shoppe_operator.models import ObjectStoreSettings
+from coffea_shoppe_operator.adapters.object_store import ObjectStoreSettings
+from coffea_shoppe_operator.errors import StorageError, translate_errors
 
 TIMEOUT_S = 10
 PAGE = 1000
 
 
-_telling = telling(
+_translated = translate_errors(
     "the object store", requests.RequestException, BotoCoreError, ClientError, OSError
 )
 
 
 class ObjectStore:
-    """The facility's object store, by its administrator's keys."""
+    """The facility's object store, with its administrator's keys."""
 
     def __init__(self, settings: ObjectStoreSettings) -> None:
         self.settings = settings
-        self._making = threading.Lock()
-        self._made: tuple[ReadOnlyCredentials, BaseClient] | None = None
+        self._lock = threading.Lock()
+        self._cached: tuple[ReadOnlyCredentials, BaseClient] | None = None
 
     def _root(self) -> Credentials:
-        """Return the administrator's keys, read anew: they may have been changed."""
+        """Return the administrator's keys; they are read each time, as they may have changed."""
         folder = self.settings.keys
         parts = [(folder / f"root-{kind}-key").read_text().strip() for kind in ("access", "secret")]
         return Credentials(*parts)
@@ -51,34 +51,34 @@ class ObjectStore:
         )
 
     def _admin(self, path: str, *, body: str = "", owner: str = "") -> tuple[bool, str]:
-        """Ask the admin API; return whether it did so, and its error code if not."""
+        """Send a request to the admin API; return whether it succeeded, else its error code."""
         url = f"{self.settings.admin_endpoint.rstrip('/')}{path}"
-        answer = self._send("PATCH", url, self._root(), body=body, owner=owner)
-        if answer.ok:
+        response = self._send("PATCH", url, self._root(), body=body, owner=owner)
+        if response.ok:
             return True, ""
-        code = answer.text.partition("<Code>")[2].partition("</Code>")[0]
+        code = response.text.partition("<Code>")[2].partition("</Code>")[0]
         if not code:
-            answer.raise_for_status()
+            response.raise_for_status()
         return False, code
 
     def _create(self, account: str, key: str) -> tuple[bool, str]:
-        """Make an account; return whether that was done, and the error code if not."""
-        told = f"<Access>{escape(account)}</Access><Secret>{escape(key)}</Secret>"
-        body = f"<Account>{told}<Role>user</Role></Account>"
+        """Create an account; return whether that succeeded, else the error code."""
+        credentials = f"<Access>{escape(account)}</Access><Secret>{escape(key)}</Secret>"
+        body = f"<Account>{credentials}<Role>user</Role></Account>"
         return self._admin("/create-user", body=body)
 
-    @_telling
-    def holds(self, account: str, key: str, bucket: str) -> bool:
-        """Return whether an account with this key has this bucket."""
+    @_translated
+    def has_access(self, account: str, key: str, bucket: str) -> bool:
+        """Return whether an account with this key may access a bucket."""
         url = f"{self.settings.endpoint.rstrip('/')}/{bucket}"
-        answer = self._send("HEAD", url, Credentials(account, key))
-        if answer.status_code >= 500:
-            answer.raise_for_status()
-        return answer.ok
+        response = self._send("HEAD", url, Credentials(account, key))
+        if response.status_code >= 500:
+            response.raise_for_status()
+        return response.ok
 
-    @_telling
+    @_translated
     def ensure(self, account: str, key: str, bucket: str) -> None:
-        """Make the account and its bucket, or give the account this key."""
+        """Create an account and its bucket; set the key of an existing account."""
         done, code = self._create(account, key)
         if code == "XAdminUserExists":
             change = f"<MutableProps><Secret>{escape(key)}</Secret></MutableProps>"
@@ -89,47 +89,60 @@ class ObjectStore:
         if not done and code not in ("BucketAlreadyExists", "BucketAlreadyOwnedByYou"):
             raise StorageError(f"the object store refused the bucket {bucket!r}: {code}")
 
-    @_telling
-    def reserve(self, account: str, key: str) -> None:
-        """Make an account with this key; leave one that is there as it is."""
+    @_translated
+    def create_account_if_absent(self, account: str, key: str) -> None:
+        """Create an account with this key; an existing account keeps its own."""
         done, code = self._create(account, key)
         if not done and code != "XAdminUserExists":
             raise StorageError(f"the object store refused the account {account!r}: {code}")
 
-    @_telling
-    def govern(self, bucket: str, policy: str) -> None:
-        """Give a bucket a policy in the place of any other."""
+    @_translated
+    def put_bucket_policy(self, bucket: str, policy: str) -> None:
+        """Set the policy of a bucket."""
         self._client().put_bucket_policy(Bucket=bucket, Policy=policy)
 
-    @_telling
+    @_translated
     def size(self, bucket: str, folder: str) -> tuple[int, int]:
-        """Return the bytes in a bucket, and of them in a folder; 0 where there is no bucket."""
-        client, whole, part = self._client(), 0, 0
-        after: dict[str, str] = {}
+        """Return the bytes in a bucket, and in one of its folders; 0 without a bucket."""
+        total = in_folder = 0
+        for key, size in self._sizes(bucket, ""):
+            total += size
+            in_folder += size if key.startswith(f"{folder}/") else 0
+        return total, in_folder
+
+    @_translated
+    def folder_size(self, bucket: str, folder: str) -> int:
+        """Return the bytes of all objects whose keys begin with `folder/`; 0 without a bucket."""
+        return sum(size for _, size in self._sizes(bucket, f"{folder}/"))
+
+    def _sizes(self, bucket: str, prefix: str) -> Iterator[tuple[str, int]]:
+        """Yield the keys and sizes of objects."""
+        client = self._client()
+        continuation: dict[str, str] = {}
         try:
             while True:
-                page = client.list_objects_v2(Bucket=bucket, MaxKeys=PAGE, **after)
+                page = client.list_objects_v2(
+                    Bucket=bucket, Prefix=prefix, MaxKeys=PAGE, **continuation
+                )
                 for entry in page.get("Contents", ()):
-                    whole += entry["Size"]
-                    part += entry["Size"] if entry["Key"].startswith(f"{folder}/") else 0
+                    yield entry["Key"], entry["Size"]
                 if not page.get("IsTruncated"):
-                    return whole, part
-                after = {"ContinuationToken": page["NextContinuationToken"]}
+                    return
+                continuation = {"ContinuationToken": page["NextContinuationToken"]}
         except ClientError as error:
             if error.response["Error"]["Code"] != "NoSuchBucket":
                 raise
-            return 0, 0
 
-    @_telling
+    @_translated
     def remove_account(self, account: str) -> None:
-        """Remove an account; one that is gone already is no error.  Its buckets stay."""
+        """Remove an account, not its buckets; a missing one is not an error."""
         done, code = self._admin(f"/delete-user?access={account}")
         if not done and code != "XAdminUserNotFound":
-            raise StorageError(f"the object store kept the account {account!r}: {code}")
+            raise StorageError(f"the object store did not remove the account {account!r}: {code}")
 
-    @_telling
+    @_translated
     def remove_bucket(self, bucket: str) -> None:
-        """Remove a bucket and all that is in it; one that is gone already is no error."""
+        """Remove a bucket and its content; a missing one is not an error."""
         self._empty(bucket, "")
         try:
             self._client().delete_bucket(Bucket=bucket)
@@ -137,16 +150,16 @@ class ObjectStore:
             if error.response["Error"]["Code"] != "NoSuchBucket":
                 raise
 
-    @_telling
+    @_translated
     def put(self, bucket: str, files: Mapping[str, bytes]) -> None:
-        """Store objects, one after the other."""
+        """Store objects in the order given."""
         client = self._client()
-        for key, data in files.items():
-            client.put_object(Bucket=bucket, Key=key, Body=data)
+        for key, content in files.items():
+            client.put_object(Bucket=bucket, Key=key, Body=content)
 
-    @_telling
+    @_translated
     def remove_folder(self, bucket: str, folder: str) -> None:
-        """Remove all objects whose keys begin with `folder/`; none is no error."""
+        """Remove all objects whose keys begin with `folder/`."""
         self._empty(bucket, f"{folder}/")
 
     def _empty(self, bucket: str, prefix: str) -> None:
@@ -165,16 +178,16 @@ class ObjectStore:
     def _client(self) -> BaseClient:
         """Return a client with the administrator's keys.
 
-        It is made once for them: that takes a tenth of a second, and megabytes.
+        It is cached: creating one takes a tenth of a second, and megabytes.
         """
         root = self._root()
-        with self._making:
+        with self._lock:
             keys = root.get_frozen_credentials()
-            if not self._made or self._made[0] != keys:
-                self._made = keys, self._make(root)
-            return self._made[1]
+            if not self._cached or self._cached[0] != keys:
+                self._cached = keys, self._create_client(root)
+            return self._cached[1]
 
-    def _make(self, root: Credentials) -> BaseClient:
+    def _create_client(self, root: Credentials) -> BaseClient:
         return botocore.session.get_session().create_client(
             "s3",
             endpoint_url=self.settings.endpoint,

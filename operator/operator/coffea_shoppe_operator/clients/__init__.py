@@ -1,0 +1,1 @@
+"""Clients of services' HTTP interfaces; their errors become `StorageError`."""
