@@ -1,15 +1,8 @@
-from collections.abc import Callable
+"""What all tests of the charts may use."""
 
-import pytest
-from rendering import ALONE, Manifest, template
+from chart_fixtures import manifests, render, running_mlflow
 
+__all__ = ["manifests", "render", "running_mlflow"]
 
-@pytest.fixture(scope="session")
-def render() -> Callable[..., list[Manifest]]:
-    return template
-
-
-@pytest.fixture(scope="session", params=[*ALONE, "coffea-shoppe"])
-def manifests(request: pytest.FixtureRequest) -> list[Manifest]:
-    """Each component installed alone, and the whole facility."""
-    return template(request.param, ALONE.get(request.param))
+collect_ignore = ["toy"]
+"""Files of a service that `test_toy_service.py` adds to a copy of the tree."""

@@ -1,83 +1,88 @@
 """Charts rendered as their users would, and what stands in the result."""
 
-import importlib.util
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import yaml
-from shoppe_ci import toolchain
+from lib import api_schemas
+from shoppe_ci import catalogue, toolchain
 
 CHARTS = Path(__file__).parents[1]
 RELEASE, NAMESPACE = "shoppe", "facility"
 
 Manifest = dict[str, Any]
 
-# What a component needs to be installed alone.
-ALONE: dict[str, Manifest] = {
-    "jupyterhub": {},
-    "dask-gateway": {"gateway": {"auth": {"type": "simple"}}},
-    "xcache": {},
-    "objectstore": {},
-    "postgresql": {"databases": ["mlflow"]},
-    "mlflow": {"auth": {"enabled": False}},
-    "triton": {"front": {"api": "http://api"}},
-    "operator": {},
-    "servicex": {
-        "app": {"tokens": {"api": "http://api"}},
-        "postgres": {"existingDatabaseSecret": "database"},
-    },
-}
-
-
-def without_pages(*services: str) -> Manifest:
-    """Return the facility's values that take services' pages out of it."""
-    none = dict.fromkeys(services)
-    return {
-        "jupyterhub": {"hub": {"services": none}},
-        "dask-gateway": {"traefik": {"pages": none}},
-    }
+ALONE: dict[str, Manifest] = catalogue.alone()
+"""What a component needs to be installed alone."""
 
 
 class HelmError(Exception):
     """Helm refused the values; the text is what the operator sees."""
 
 
-def template(chart: str, values: Manifest | None = None) -> list[Manifest]:
-    """Render a chart and return its objects."""
-    command = [str(toolchain.program("helm")), "template", RELEASE, str(CHARTS / chart)]
-    done = subprocess.run(
+def template(
+    chart: str, values: Manifest | None = None, *, release: str = RELEASE, again: bool = False
+) -> list[Manifest]:
+    """Render a chart and return its objects, which are the caller's own.
+
+    Helm renders the same chart with the same values once in a process; with `again` it
+    does so once more, and draws other secrets.  An object that the API would refuse fails
+    the test, whatever else it looks at.
+    """
+    helm = _helm if again else _cached_helm
+    done = helm(chart, json.dumps(values or {}), release)
+    if done.returncode:
+        remarks = "found symbolic link"
+        raise HelmError("\n".join(line for line in done.stderr.splitlines() if remarks not in line))
+    manifests = [document for document in yaml.load_all(done.stdout, yaml.CSafeLoader) if document]
+    check(manifests)
+    return manifests
+
+
+def check(manifests: list[Manifest]) -> None:
+    """Fail where the API would refuse an object; the custom kinds are those defined here."""
+    definitions = [m for m in manifests if m["kind"] == "CustomResourceDefinition"]
+    api_schemas.check([*manifests, *templates(manifests)], definitions)
+
+
+def templates(manifests: list[Manifest]) -> Iterator[Manifest]:
+    """Yield the objects in ConfigMaps, which a component makes later."""
+    for manifest in manifests:
+        if manifest["kind"] == "ConfigMap":
+            for file, text in manifest["data"].items():
+                if file.endswith(".yaml") and "\nkind: " in text:
+                    yield yaml.load(text, yaml.CSafeLoader)
+
+
+def _helm(chart: str, values: str, release: str) -> subprocess.CompletedProcess[str]:
+    command = [str(toolchain.program("helm")), "template", release, str(CHARTS / chart)]
+    return subprocess.run(
         [*command, "--namespace", NAMESPACE, "--values", "-"],
-        input=json.dumps(values or {}),
+        input=values,
         capture_output=True,
         text=True,
         check=False,
-        env=dict(os.environ, HELM_NO_PLUGINS="1"),
+        # Collecting garbage takes so short a process longer than all its work.
+        env=dict(os.environ, HELM_NO_PLUGINS="1", GOGC="off"),
     )
-    if done.returncode:
-        raise HelmError(done.stderr)
-    return [document for document in yaml.safe_load_all(done.stdout) if document]
 
 
-def load_file(chart: str, name: str) -> Any:
-    """Return a Python file that a chart mounts, as a module."""
-    spec = importlib.util.spec_from_file_location(name, CHARTS / chart / "files" / f"{name}.py")
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
+_cached_helm = cache(_helm)
 
 
 def pod_specs(manifests: list[Manifest]) -> Iterator[tuple[str, Manifest, Manifest]]:
     """Yield (name, pod template, pod spec) of every workload."""
     for manifest in manifests:
-        if manifest["kind"] in ("Deployment", "StatefulSet", "DaemonSet", "Job"):
-            pod = manifest["spec"]["template"]
+        spec = manifest.get("spec", {})
+        if manifest["kind"] == "CronJob":
+            spec = spec["jobTemplate"]["spec"]
+        if manifest["kind"] in ("Deployment", "StatefulSet", "DaemonSet", "Job", "CronJob"):
+            pod = spec["template"]
             yield manifest["metadata"]["name"], pod, pod["spec"]
 
 
@@ -86,3 +91,19 @@ def containers(manifests: list[Manifest]) -> Iterator[tuple[str, Manifest]]:
     for name, _, spec in pod_specs(manifests):
         for container in [*spec["containers"], *spec.get("initContainers", [])]:
             yield f"{name}/{container['name']}", container
+
+
+def nested(path: str, value: Any) -> Any:
+    """Return values at a dotted path; the value itself for ""."""
+    for key in reversed(path.split(".") if path else []):
+        value = {key: value}
+    return value
+
+
+def merged(base: Manifest, over: Manifest) -> Manifest:
+    """Return values with others over them."""
+    both = {
+        key: merged(base[key], value) if isinstance(value, dict) and key in base else value
+        for key, value in over.items()
+    }
+    return {**base, **both}

@@ -1,15 +1,34 @@
-"""What an operator gets wrong is named, with the remedy, before any object exists."""
+"""What an administrator gets wrong is named, with the remedy, before any object exists."""
 
 from typing import Any
 
 import pytest
-from rendering import HelmError, without_pages
+from rendering import ALONE, HelmError
+
+
+def services(**rows: Any) -> Any:
+    """Return values of `global.services`; `_` in a name stands for a hyphen."""
+    return {"global": {"services": {name.replace("_", "-"): row for name, row in rows.items()}}}
+
+
+def off(*names: str, **more: Any) -> Any:
+    """Return values that switch services off."""
+    return services(**{name: {"enabled": False} for name in names}) | more
+
+
+EXTERNAL = {"enabled": False, "url": "https://external.example"}
 
 
 @pytest.mark.parametrize(
     ("values", "named"),
     [
         ({"jupyterhubb": {}}, "jupyterhubb"),
+        ({"global": {"servicess": {}}}, "servicess"),
+        (services(mlfow={"enabled": False}), "mlfow"),
+        (services(mlflow={"enable": False}), "'enable'"),
+        (services(mlflow=None), "missing property 'mlflow'"),
+        (services(servicex={**EXTERNAL, "url": "sx.example"}), "/services/servicex/url"),
+        ({"global": {"environment": {"A": 1}}}, "/global/environment/A"),
         ({"jupyterhub": {"hub": {"imagee": {}}}}, "imagee"),
         ({"jupyterhub": {"cull": {"timeout": "soon"}}}, "/cull/timeout"),
         ({"xcache": {"instances": [{"name": "a", "preset": "belle"}]}}, "'atlas', 'cms'"),
@@ -18,19 +37,32 @@ from rendering import HelmError, without_pages
             "set origin to HOST:PORT",
         ),
         ({"xcache": {"XCacheConfig": {"RamSize": "lots"}}}, "/XCacheConfig/RamSize"),
+        (
+            {"operator": {"objectStore": {"keyLifetimeSeconds": 599}}},
+            "/objectStore/keyLifetimeSeconds",
+        ),
+        ({"xcache": {"XCacheConfig": {"FileUsage": "8g"}}}, "/XCacheConfig/FileUsage"),
         ({"dask-gateway": {"gateway": {"auth": {"type": "kerberos"}}}}, "/gateway/auth/type"),
         ({"dask-gateway": {"gateway": {"replicas": 2}}}, "gateway.replicas is 2"),
         (
-            {"dask-gateway": {"gateway": {"backend": {"namespace": "{{ .Release.Namespace }}"}}}},
+            services(dask_gateway={"namespace": "{{ .Release.Namespace }}"}),
             "Traefik could read every Secret",
         ),
-        ({"jupyterhub": {"hub": {"db": {"type": "other"}}}}, "set hub.db.url"),
+        ({"jupyterhub": {"hub": {"db": {"type": "other"}}}}, "jupyterhub.hub.db.url is empty"),
         (
-            {"dask-gateway": {"gateway": {"backend": {"namespace": "elsewhere"}}}},
-            "does not lead there",
+            {"jupyterhub": {"hub": {"facilityUsers": {"enabled": "yes"}}}},
+            'jupyterhub.hub.facilityUsers.enabled is "yes": set it to true or false',
         ),
-        ({"xcache": {"instances": [{"name": "cms", "preset": "cms"}]}}, "has: cms"),
-        ({"xcache": {"enabled": False}}, "users are sent to its cache"),
+        (
+            {"xcache": {"instances": [{"name": "cms", "preset": "cms"}]}},
+            "the one that is named xcache",
+        ),
+        (
+            {"global": {"environment": {"SHOPPE_XCACHE": "a=root://a:1094"}}},
+            'SHOPPE_XCACHE names the cache "a", but xcache.instances has: xcache',
+        ),
+        ({"xcache": {"Service": {"Port": 1095}}}, "xcache.Service.Port is 1095"),
+        ({"mlflow": {"service": {"port": 80}}}, "other services connect to 5000: remove the key"),
         (
             {"triton": {"autoscaling": {"enabled": True}, "keda": {"enabled": True}}},
             "set one of them",
@@ -38,11 +70,11 @@ from rendering import HelmError, without_pages
         ({"triton": {"keda": {"enabled": True}}}, "set it to Prometheus' address"),
         (
             {"triton": {"autoscaling": {"enabled": True, "minReplicas": 9}}},
-            "is more than triton.autoscaling.maxReplicas",
+            "is above triton.autoscaling.maxReplicas",
         ),
         (
             {"triton": {"replicas": 2, "modelRepository": {"s3": {"endpoint": ""}}}},
-            "needs a repository that all of them read",
+            "need a repository that all of them can read",
         ),
         ({"operator": {"triton": {"backend": "fil"}}}, "NVIDIA's (triton.server.image) has fil"),
         (
@@ -50,36 +82,91 @@ from rendering import HelmError, without_pages
             "NVIDIA's (triton.server.image) has fil",
         ),
         ({"operator": {"triton": {"backend": "onnx"}}}, "/triton/backend"),
-        ({"xcache": {"enabled": False}}, "operator.connections.xcache leads to it"),
-        ({"dask-gateway": {"enabled": False}}, "operator.connections.dask-gateway leads to it"),
-        ({"operator": {"enabled": False}}, "users' servers wait for it"),
-        ({"operator": {"enabled": False}}, "MLflow accepts its tokens only"),
-        ({"operator": {"issuer": "elsewhere"}}, 'mlflow.auth.issuer is "coffea-shoppe:'),
-        ({"mlflow": {"enabled": False}}, "operator.mlflow.endpoint leads to it"),
-        ({"mlflow": {"enabled": False}}, "operator.connections.mlflow leads to it"),
-        ({"mlflow": {"auth": {"api": ""}}}, "mlflow.auth.api is empty"),
-        ({"operator": {"enabled": False}}, "Triton accepts its tokens only"),
-        ({"operator": {"issuer": "elsewhere"}}, 'triton.front.issuer is "coffea-shoppe:'),
-        ({"triton": {"enabled": False}}, "operator.triton.endpoint leads to it"),
-        ({"triton": {"front": {"api": ""}}}, "triton.front.api is empty"),
-        ({"triton": {"modelRepository": {"s3": {"bucket": ""}}}}, "s3.bucket is not"),
-        ({"operator": {"mlflow": {"endpoint": ""}}}, "but operator.mlflow.endpoint is not"),
-        ({"postgresql": {"enabled": False}}, "no such database is made"),
-        ({"postgresql": {"databases": ["a-b"]}}, "/databases/0"),
-        ({"operator": {"objectStore": {"endpoint": ""}}}, "operator.objectStore.endpoint is not"),
+        # Services that cannot be without one another.
+        (off("jupyterhub"), "dask-gateway authenticates users at the hub"),
+        (off("operator"), "MLflow requires its tokens"),
+        (off("operator"), "ServiceX requires its tokens"),
+        (off("operator"), "Triton requires its tokens"),
+        (off("mlflow"), "no MLflow that accepts the facility's tokens"),
+        (services(mlflow={**EXTERNAL, "token": "none"}), "no MLflow that accepts"),
+        (off("objectstore"), "no object store with accounts"),
+        (off("postgresql"), "set mlflow.backendStore.existingDatabaseSecret to a Secret of"),
+        (off("postgresql"), "set servicex.postgres.existingDatabaseSecret to a Secret of"),
+        ({"postgresql": {"databases": ["mlflow"]}}, "postgresql.databases lacks servicex"),
         (
-            {"operator": {"objectStore": {"endpoint": ""}, "triton": {"endpoint": ""}}},
-            "which has no object store",
+            {"postgresql": {"networkPolicy": {"clients": ["mlflow", "servicex"]}}},
+            "postgresql.networkPolicy.clients lacks servicex-controller",
         ),
-        ({"operator": {"enabled": False}}, "ServiceX accepts its tokens only"),
-        ({"operator": {"issuer": "elsewhere"}}, 'servicex.app.tokens.issuer is "coffea-shoppe:'),
-        ({"servicex": {"enabled": False}}, "operator.connections.servicex leads to it"),
-        ({"servicex": {"external": {"url": "https://sx"}}}, "operator.connections.servicex is"),
-        ({"servicex": {"enabled": False}}, "operator.servicex.endpoint leads to the release's own"),
-        ({"dask-gateway": {"enabled": False}}, "operator.dask.health leads to it"),
-        ({"dask-gateway": {"enabled": False}}, "operator.dask.pods.namespace is set"),
-        ({"operator": {"dask": {"pods": {"namespace": ""}}}}, "lets their pods reach one another"),
-        ({"operator": {"dask": {"pods": {"namespace": "a"}}}}, "operator.userNamespaces lacks it"),
+        (
+            off("operator", jupyterhub={"hub": {"facilityUsers": {"enabled": True}}}),
+            "jupyterhub.hub.facilityUsers.enabled is true: set it to false",
+        ),
+        (
+            off("operator", servicex={"transformer": {"dedicated": {"userSecrets": True}}}),
+            "servicex.transformer.dedicated.userSecrets is true: set it to false",
+        ),
+        # External services.
+        (
+            services(jupyterhub={"url": "https://hub"}),
+            "jupyterhub.url is set, but a facility needs",
+        ),
+        (services(operator=EXTERNAL), "operator.url is set, but a facility needs its own operator"),
+        (services(dask_gateway=EXTERNAL), "dask-gateway.url is set, but an external gateway"),
+        (services(postgresql=EXTERNAL), "as mlflow.backendStore.existingDatabaseSecret"),
+        (services(mlflow={"url": "https://m"}), "set enabled to false for an external service"),
+        (services(mlflow=EXTERNAL), "global.services.mlflow.token is missing: set it to facility"),
+        (services(mlflow={**EXTERNAL, "token": "basic"}), "/services/mlflow/token"),
+        (
+            services(servicex=EXTERNAL),
+            "global.services.servicex.issuer is missing: set it to the issuer",
+        ),
+        (
+            services(servicex={**EXTERNAL, "issuer": "another"}),
+            "set global.services.operator.issuer to the one",
+        ),
+        (
+            services(triton=EXTERNAL),
+            "global.services.triton.grpcUrl is missing: set it to its address",
+        ),
+        (
+            services(objectstore=EXTERNAL),
+            "adminUrl or global.services.objectstore.bucket is missing",
+        ),
+        (services(objectstore=EXTERNAL), "global.services.objectstore.existingSecret is missing"),
+        (
+            services(objectstore={**EXTERNAL, "adminUrl": "http://a:1", "bucket": "b"}),
+            "objectstore.bucket are both set: set one of them",
+        ),
+        # Keys that follow now.
+        ({"mlflow": {"enabled": False}}, "set global.services.mlflow.enabled instead"),
+        ({"xcache": {"enabled": True}}, "set global.services.xcache.enabled instead"),
+        ({"servicex": {"external": {"url": "https://sx"}}}, "set global.services.servicex.url"),
+        (
+            {"operator": {"connections": {"mlflow": "http://m"}}},
+            "operator.connections is set, but follows from global.services: set "
+            "global.services.NAME.url instead",
+        ),
+        ({"operator": {"issuer": "mine"}}, "set global.services.operator.issuer instead"),
+        (
+            {"mlflow": {"auth": {"issuer": "mine"}}, "triton": {"proxy": {"issuer": "mine"}}},
+            "mlflow.auth.issuer is set",
+        ),
+        (
+            {"jupyterhub": {"hub": {"existingSecret": "mine"}}},
+            "set global.services.jupyterhub.existingSecret instead",
+        ),
+        (
+            {"dask-gateway": {"gateway": {"backend": {"namespace": "other"}}}},
+            "set global.services.dask-gateway.namespace instead",
+        ),
+        ({"mlflow": {"auth": {"api": ""}}}, "mlflow.auth.api is empty"),
+        ({"triton": {"proxy": {"api": ""}}}, "triton.proxy.api is empty"),
+        (
+            {"triton": {"front": {"resources": {}}}},
+            "triton.front is set: set triton.proxy instead",
+        ),
+        ({"triton": {"modelRepository": {"s3": {"bucket": ""}}}}, "s3.bucket is not"),
+        ({"postgresql": {"databases": ["a-b"]}}, "/databases/0"),
         (
             {"operator": {"dask": {"pods": {"labels": None}}}},
             "operator.dask.pods.labels is not",
@@ -87,30 +174,29 @@ from rendering import HelmError, without_pages
         ({"operator": {"api": {"hub": {"existingSecret": ""}}}}, "api.hub.existingSecret is not"),
         ({"dask-gateway": {"traefik": {"authorize": ""}}}, "gateway.traefik.authorize is not"),
         ({"servicex": {"app": {"tokens": {"api": ""}}}}, "servicex.app.tokens.api is empty"),
-        ({"postgresql": {"databases": ["mlflow"]}}, "servicex.postgres.existingDatabaseSecret is"),
-        ({"operator": {"objectStore": {"writers": []}}}, "operator.objectStore.writers lacks"),
-        ({"dask-gateway": {"enabled": False}}, "servicex.transformer.own.namespace is its"),
-        ({"xcache": {"enabled": False}}, "servicex.transformer.cachePrefix leads to it"),
         (
-            {"servicex": {"transformer": {"own": {"namespace": "a"}}}},
-            "servicex.transformer.own.userSecrets to false",
+            {"servicex": {"transformer": {"dedicated": {"namespace": "a"}}}},
+            "servicex.transformer.dedicated.userSecrets to false",
         ),
-        ({"servicex": {"transformer": {"memoryMaxMiB": 512}}}, "raise memoryMaxMiB"),
-        ({"servicex": {"transformer": {"autoscaler": {"minReplicas": 9}}}}, "is above maxReplicas"),
+        (
+            {"servicex": {"transformer": {"own": {"maxPods": 2}}}},
+            "servicex.transformer.own is set: set servicex.transformer.dedicated instead",
+        ),
+        ({"servicex": {"transformer": {"memoryMaxMiB": 512}}}, "raise the latter"),
+        (
+            {"servicex": {"transformer": {"autoscaler": {"minReplicas": 9}}}},
+            "autoscaler.maxReplicas (2): lower the former",
+        ),
         ({"servicex": {"didFinder": {"rucio": {"enabled": True}}}}, "rucio_host or existingSecret"),
         ({"servicex": {"objectStore": {"endpoint": ""}, "app": {"replicas": 2}}}, "on one volume"),
         (
             {"servicex": {"postgres": {"existingDatabaseSecret": ""}}},
             "is empty: set it to a Secret",
         ),
-        ({"mlflow": {"enabled": False}}, "traefik.pages.mlflow leads to the release's own"),
-        ({"servicex": {"enabled": False}}, "traefik.pages.servicex leads to the release's own"),
-        ({"servicex": {"external": {"url": "https://sx"}}}, "hub.services.servicex, to null"),
-        ({"dask-gateway": {"traefik": {"pages": {"mlflow": None}}}}, "which has no such page"),
-        ({"dask-gateway": {"enabled": False}}, "hub.services.mlflow leads to its Traefik"),
-        ({"operator": {"enabled": False}}, "jupyterhub.hub.services.api leads to its API"),
-        ({"operator": {"enabled": False}}, "dask-gateway.traefik.authorize leads to its API"),
-        ({"operator": {"userNamespaces": []}}, "operator.userNamespaces lacks it"),
+        (
+            {"dask-gateway": {"traefik": {"pages": {"mlflow": "http://m"}}}},
+            "jupyterhub.hub.services.servicex needs a page in dask-gateway's Traefik",
+        ),
         ({"operator": {"conections": {}}}, "conections"),
         ({"jupyterhub": {"singleuser": {"image": {"tag": ""}}}}, "singleuser.image.tag is missing"),
     ],
@@ -126,7 +212,29 @@ def test_all_misuse_of_a_component_is_reported_at_once(render: Any) -> None:
     with pytest.raises(HelmError) as refused:
         render("xcache", {"instances": instances})
     assert "needs an origin" in str(refused.value)
-    assert "the name is taken" in str(refused.value)
+    assert "another instance has the same name" in str(refused.value)
+
+
+def test_all_misuse_of_the_facility_is_reported_at_once(render: Any) -> None:
+    with pytest.raises(HelmError) as refused:
+        render("coffea-shoppe", off("operator", triton={"enabled": False}))
+    for named in ("MLflow requires", "ServiceX requires", "set global.services.triton.enabled"):
+        assert named in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("chart", "values", "named"),
+    [
+        ("xcache", {"enabled": False}, "a chart that is installed alone has no switch"),
+        ("postgresql", {"enabled": False}, "a chart that is installed alone has no switch"),
+        ("servicex", {"external": {"url": "https://sx"}}, "this chart installs a ServiceX"),
+    ],
+)
+def test_what_a_facility_says_is_refused_by_a_chart_alone(
+    render: Any, chart: str, values: Any, named: str
+) -> None:
+    with pytest.raises(HelmError, match=named):
+        render(chart, {**ALONE[chart], **values})
 
 
 @pytest.mark.parametrize(
@@ -136,81 +244,37 @@ def test_all_misuse_of_a_component_is_reported_at_once(render: Any) -> None:
         {"jupyterhub": {"hub": {"db": {"type": "other", "url": "postgresql://db/hub"}}}},
         {"xcache": {"instances": [{"name": "xcache", "preset": "generic", "origin": "h:1094"}]}},
         {
-            "xcache": {"enabled": False},
-            "operator": {"connections": {"xcache": "root://cache:1094"}},
-            "servicex": {"transformer": {"cachePrefix": "root://cache:1094"}},
-            "jupyterhub": {"singleuser": {"extraEnv": {"SHOPPE_XCACHE": "c=root://cache:1094"}}},
+            "xcache": {
+                "instances": [
+                    {"name": "xcache", "preset": "atlas"},
+                    {"name": "cms", "preset": "cms"},
+                ]
+            },
+            "global": {"environment": {"SHOPPE_XCACHE": "xcache=root://x:1094,cms=root://c:1094"}},
         },
         {"dask-gateway": {"gateway": {"limits": {"cores": 0.5}}}},
+        {"operator": {"objectStore": {"keyLifetimeSeconds": 600}}},
         {
-            "dask-gateway": {"enabled": False},
-            "operator": {
-                "connections": {"dask-gateway": None},
-                "dask": {"health": "", "pods": {"namespace": ""}},
-            },
-            "servicex": {"transformer": {"own": {"namespace": ""}}},
-            "jupyterhub": {
-                "hub": {"services": {"dask-gateway": None, "mlflow": None, "servicex": None}}
-            },
+            "dask-gateway": {"controller": {"enabled": True}},
+            "jupyterhub": {"cull": {"enabled": False}},
         },
+        off("jupyterhub", "dask-gateway"),
+        off("jupyterhub", **{"dask-gateway": {"gateway": {"auth": {"type": "simple"}}}}),
+        off("operator", "mlflow", "triton", "servicex"),
         {
-            "servicex": {"enabled": False},
-            "operator": {
-                "connections": {"servicex": "https://sx"},
-                "servicex": {"endpoint": ""},
-            },
-            **without_pages("servicex"),
-        },
-        {
-            "servicex": {"external": {"url": "https://sx"}},
-            "operator": {
-                "connections": {"servicex": "https://sx"},
-                "servicex": {"endpoint": ""},
-            },
-            **without_pages("servicex"),
-        },
-        {
-            "operator": {"enabled": False},
-            "mlflow": {"enabled": False},
-            "triton": {"enabled": False},
-            "servicex": {"enabled": False},
-            "jupyterhub": {
-                "hub": {
-                    "facilityUsers": {"enabled": False},
-                    "services": {"api": None, "mlflow": None, "servicex": None},
-                }
-            },
-            "dask-gateway": {
-                "gateway": {"backend": {"userSecrets": False}},
-                "traefik": {"authorize": "", "pages": {"mlflow": None, "servicex": None}},
-            },
-        },
-        {
-            "operator": {"dask": {"pods": {"namespace": ""}}},
             "dask-gateway": {"gateway": {"networkPolicy": {"enabled": False}}},
+            "operator": {"userNamespaces": ["batch"]},
+            "servicex": {"transformer": {"dedicated": {"namespace": "batch"}}},
         },
-        {"jupyterhub": {"enabled": False}},
-        {
-            "operator": {"issuer": "here"},
-            "mlflow": {"auth": {"issuer": "here"}},
-            "triton": {"front": {"issuer": "here"}},
-            "servicex": {"app": {"tokens": {"issuer": "here"}}},
-        },
-        {
-            "postgresql": {"enabled": False},
-            "mlflow": {"backendStore": {"existingDatabaseSecret": "of-the-site"}},
-            "servicex": {"postgres": {"existingDatabaseSecret": "of-the-site-too"}},
-        },
-        {
-            "mlflow": {"enabled": False},
-            "triton": {"enabled": False},
-            "operator": {
-                "mlflow": {"endpoint": ""},
-                "triton": {"endpoint": ""},
-                "connections": {"mlflow": None, "triton": None, "triton-grpc": None},
-            },
-            **without_pages("mlflow"),
-        },
+        off(
+            "postgresql",
+            mlflow={"backendStore": {"existingDatabaseSecret": "of-the-site"}},
+            servicex={"postgres": {"existingDatabaseSecret": "of-the-site-too"}},
+        ),
+        {"postgresql": {"databases": ["mlflow", "servicex", "of_the_site"]}},
+        off("objectstore", "triton"),
+        services(triton={**EXTERNAL, "grpcUrl": "grpc://external.example:8001"}),
+        {"jupyterhub": {"hub": {"services": {"mlflow": None}}}},
         {"jupyterhub": {"singleuser": {"profileList": [{"display_name": "big"}]}}},
     ],
 )

@@ -2,30 +2,12 @@ from typing import Any
 
 import pytest
 import yaml
-from rendering import ALONE, CHARTS, without_pages
+from rendering import ALONE, CHARTS
 
 
 def test_every_component_is_covered() -> None:
     folders = {path.parent.name for path in CHARTS.glob("*/values.yaml")}
     assert folders == {*ALONE, "coffea-shoppe"}
-
-
-def test_a_servicex_elsewhere_leaves_nothing_here(render: Any) -> None:
-    values = {
-        "servicex": {"external": {"url": "https://sx"}},
-        "operator": {"connections": {"servicex": "https://sx"}, "servicex": {"endpoint": ""}},
-        **without_pages("servicex"),
-    }
-    manifests = render("coffea-shoppe", values)
-    ours = "app.kubernetes.io/name"
-    assert not [m for m in manifests if m["metadata"]["labels"].get(ours) == "servicex"]
-    settings = next(
-        m["data"]["operator.yaml"]
-        for m in manifests
-        if m["kind"] == "ConfigMap" and m["metadata"]["name"] == "shoppe-operator"
-    )
-    assert "servicex: https://sx" in settings
-    assert [m for m in render("coffea-shoppe") if m["metadata"]["labels"].get(ours) == "servicex"]
 
 
 @pytest.mark.parametrize(
@@ -55,3 +37,22 @@ def test_whose_browser_it_is_says_the_front_alone(
         # Traefik drops what a request says in these headers itself.
         given = middlewares["login-dashboard"]["forwardAuth"]["authResponseHeaders"]
         assert set(told) <= set(given)
+
+
+def test_what_traefik_says_of_a_request_no_client_can_say(render: Any) -> None:
+    manifests = render("dask-gateway", ALONE["dask-gateway"])
+    (arguments,) = (
+        manifest["spec"]["template"]["spec"]["containers"][0]["args"]
+        for manifest in manifests
+        if manifest["kind"] == "Deployment" and manifest["metadata"]["name"].endswith("traefik")
+    )
+    assert "--entrypoints.web.http.aliasheadersstrategy=delete" in arguments
+    (text,) = (m["data"]["routes.yaml"] for m in manifests if "routes.yaml" in m.get("data", {}))
+    asked = [
+        middleware["forwardAuth"]
+        for middleware in yaml.safe_load(text)["http"]["middlewares"].values()
+        if "forwardAuth" in middleware
+    ]
+    assert asked
+    assert all(question["trustForwardHeader"] is False for question in asked)
+    assert all(0 < question["maxResponseBodySize"] <= 65536 for question in asked)

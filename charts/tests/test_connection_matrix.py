@@ -4,13 +4,16 @@ from typing import Any
 
 import pytest
 import yaml
-from coffea_shoppe_contract import identity
-from coffea_shoppe_operator import builders
-from coffea_shoppe_operator.models import FacilityUser, FacilityUserSpec, Settings
-from lib.policies import STRANGERS, Pod, allowed, documented, selected
-from rendering import ALONE, NAMESPACE, RELEASE, pod_specs, template
+from coffea_shoppe_contract.names import resource_name, secret_name
+from coffea_shoppe_contract.resources import DASK_SCHEDULER, DASK_WORKER, USER_LABEL
+from coffea_shoppe_operator.adapters.dask import dask_policy
+from coffea_shoppe_operator.models import Settings
+from lib.policies import STRANGERS, Pod, allowed, documented, policies_for, selected
+from rendering import ALONE, NAMESPACE, RELEASE, template
 
 DASK = f"{NAMESPACE}-dask"
+SERVERS = ("Deployment", "StatefulSet")
+"""Jobs end by themselves, and nothing connects to them."""
 
 
 def maps(manifests: list[Any]) -> dict[str, dict[str, str]]:
@@ -23,34 +26,31 @@ def dask_pods(manifests: list[Any], user: str) -> dict[str, Pod]:
     dask = yaml.safe_load(maps(manifests)[f"{RELEASE}-dask-gateway"]["settings.yaml"])
     found = {}
     for kind, ports in (
-        (identity.DASK_SCHEDULER, {"scheduler": 8786, "dashboard": 8787, "api": 8788}),
-        (identity.DASK_WORKER, {"worker": 8786}),
+        (DASK_SCHEDULER, {"scheduler": 8786, "dashboard": 8787, "api": 8788}),
+        (DASK_WORKER, {"worker": 8786}),
     ):
         labels = {**dask["labels"], "gateway.dask.org/instance": dask["instance"]}
         labels["app.kubernetes.io/component"] = kind
-        labels[identity.USER_LABEL] = identity.resource_name(user)
+        labels[USER_LABEL] = resource_name(user)
         found[kind] = Pod(kind, DASK, labels, ports)
     return found
 
 
 def of_user(manifests: list[Any], user: str) -> Any:
-    """Return the policy that the operator makes for a user."""
+    """Return the policy that the operator creates for a user."""
     settings = Settings.model_validate(
         yaml.safe_load(maps(manifests)[f"{RELEASE}-operator"]["operator.yaml"])
     )
     assert settings.dask and settings.dask.pods
-    resource = FacilityUser(
-        name=identity.resource_name(user), uid="u", spec=FacilityUserSpec(username=user)
-    )
-    name = identity.secret_name(user)
-    return builders.dask_policy(name, resource, settings.dask.pods, settings.labels)
+    name, resource = secret_name(user), resource_name(user)
+    return dask_policy(name, resource, settings.dask.pods, settings.labels)
 
 
 def pods(manifests: list[Any]) -> dict[str, Pod]:
     """Return the release's pods, those of users and Dask clusters, and two strangers."""
     found = {}
     for manifest in manifests:
-        if manifest["kind"] in ("Deployment", "StatefulSet"):
+        if manifest["kind"] in SERVERS:
             pod = manifest["spec"]["template"]
             ports = {
                 port["name"]: port["containerPort"]
@@ -87,7 +87,8 @@ def test_the_policies_allow_what_the_table_lists_and_no_more(
     manifests: list[Any], policies: list[Any]
 ) -> None:
     everybody = pods(manifests)
-    assert len(list(pod_specs(manifests))) + 5 == len(everybody)
+    servers = [manifest for manifest in manifests if manifest["kind"] in SERVERS]
+    assert len(servers) + 5 == len(everybody)
     actual = {
         (source.name, target.name, port)
         for source in everybody.values()
@@ -104,15 +105,15 @@ def test_dask_pods_reach_those_of_their_own_user_alone(
     manifests: list[Any], policies: list[Any]
 ) -> None:
     anns, bobs = (dask_pods(manifests, user) for user in ("ann", "bob"))
-    for source in identity.DASK_SCHEDULER, identity.DASK_WORKER:
-        for target in identity.DASK_SCHEDULER, identity.DASK_WORKER:
+    for source in DASK_SCHEDULER, DASK_WORKER:
+        for target in DASK_SCHEDULER, DASK_WORKER:
             for port in anns[target].ports.values():
                 assert allowed(policies, anns[source], anns[target], port)
                 assert not allowed(policies, anns[source], bobs[target], port)
     # The user's function in a transformer is the same user's, and no part of a cluster.
-    own = {**anns[identity.DASK_WORKER].labels, "app.kubernetes.io/name": "servicex"}
+    own = {**anns[DASK_WORKER].labels, "app.kubernetes.io/name": "servicex"}
     transformer = Pod("transformer", DASK, own)
-    assert not allowed(policies, transformer, anns[identity.DASK_SCHEDULER], 8786)
+    assert not allowed(policies, transformer, anns[DASK_SCHEDULER], 8786)
 
 
 def test_without_an_operator_dask_pods_reach_one_another() -> None:
@@ -121,18 +122,71 @@ def test_without_an_operator_dask_pods_reach_one_another() -> None:
     for rule in rules:
         rule["metadata"].setdefault("namespace", NAMESPACE)
     own = dask_pods(alone, "ann")
-    worker, scheduler = own[identity.DASK_WORKER], own[identity.DASK_SCHEDULER]
+    worker, scheduler = own[DASK_WORKER], own[DASK_SCHEDULER]
     assert allowed(rules, worker, scheduler, 8786)
     assert not allowed(rules, Pod("stranger", "elsewhere"), scheduler, 8786)
 
 
-def test_users_reach_data_anywhere_but_no_cloud_metadata(
+def dedicated_transformer(manifests: list[Any]) -> Pod:
+    """Return a pod that runs a user's function."""
+    settings = maps(manifests)[f"{RELEASE}-servicex"]
+    pod = yaml.safe_load(settings["transformer.yaml"])
+    labels = {**pod["metadata"]["labels"], USER_LABEL: resource_name("ann")}
+    namespace = yaml.safe_load(settings["servicex.yaml"])["dedicatedPods"]["namespace"]
+    return Pod("dedicated transformer", namespace, labels)
+
+
+OPENING_USERS_ADDRESSES = (
+    *("user", DASK_SCHEDULER, DASK_WORKER, "transformer", "dedicated transformer", "servicex"),
+)
+METADATA = (
+    *("169.254.169.254", "169.254.170.2", "169.254.170.23", "168.63.129.16", "100.100.100.200"),
+    *("192.0.0.192", "fd00:ec2::254", "fd00:ec2::23", "fd20:ce::254"),
+)
+DATA = ("188.184.1.1", "2001:1458:201:e000::1", "169.254.20.10", "10.96.0.10")
+"""CERN; a node's cache of names; Services within the cluster."""
+
+
+@pytest.mark.parametrize("name", OPENING_USERS_ADDRESSES)
+def test_users_code_reaches_data_anywhere_but_no_cloud_s_metadata(
+    manifests: list[Any], policies: list[Any], name: str
+) -> None:
+    everybody = {**pods(manifests), "dedicated transformer": dedicated_transformer(manifests)}
+    reachable = {
+        address
+        for address in (*METADATA, *DATA)
+        if allowed(policies, everybody[name], Pod("outside", "", {}, {}, address), 80)
+    }
+    assert reachable == set(DATA)
+
+
+def test_egress_of_users_code_has_one_shape(policies: list[Any]) -> None:
+    shapes = [p["spec"]["egress"] for p in policies if "Egress" in p["spec"]["policyTypes"]]
+    # Notebooks, Dask pods, transformers in two namespaces, and ServiceX' API.
+    assert len(shapes) == 5
+    assert all(shape == shapes[0] for shape in shapes)
+
+
+def test_each_server_has_a_policy(manifests: list[Any], policies: list[Any]) -> None:
+    everybody = pods(manifests)
+    open_to_all = [
+        name
+        for name, pod in everybody.items()
+        if name not in STRANGERS and not policies_for(policies, "Ingress", pod)
+    ]
+    assert open_to_all == []
+
+
+def test_the_monitoring_alone_reads_metrics_that_name_users(
     manifests: list[Any], policies: list[Any]
 ) -> None:
-    user = pods(manifests)["user"]
-    for address, reached in (("188.184.1.1", True), ("169.254.169.254", False)):
-        outside = Pod("outside", "outside", {}, {"http": 80}, address)
-        assert allowed(policies, user, outside, 80) is reached
+    everybody = pods(manifests)
+    prometheus = Pod("prometheus", "monitoring", {"app.kubernetes.io/name": "prometheus"})
+    for port in (8002, 9090):
+        assert allowed(policies, prometheus, everybody["triton"], port)
+        for other in ("user", "dask-worker", *STRANGERS):
+            assert not allowed(policies, everybody[other], everybody["triton"], port)
+    assert not allowed(policies, prometheus, everybody["triton"], 8000)
 
 
 def policy(**spec: Any) -> dict[str, Any]:

@@ -38,6 +38,11 @@ def test_an_instances_settings_win_over_the_common_ones(render: Any) -> None:
     assert {"pfc.blocksize 2m", "pfc.prefetch 4", "pfc.ram 1g"} <= set(lines)
 
 
+def test_the_size_of_all_files_has_three_limits(render: Any) -> None:
+    lines = config(render, preset="atlas", XCacheConfig={"FileUsage": "5g 7g 8g"})
+    assert "pfc.diskusage 0.9 0.95 files 5g 7g 8g" in lines
+
+
 def test_files_are_told_apart_by_origin(render: Any) -> None:
     assert any("libOriginName.so" in line for line in config(render, preset="atlas"))
 

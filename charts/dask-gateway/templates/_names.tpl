@@ -7,15 +7,26 @@ Names of this component's objects.  Input: the root context.
 {{- define "shoppe.dask-gateway.secret" -}}{{ include "shoppe.lib.fullname" (dict "root" . "suffix" "dask-gateway") }}{{- end -}}
 
 {{- /*
-shoppe.dask-gateway.namespace: where Traefik and the Dask clusters live.
+shoppe.dask-gateway.namespace: the namespace of Traefik and of the Dask clusters.
 */ -}}
 {{- define "shoppe.dask-gateway.namespace" -}}
-{{ tpl .Values.gateway.backend.namespace . | default (printf "%s-dask" .Release.Namespace) }}
+{{ tpl .Values.gateway.backend.namespace . | default (include "shoppe.lib.cut" (dict "text" (printf "%s-dask" .Release.Namespace) "most" 63)) }}
 {{- end -}}
 
 {{- /*
-shoppe.dask-gateway.instance: tells this gateway's clusters from another's.
+shoppe.dask-gateway.instance: the label value of this gateway's clusters.
 */ -}}
 {{- define "shoppe.dask-gateway.instance" -}}
-{{ printf "%s-%s" .Release.Namespace .Release.Name | trunc 63 | trimSuffix "-" }}
+{{ include "shoppe.lib.cut" (dict "text" (printf "%s-%s" .Release.Namespace .Release.Name) "most" 63) }}
+{{- end -}}
+
+{{- /*
+shoppe.dask-gateway.userSecrets, .facilityUsers: "true" where the values say so.
+Input: the root context.
+*/ -}}
+{{- define "shoppe.dask-gateway.userSecrets" -}}
+{{- include "shoppe.lib.flag" (dict "root" . "value" .Values.gateway.backend.userSecrets "key" "dask-gateway.gateway.backend.userSecrets") -}}
+{{- end -}}
+{{- define "shoppe.dask-gateway.facilityUsers" -}}
+{{- include "shoppe.lib.flag" (dict "root" . "value" .Values.gateway.limits.facilityUsers "key" "dask-gateway.gateway.limits.facilityUsers") -}}
 {{- end -}}

@@ -6,7 +6,7 @@ Input: the root context.
 instance: {{ include "shoppe.dask-gateway.instance" . }}
 namespace: {{ include "shoppe.dask-gateway.namespace" . }}
 apiUrl: http://{{ include "shoppe.dask-gateway.api" . }}.{{ .Release.Namespace }}:8000/api
-image: {{ include "shoppe.lib.image" (dict "image" .Values.gateway.backend.image "key" "dask-gateway.gateway.backend.image") }}
+image: {{ include "shoppe.lib.image" (dict "root" . "image" .Values.gateway.backend.image "key" "dask-gateway.gateway.backend.image") }}
 labels:
   {{- include "shoppe.lib.podLabels" (dict "root" . "component" "dask") | nindent 2 }}
 imagePullSecrets:
@@ -15,9 +15,16 @@ podSecurityContext:
   {{- include "shoppe.lib.podSecurityContext" . | nindent 2 }}
 containerSecurityContext:
   {{- include "shoppe.lib.containerSecurityContext" . | nindent 2 }}
-facilityUsers: {{ ternary .Release.Namespace "" .Values.gateway.limits.facilityUsers | quote }}
+facilityUsers: {{ ternary .Release.Namespace "" (eq (include "shoppe.dask-gateway.facilityUsers" .) "true") | quote }}
 gateway:
-  {{- tpl (toYaml (omit .Values.gateway "image" "resources" "networkPolicy")) . | nindent 2 }}
+  {{- tpl (toYaml (omit .Values.gateway "image" "resources" "networkPolicy" "limits" "backend")) . | nindent 2 }}
+  limits:
+    {{- toYaml (omit .Values.gateway.limits "facilityUsers") | nindent 4 }}
+  backend:
+    {{- tpl (toYaml (omit .Values.gateway.backend "environment" "userSecrets")) . | nindent 4 }}
+    userSecrets: {{ include "shoppe.dask-gateway.userSecrets" . | default "false" }}
+    environment:
+      {{- include "shoppe.lib.environment" (dict "root" . "own" .Values.gateway.backend.environment) | nindent 6 }}
 controller:
   {{- toYaml (omit .Values.controller "resources") | nindent 2 }}
 {{- end -}}

@@ -6,5 +6,5 @@ Names of this component's objects.  Input: the root context.
 {{- define "shoppe.jupyterhub.proxyApi" -}}{{ include "shoppe.lib.fullname" (dict "root" . "suffix" "proxy-api") }}{{- end -}}
 {{- define "shoppe.jupyterhub.proxyPublic" -}}{{ include "shoppe.lib.fullname" (dict "root" . "suffix" "proxy-public") }}{{- end -}}
 {{- define "shoppe.jupyterhub.secret" -}}
-{{ .Values.hub.existingSecret | default (include "shoppe.jupyterhub.hub" .) }}
+{{ tpl .Values.hub.existingSecret . | default (include "shoppe.jupyterhub.hub" .) }}
 {{- end -}}

@@ -2,14 +2,27 @@
 Names of this component's objects.  Input: the root context.
 */ -}}
 {{- define "shoppe.mlflow.mlflow" -}}{{ include "shoppe.lib.fullname" (dict "root" . "suffix" "mlflow") }}{{- end -}}
+{{- define "shoppe.mlflow.gc" -}}{{ include "shoppe.lib.fullname" (dict "root" . "suffix" "mlflow-gc") }}{{- end -}}
 {{- define "shoppe.mlflow.secret" -}}{{ .Values.existingSecret | default (include "shoppe.mlflow.mlflow" .) }}{{- end -}}
+
+{{- /*
+shoppe.mlflow.databaseSecret: the Secret of the database; nothing where it is a file.  Input:
+the root context.
+*/ -}}
+{{- define "shoppe.mlflow.databaseSecret" -}}{{ tpl .Values.backendStore.existingDatabaseSecret . }}{{- end -}}
+
+{{- /*
+shoppe.mlflow.bucket: where the artifacts are; nothing where they are files.  Input: the root
+context.
+*/ -}}
+{{- define "shoppe.mlflow.bucket" -}}{{ tpl .Values.artifactRoot.s3.bucket . }}{{- end -}}
 
 {{- /*
 shoppe.mlflow.database: the address of the database; credentials are in the file that
 PGSERVICEFILE names.  Input: the root context.
 */ -}}
 {{- define "shoppe.mlflow.database" -}}
-{{- if .Values.backendStore.existingDatabaseSecret -}}
+{{- if include "shoppe.mlflow.databaseSecret" . -}}
 postgresql+psycopg2://?service={{ .Values.backendStore.service }}
 {{- else -}}
 sqlite:////data/mlflow.db
@@ -17,7 +30,7 @@ sqlite:////data/mlflow.db
 {{- end -}}
 
 {{- /*
-shoppe.mlflow.hosts: the hosts by whose names the server may be called.  Input: the root
+shoppe.mlflow.hosts: the accepted host names of the server.  Input: the root
 context.
 */ -}}
 {{- define "shoppe.mlflow.hosts" -}}
@@ -34,5 +47,5 @@ shoppe.mlflow.onVolume: "true" where the database or the artifacts are files.  I
 root context.
 */ -}}
 {{- define "shoppe.mlflow.onVolume" -}}
-{{- if not (and .Values.backendStore.existingDatabaseSecret .Values.artifactRoot.s3.bucket) }}true{{ end -}}
+{{- if not (and (include "shoppe.mlflow.databaseSecret" .) (include "shoppe.mlflow.bucket" .)) }}true{{ end -}}
 {{- end -}}

@@ -1,9 +1,22 @@
 {{- /*
+shoppe.operator.services: SERVICE: SETTINGS, as YAML, of the services with an address.
+Input: the root context.
+*/ -}}
+{{- define "shoppe.operator.services" -}}
+{{- $services := dict -}}
+{{- range $name, $settings := .Values.services -}}
+{{- $settings = tpl (toYaml $settings) $ | fromYaml -}}
+{{- if $settings.endpoint }}{{ $_ := set $services $name $settings }}{{ end -}}
+{{- end -}}
+{{- toYaml $services -}}
+{{- end -}}
+
+{{- /*
 shoppe.operator.settings: what operator and API read, as YAML (`models.Settings`).
 Input: the root context.
 */ -}}
 {{- define "shoppe.operator.settings" -}}
-issuer: {{ .Values.issuer | default (printf "coffea-shoppe:%s:%s" .Release.Namespace .Release.Name) | quote }}
+issuer: {{ tpl .Values.issuer . | default (printf "coffea-shoppe:%s:%s" .Release.Namespace .Release.Name) | quote }}
 tokenLifetime: {{ .Values.tokens.lifetimeSeconds }}
 namespace: {{ .Release.Namespace }}
 userNamespaces:
@@ -12,68 +25,56 @@ keysSecret: {{ include "shoppe.operator.keys" . }}
 published: {{ include "shoppe.operator.published" . }}
 labels:
   {{- include "shoppe.lib.podLabels" (dict "root" . "component" "identity") | replace "managed-by: Helm" "managed-by: coffea-shoppe-operator" | nindent 2 }}
-{{- $connections := dict }}
-{{- range $service, $address := .Values.connections }}
-{{- if $address }}{{ $_ := set $connections $service (tpl $address $) }}{{ end }}
-{{- end }}
 connections:
-  {{- toYaml $connections | nindent 2 }}
-{{- with .Values.objectStore }}
-{{- if .endpoint }}
+  {{- include "shoppe.lib.texts" (dict "root" . "value" .Values.connections) | nindent 2 }}
+{{- with include "shoppe.operator.store" . }}
 objectStore:
-  endpoint: {{ tpl .endpoint $ | quote }}
+  endpoint: {{ . | quote }}
+  {{- with $.Values.objectStore }}
   adminEndpoint: {{ tpl .adminEndpoint $ | quote }}
   region: {{ .region }}
   keyLifetime: {{ .keyLifetimeSeconds | int }}
-  {{- $services := dict }}
-  {{- range $service, $secret := .services }}
-  {{- if $secret }}{{ $_ := set $services $service (tpl $secret $) }}{{ end }}
-  {{- end }}
   services:
-    {{- toYaml $services | nindent 4 }}
+    {{- include "shoppe.lib.texts" (dict "root" $ "value" .services) | nindent 4 }}
   writers:
-    {{- toYaml .writers | nindent 4 }}
+    {{- include "shoppe.lib.list" (dict "root" $ "value" .writers) | nindent 4 }}
+  {{- end }}
 {{- end }}
-{{- end }}
-{{- with .Values.mlflow }}
-{{- if .endpoint }}
+{{- with tpl .Values.mlflow.endpoint . }}
 mlflow:
-  endpoint: {{ tpl .endpoint $ | quote }}
-  bucket: {{ tpl .bucket $ | quote }}
+  endpoint: {{ . | quote }}
+  bucket: {{ tpl $.Values.mlflow.bucket $ | quote }}
 {{- end }}
-{{- end }}
-{{- with .Values.triton }}
-{{- if .endpoint }}
+{{- with tpl .Values.triton.endpoint . }}
 triton:
-  endpoint: {{ tpl .endpoint $ | quote }}
+  endpoint: {{ . | quote }}
+  {{- with $.Values.triton }}
   bucket: {{ tpl .bucket $ | quote }}
   megabytes: {{ .megabytes }}
   backend: {{ .backend }}
   deployment: {{ tpl .deployment $ | quote }}
+  {{- end }}
 {{- end }}
-{{- end }}
-{{- with .Values.servicex.endpoint }}
+{{- with tpl .Values.servicex.endpoint . }}
 servicex:
-  endpoint: {{ tpl . $ | quote }}
+  endpoint: {{ . | quote }}
 {{- end }}
-{{- with .Values.dask }}
+services:
+  {{- include "shoppe.operator.services" . | nindent 2 }}
 dask:
-  health: {{ tpl .health $ | quote }}
-  {{- with .pods }}
-  {{- if .namespace }}
+  health: {{ tpl .Values.dask.health . | quote }}
+  {{- with include "shoppe.operator.daskNamespace" . }}
   pods:
-    namespace: {{ tpl .namespace $ | quote }}
+    namespace: {{ . | quote }}
     labels:
-      {{- tpl (toYaml .labels) $ | nindent 6 }}
+      {{- tpl (toYaml $.Values.dask.pods.labels) $ | nindent 6 }}
   {{- end }}
-  {{- end }}
-{{- end }}
-{{- with .Values.api.hub }}
-{{- if .url }}
+{{- with include "shoppe.operator.hubUrl" . }}
 hub:
-  url: {{ tpl .url $ | quote }}
-  serviceName: {{ .serviceName }}
-{{- end }}
+  url: {{ . | quote }}
+  serviceName: {{ $.Values.api.hub.serviceName }}
+  publicUrl: {{ tpl $.Values.api.hub.publicUrl $ | quote }}
+  servicesUrl: {{ tpl $.Values.api.hub.servicesUrl $ | quote }}
 {{- end }}
 quotas:
   {{- toYaml .Values.quotas | nindent 2 }}

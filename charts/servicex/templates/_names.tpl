@@ -4,13 +4,23 @@ Names of this component's objects.  Input: the root context.
 {{- define "shoppe.servicex.app" -}}{{ include "shoppe.lib.fullname" (dict "root" . "suffix" "servicex") }}{{- end -}}
 {{- define "shoppe.servicex.controller" -}}{{ include "shoppe.lib.fullname" (dict "root" . "suffix" "servicex-controller") }}{{- end -}}
 {{- define "shoppe.servicex.transformer" -}}{{ include "shoppe.lib.fullname" (dict "root" . "suffix" "servicex-transformer") }}{{- end -}}
+{{- define "shoppe.servicex.codegens" -}}{{ include "shoppe.lib.fullname" (dict "root" . "suffix" "servicex-codegens") }}{{- end -}}
 {{- define "shoppe.servicex.secret" -}}{{ .Values.existingSecret | default (include "shoppe.servicex.app" .) }}{{- end -}}
+{{- define "shoppe.servicex.controllerAccount" -}}{{ include "shoppe.lib.serviceAccountName" (dict "keys" .Values.controller "serviceAccount" (include "shoppe.servicex.controller" .)) }}{{- end -}}
 
 {{- /*
-shoppe.servicex.ownNamespace: where users' functions run.  Input: the root context.
+shoppe.servicex.dedicatedNamespace: where users' functions run.  Input: the root context.
 */ -}}
-{{- define "shoppe.servicex.ownNamespace" -}}
-{{ tpl .Values.transformer.own.namespace . | default .Release.Namespace }}
+{{- define "shoppe.servicex.dedicatedNamespace" -}}
+{{ tpl .Values.transformer.dedicated.namespace . | default .Release.Namespace }}
+{{- end -}}
+
+{{- /*
+shoppe.servicex.userSecrets: "true" where users' functions get their user's tokens.  Input:
+the root context.
+*/ -}}
+{{- define "shoppe.servicex.userSecrets" -}}
+{{- include "shoppe.lib.flag" (dict "root" . "value" .Values.transformer.dedicated.userSecrets "key" "servicex.transformer.dedicated.userSecrets") -}}
 {{- end -}}
 
 {{- /*

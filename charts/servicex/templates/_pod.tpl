@@ -1,5 +1,5 @@
 {{- /*
-shoppe.servicex.env: environment of what talks to the database.  Input: none.
+shoppe.servicex.env: environment of clients of the database.  Input: none.
 */ -}}
 {{- define "shoppe.servicex.env" -}}
 - name: PGSERVICEFILE
@@ -9,7 +9,7 @@ shoppe.servicex.env: environment of what talks to the database.  Input: none.
 {{- end -}}
 
 {{- /*
-shoppe.servicex.mounts: volumes of API, front, controller and migrations.  Input: the root
+shoppe.servicex.mounts: volumes of API, S3 gateway, controller and migrations.  Input: the root
 context.
 */ -}}
 {{- define "shoppe.servicex.mounts" -}}
@@ -24,6 +24,7 @@ context.
   readOnly: true
 - name: tmp
   mountPath: /tmp
+{{- include "shoppe.servicex.codegensMount" . }}
 {{- if include "shoppe.servicex.onVolume" . }}
 - name: data
   mountPath: /data
@@ -35,7 +36,7 @@ context.
 {{- end -}}
 
 {{- /*
-shoppe.servicex.volumes: the volumes themselves.  Input: the root context.
+shoppe.servicex.volumes: the volumes of these mounts.  Input: the root context.
 */ -}}
 {{- define "shoppe.servicex.volumes" -}}
 - name: settings
@@ -51,10 +52,11 @@ shoppe.servicex.volumes: the volumes themselves.  Input: the root context.
     defaultMode: 0440
 - name: tmp
   emptyDir: {}
+{{- include "shoppe.servicex.codegensVolume" . }}
 {{- if include "shoppe.servicex.onVolume" . }}
 - name: data
   persistentVolumeClaim:
-    claimName: {{ include "shoppe.servicex.app" . }}
+    claimName: {{ include "shoppe.lib.claimName" (dict "name" (include "shoppe.servicex.app" .) "keys" .Values.persistence) }}
 {{- else }}
 - name: s3
   secret:
@@ -70,13 +72,16 @@ where the controller adds it).
 {{- define "shoppe.servicex.worker" -}}
 {{- $root := .root -}}
 name: transformer
-image: {{ include "shoppe.lib.image" (dict "image" $root.Values.transformer.image "key" "servicex.transformer.image") }}
+image: {{ include "shoppe.lib.image" (dict "root" $root "image" $root.Values.transformer.image "key" "servicex.transformer.image") }}
 args:
   - coffea-shoppe-servicex
   - worker
   - --api={{ include "shoppe.servicex.url" $root }}
   - --key=/run/secrets/transformer/key
   - --scratch=/scratch
+  {{- if include "shoppe.servicex.codegensMount" $root }}
+  - --codegens=/etc/codegens
+  {{- end }}
   {{- if .memory }}
   - --memory={{ .memory }}
   {{- else }}
@@ -87,9 +92,9 @@ env:
   - name: HOME
     value: /scratch
   {{- if not .memory }}
-  {{- range $name, $value := $root.Values.transformer.own.environment }}
+  {{- range $name, $value := include "shoppe.lib.environment" (dict "root" $root "own" $root.Values.transformer.dedicated.environment) | fromYaml }}
   - name: {{ $name }}
-    value: {{ tpl $value $root | quote }}
+    value: {{ $value | quote }}
   {{- end }}
   {{- end }}
 livenessProbe:
@@ -105,8 +110,6 @@ resources:
   limits:
     cpu: {{ $root.Values.transformer.cpuLimit | quote }}
     memory: {{ add (.memory | default $root.Values.transformer.memoryMiB) 512 }}Mi
-securityContext:
-  {{- include "shoppe.lib.containerSecurityContext" $root | nindent 2 }}
 volumeMounts:
   - name: key
     mountPath: /run/secrets/transformer
@@ -115,4 +118,5 @@ volumeMounts:
     mountPath: /scratch
   - name: tmp
     mountPath: /tmp
+  {{- include "shoppe.servicex.codegensMount" $root | nindent 2 }}
 {{- end -}}

@@ -1,5 +1,5 @@
 {{- /*
-shoppe.servicex.settings: what API, front and controller read, as YAML
+shoppe.servicex.settings: what API, S3 gateway and controller read, as YAML
 (`settings.Settings`).  Input: the root context.
 */ -}}
 {{- define "shoppe.servicex.settings" -}}
@@ -14,23 +14,24 @@ objects:
   {{- else }}
   endpoint: {{ tpl .Values.objectStore.endpoint . | quote }}
   region: {{ .Values.objectStore.region }}
-  bucket: {{ .Values.objectStore.bucket | quote }}
+  bucket: {{ tpl .Values.objectStore.bucket . | quote }}
   {{- end }}
-front:
+s3Gateway:
   endpoint: {{ printf "%s.%s:%v" (include "shoppe.servicex.app" .) .Release.Namespace .Values.service.s3Port | quote }}
   publicEndpoint: {{ .Values.objectStore.publicURL | quote }}
   publicSecure: {{ .Values.objectStore.publicClientUseTLS }}
 prefix: {{ .Values.app.prefix | quote }}
 pages: {{ .Values.app.pages | quote }}
 cachePrefix: {{ tpl .Values.transformer.cachePrefix . | quote }}
-image: {{ include "shoppe.lib.image" (dict "image" .Values.transformer.image "key" "servicex.transformer.image") | quote }}
+image: {{ include "shoppe.lib.image" (dict "root" . "image" .Values.transformer.image "key" "servicex.transformer.image") | quote }}
 failClosed: {{ .Values.app.failClosed }}
 resultCache: {{ .Values.app.resultCache }}
-{{- $enabled := list }}
-{{- range $name, $one := .Values.codeGen }}
-{{- if $one.enabled }}{{ $enabled = append $enabled $name }}{{ end }}
+{{- with include "shoppe.servicex.codegenSettings" . | fromJson }}
+codegens: {{ toJson .names }}
+{{- if .files }}
+codegensFolder: /etc/codegens
 {{- end }}
-codegens: {{ toJson $enabled }}
+{{- end }}
 limits:
   deadlineS: {{ .Values.transformer.deadline }}
   attempts: {{ .Values.transformer.attempts }}
@@ -49,11 +50,11 @@ finders:
     token: /run/secrets/rucio/token
   {{- end }}
   {{- end }}
-own:
-  namespace: {{ include "shoppe.servicex.ownNamespace" . }}
-  maxPods: {{ .Values.transformer.own.maxPods }}
-  userSecrets: {{ .Values.transformer.own.userSecrets }}
-pool:
+dedicatedPods:
+  namespace: {{ include "shoppe.servicex.dedicatedNamespace" . }}
+  maxPods: {{ .Values.transformer.dedicated.maxPods }}
+  userSecrets: {{ include "shoppe.servicex.userSecrets" . | default "false" }}
+sharedPool:
   {{- with .Values.transformer.autoscaler }}
   {{- if .enabled }}
   namespace: {{ $.Release.Namespace }}

@@ -1,6 +1,6 @@
 {{- /*
-shoppe.lib.ownsCrd: "true" where this release makes a resource kind: it is
-not there yet, or this release made it.  Another release's is used as it is.
+shoppe.lib.ownsCrd: "true" if this release creates a CRD: if it does
+not exist yet, or this release created it.  That of another release is used unchanged.
 Input: dict root, name.
 */ -}}
 {{- define "shoppe.lib.ownsCrd" -}}

@@ -1,11 +1,27 @@
 {{- /*
+shoppe.lib.cut: a text of at most `most` characters.  A longer one is cut and ends in eight
+digits of its digest, so that different texts stay different.  Input: dict text, most (10 or more).
+*/ -}}
+{{- define "shoppe.lib.cut" -}}
+{{- if gt (len .text) (int .most) -}}
+{{- printf "%s-%s" (.text | trunc (int (sub .most 9)) | trimSuffix "-") (.text | sha256sum | trunc 8) -}}
+{{- else -}}
+{{- .text -}}
+{{- end -}}
+{{- end -}}
+
+{{- /*
 shoppe.lib.fullname: the name of a component's objects, RELEASE-SUFFIX.
-Input: dict root (.), suffix (string).  At most 52 characters, so that the
-controllers' own endings still fit a label.
+Input: dict root (.), suffix (string, at most 41 characters).  At most 52 characters, so
+that labels can contain suffixes of controllers; the release's part is cut.
 */ -}}
 {{- define "shoppe.lib.fullname" -}}
 {{- $suffix := required "shoppe.lib.fullname: 'suffix' is missing" .suffix -}}
-{{- printf "%s-%s" .root.Release.Name $suffix | trunc 52 | trimSuffix "-" -}}
+{{- $release := .root.Release.Name -}}
+{{- if not (regexMatch "^[a-z][-a-z0-9]*$" $release) -}}
+{{- fail (printf "the release name %q is invalid, because Services are named after it: use lower-case letters, digits and hyphens, beginning with a letter" $release) -}}
+{{- end -}}
+{{- printf "%s-%s" (include "shoppe.lib.cut" (dict "text" $release "most" (sub 51 (len $suffix)))) $suffix -}}
 {{- end -}}
 
 {{- /*
@@ -35,3 +51,9 @@ shoppe.lib.labels: labels of any other object.  Input: dict root, component.
 {{ include "shoppe.lib.podLabels" . }}
 helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace "+" "_" }}
 {{- end -}}
+
+{{- /*
+shoppe.lib.servicesLabel: the first part of the services' host name where the hub has a
+subdomain_host.  JupyterHub never encodes a user's name with this `--`.  Input: none.
+*/ -}}
+{{- define "shoppe.lib.servicesLabel" -}}all--services{{- end -}}

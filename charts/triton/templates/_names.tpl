@@ -10,17 +10,25 @@ shoppe.triton.serverImage: Triton's own image, or the chart's.  Input: the root 
 */ -}}
 {{- define "shoppe.triton.serverImage" -}}
 {{- if .Values.server.image.name -}}
-{{- include "shoppe.lib.image" (dict "image" .Values.server.image "key" "triton.server.image") -}}
+{{- include "shoppe.lib.image" (dict "root" . "image" .Values.server.image "key" "triton.server.image") -}}
 {{- else -}}
-{{- include "shoppe.lib.image" (dict "image" .Values.image "key" "triton.image") -}}
+{{- include "shoppe.lib.image" (dict "root" . "image" .Values.image "key" "triton.image") -}}
 {{- end -}}
 {{- end -}}
+
+{{- /*
+shoppe.triton.store: the address of the store of the models; nothing where they are in the
+pod.  Input: the root context.
+*/ -}}
+{{- define "shoppe.triton.store" -}}{{ tpl .Values.modelRepository.s3.endpoint . }}{{- end -}}
 
 {{- /*
 shoppe.triton.repository: where the models are.  Input: the root context.
 */ -}}
 {{- define "shoppe.triton.repository" -}}
-{{- with .Values.modelRepository.s3 -}}
-{{- if .endpoint -}}s3://{{ tpl .endpoint $ }}/{{ .bucket }}{{- else -}}/models{{- end -}}
+{{- with include "shoppe.triton.store" . -}}
+s3://{{ . }}/{{ tpl $.Values.modelRepository.s3.bucket $ }}
+{{- else -}}
+/models
 {{- end -}}
 {{- end -}}

@@ -7,8 +7,8 @@ Input: dict root, instance.
 {{- end -}}
 
 {{- /*
-shoppe.xcache.presets: what each preset stands for, as YAML.  CMS reads whole
-baskets from afar, hence the larger blocks.
+shoppe.xcache.presets: the settings of each preset, as YAML.  CMS reads entire
+baskets over large distances, hence the larger blocks.
 */ -}}
 {{- define "shoppe.xcache.presets" -}}
 atlas: {forwarding: true, origin: "", config: {}}
@@ -31,4 +31,12 @@ forwarding: {{ $preset.forwarding }}
 origin: {{ tpl (.instance.origin | default "") .root | default $preset.origin | quote }}
 config:
   {{- toYaml $config | nindent 2 }}
+{{- end -}}
+
+{{- /*
+shoppe.xcache.persistence: where an instance keeps its files, as YAML.  Input: dict root,
+instance.
+*/ -}}
+{{- define "shoppe.xcache.persistence" -}}
+{{- include "shoppe.lib.overridden" (dict "own" .root.Values.persistence "keys" .instance.persistence) -}}
 {{- end -}}
