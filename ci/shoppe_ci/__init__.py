@@ -1,1 +1,1 @@
-"""What the command ci/shoppe does."""
+"""The implementation of the command `ci/shoppe`."""

@@ -2,4 +2,4 @@
 
 from shoppe_ci.cli import main
 
-main()
+main(prog_name="ci/shoppe")

@@ -1,4 +1,4 @@
-"""The main job: the AGC notebook in a user's pod, and what it took to run it."""
+"""Runs the AGC notebook in a user's pod, and measures times, bytes and events."""
 
 import hashlib
 import json
@@ -22,24 +22,24 @@ NOTEBOOK = ROOT / "images" / "analysis" / "agc-ttbar.ipynb"
 FOLDER = "agc-ttbar"
 FIT, SUMMARY = "fit/fit.json", "summary.json"
 SYNTH_EVENTS = 120_000
-"""Of nominal ttbar: fewer leave too little W+jets for the fit."""
+"""Events of nominal ttbar; fewer would leave too little W+jets for the fit."""
 ASSIGNMENTS = ("served", "local", "none")
-"""Where the models score that assign jets, if at all."""
+"""Where the models that assign jets are evaluated: by Triton, on the workers, or not at all."""
 METRICS_SETTLE_S = 60
 
 
 @dataclass(frozen=True)
 class CacheUse:
-    """What a cache has counted since it started."""
+    """Counts of a cache since its start."""
 
     sent: float
-    """Bytes sent to readers, with what the protocol adds."""
+    """Bytes sent to readers, including the protocol's overhead."""
     fetched: float
     """Bytes taken from origins."""
     files: float
 
     def since(self, before: "CacheUse") -> "CacheUse":
-        """Return what was counted after `before`."""
+        """Return the difference to earlier counts."""
         return CacheUse(
             self.sent - before.sent, self.fetched - before.fetched, self.files - before.files
         )
@@ -64,97 +64,110 @@ def cache_use(cluster: Cluster, name: str = "xcache") -> CacheUse:
 def settled_cache_use(cluster: Cluster, before: CacheUse, *, needed: bool = True) -> CacheUse:
     """Return what was counted since `before`, once the cache has reported all of it.
 
-    A cache tells of a file some seconds after it was closed: the counts must not
+    A cache reports a file some seconds after it was closed: the counts must not
     change for six seconds.  Unless a read is `needed`, there may have been none.
     """
     seen: list[CacheUse] = []
 
     def settled() -> CacheUse | None:
         seen.append(cache_use(cluster))
-        # Probes send a few bytes at any time; files are opened by readers alone.
+        # Probes send a few bytes at any time; only readers open files.
         latest = {(use.fetched, use.files) for use in seen[-4:]}
         same = len(seen) > 3 and len(latest) == 1
         return seen[-1] if same and (seen[-1].files > before.files or not needed) else None
 
-    found = eventually(
-        settled, "the cache reports what it served", timeout=METRICS_SETTLE_S, every=2
-    )
-    return (found or before).since(before)
+    use = eventually(settled, "the cache reports what it served", timeout=METRICS_SETTLE_S, every=2)
+    return use.since(before)
 
 
 def synthetic(events: int = SYNTH_EVENTS) -> list[tuple[Path, str, str, int]]:
-    """Return the nine synthetic files with process, variation and events; made once."""
-    source = ROOT / "images" / "analysis" / "agc" / "synth.py"
+    """Return the nine synthetic files with process, variation and events; generated once."""
+    source = ROOT / "images" / "analysis" / "agc-ttbar" / "agc" / "synth.py"
     key = hashlib.sha256(source.read_bytes() + str(events).encode()).hexdigest()[:12]
     folder = cache("synth", key)
     listing = folder / "fileset.json"
     if not listing.exists():
         with step(f"making synthetic NanoAOD of all nine samples in {folder}") as note:
             shell.run(["agc", "synth", "--output", folder, "--events", str(events)], note=note)
-    found = []
+    files = []
     for process, variations in json.loads(listing.read_text()).items():
         for variation, entry in variations.items():
             for file in entry["files"]:
-                found.append((folder / file["path"], process, variation, file["nevts"]))
-    return found
+                files.append((folder / file["path"], process, variation, file["nevts"]))
+    return files
 
 
-def fileset(cluster: Cluster, data: tuple[str, ...]) -> dict[str, Any]:
-    """Return the list of inputs for the notebook, local files put on the origin.
+def fileset(
+    cluster: Cluster, data: tuple[str, ...], *, era: str | None = None, btag: str | None = None
+) -> dict[str, Any]:
+    """Return the notebook's fileset; local files are published on the origin.
 
     `data` are `PATH_OR_URL[=PROCESS[:VARIATION]]`; empty stands for the synthetic
-    samples.  Raises `ShoppeError` for an input that cannot be used, before anything
-    is copied.
+    samples.  `era` and `btag` define how b jets are tagged.  Raises `ShoppeError` for an
+    input that cannot be used, before anything is copied.
     """
-    found: dict[str, Any] = {}
+    entries: dict[str, Any] = {}
 
     def add(process: str, variation: str, path: str, events: int | None) -> None:
-        entry = found.setdefault(process, {}).setdefault(variation, {"files": []})
+        entry = entries.setdefault(process, {}).setdefault(variation, {"files": []})
         entry["files"].append({"path": path, **({"nevts": events} if events else {})})
 
     if not data:
         for path, process, variation, events in synthetic():
             add(process, variation, origin.publish(cluster, path), events)
-        return found
-    inputs = check_inputs(data)
+        return entries
+    inputs = check_inputs(data, era=era, btag=btag)
     for where, process, variation in inputs:
         url = where if "://" in where else origin.publish(cluster, Path(where))
         add(process, variation, url, None)
-    return found
+    return entries
 
 
-def check_inputs(data: tuple[str, ...]) -> list[tuple[str, str, str]]:
-    """Return the inputs as (path or URL, process, variation), every local file looked into.
+def check_inputs(
+    data: tuple[str, ...], *, era: str | None = None, btag: str | None = None
+) -> list[tuple[str, str, str]]:
+    """Return the inputs as (path or URL, process, variation), with every local file checked.
 
-    The analysis' own checks run in its own process; a URL is checked on the workers.
-    Raises `ShoppeError` with what `agc` says of the first that cannot be used.
+    The checks of `agc` run in a separate process; URLs are checked on the workers.
+    `era` and `btag` define how b jets are tagged, as for `agc run`.  Raises `ShoppeError`
+    with the message of `agc` about the first that cannot be used.
     """
     program = (
         "import sys, json\n"
-        "from agc.samples import parse_input, InputError\n"
-        "from agc.run import check_file\n"
-        "found = []\n"
-        "for text in sys.argv[1:]:\n"
-        "    try:\n"
-        "        one = parse_input(text)\n"
-        "        if '://' not in one.path: check_file(one.path)\n"
-        "        elif not one.path.startswith(('root://', 'xroot://')):\n"
-        "            raise InputError(f'{one.path}: give a root:// URL or a local file')\n"
-        "    except InputError as error:\n"
-        "        print(json.dumps({'problem': str(error)})); break\n"
-        "    found.append([one.path, one.sample.process, one.sample.variation])\n"
+        "from agc.samples import check_files, parse_inputs, InputError\n"
+        "from agc.files import summarize\n"
+        "from agc.nanoaod import jets_of\n"
+        "from coffea_shoppe_contract.addresses import shown_address\n"
+        "try:\n"
+        "    options = json.load(sys.stdin)\n"
+        "    files = parse_inputs(options['data'])\n"
+        "    check_files(files)\n"
+        "    known = {}\n"
+        "    for file in files:\n"
+        "        if '://' not in file.path: known[file.path] = summarize(file.path).branches\n"
+        "        elif not file.path.startswith(('root://', 'xroot://')):\n"
+        "            problem = f'{shown_address(file.path)}: give a root:// URL or a local file'\n"
+        "            raise InputError(problem)\n"
+        "    if known: jets_of(known, era=options['era'], btag=options['btag'])\n"
+        "except InputError as error:\n"
+        "    print(json.dumps({'problem': str(error)}))\n"
         "else:\n"
-        "    print(json.dumps({'inputs': found}))\n"
+        "    inputs = [[file.path, file.sample.process, file.sample.variation] for file in files]\n"
+        "    print(json.dumps({'inputs': inputs}))\n"
     )
-    answer = json.loads(shell.run(["python", "-c", program, *data]).splitlines()[-1])
-    if "problem" in answer:
-        raise ShoppeError(answer["problem"], "--data takes FILE_OR_URL[=PROCESS[:VARIATION]]")
-    return [(where, process, variation) for where, process, variation in answer["inputs"]]
+    # A URL may contain a token, which a program's arguments would show to others.
+    options = json.dumps({"data": data, "era": era, "btag": btag}).encode()
+    result = json.loads(
+        shell.run(["python", "-c", program], what="checking --data", stdin=options).splitlines()[-1]
+    )
+    if "problem" in result:
+        raise ShoppeError(result["problem"], "correct --data FILE_OR_URL[=PROCESS[:VARIATION]]")
+    return [(where, process, variation) for where, process, variation in result["inputs"]]
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a run of the notebook did, and the way that the data took."""
+    """The results of a run of the notebook, with the bytes of data that were moved."""
 
     user: str
     spawn_seconds: float
@@ -190,6 +203,7 @@ class Outcome:
             )
         else:
             lines.append("fit                 none: it needs enough events of all nine samples")
+        lines += [f"note                {note}" for note in report["notes"]]
         lines.append(f"results             {self.folder}")
         return "\n".join(lines)
 
@@ -213,8 +227,8 @@ class Outcome:
         ]
         if lines:
             rows = sum(use["rows"] for use in uses)
-            told = f"all {rows}" if rows == report["candidates"] else f"{report['candidates']}"
-            return [*lines, f"                    {told} assignments of jets were scored there"]
+            count = f"all {rows}" if rows == report["candidates"] else f"{report['candidates']}"
+            return [*lines, f"                    {count} assignments of jets were scored there"]
         if report["candidates"]:
             return [f"assignment          {report['candidates']} were scored by the workers"]
         return []
@@ -239,8 +253,8 @@ def _clear(results: Path) -> None:
 
 def fitted(path: Path) -> tuple[float, float]:
     """Return the normalisation of ttbar and its error from a fit's result."""
-    found = json.loads(path.read_text())["parameters"]["ttbar_norm"]
-    return found["value"], found["error"]
+    norm = json.loads(path.read_text())["parameters"]["ttbar_norm"]
+    return norm["value"], norm["error"]
 
 
 def save_notebook(notebook: Any, path: Path) -> None:
@@ -250,14 +264,16 @@ def save_notebook(notebook: Any, path: Path) -> None:
 
 
 def run_notebook(user: User, source: Path, target: Path, *, folder: str) -> None:
-    """Run a notebook that lies in a folder of the user's home; the executed copy is `target`."""
+    """Run a notebook that is in a folder of the user's home; the executed copy is `target`."""
     notebook = nbformat.read(source, as_version=4)
     with step(f"running {source.name} in {user.name}'s pod") as note:
         try:
             user.run_notebook(notebook, folder=folder, note=note)
         except NotebookError as failed:
             save_notebook(failed.notebook, target)
-            raise ShoppeError(failed.problem, f"the executed copy tells more: {target}") from failed
+            raise ShoppeError(
+                failed.problem, f"the executed notebook shows the error: {target}"
+            ) from failed
     save_notebook(notebook, target)
 
 
@@ -280,12 +296,20 @@ def run_agc(
     workers: int = 2,
     source: str = "servicex",
     assignment: str = "none",
+    settle: bool = True,
+    era: str | None = None,
+    btag: str | None = None,
 ) -> Outcome:
-    """Run the AGC notebook as a user and bring its results back."""
+    """Run the AGC notebook as a user and bring its results back.
+
+    With `settle` it waits until the cache has reported all that was read; without, the
+    outcome's bytes are those reported so far.
+    """
     user, seconds = log_in(cluster, name)
     results.mkdir(parents=True, exist_ok=True)
     _clear(results)
     settings = {"weights": weights, "workers": workers, "from": source, "assignment": assignment}
+    settings |= {"era": era, "btag": btag}
     for file, content in (("fileset.json", inputs), ("settings.json", settings)):
         (results / file).write_text(json.dumps(content, indent=2) + "\n")
         user.upload(results / file, f"{FOLDER}/{file}")
@@ -295,11 +319,16 @@ def run_agc(
     with step(f"bringing the results to {results}"):
         written = user.download(f"{FOLDER}/results", results)
     files = sorted(str(path.relative_to(results)) for path in written)
+    needed = source == "direct"
     try:
-        # What ServiceX has delivered before it need not read again.
-        used = settled_cache_use(cluster, before, needed=source == "direct")
+        # ServiceX does not read again what it has delivered before.
+        used = (
+            settled_cache_use(cluster, before, needed=needed)
+            if settle
+            else cache_use(cluster).since(before)
+        )
     except ShoppeError as error:
-        # The analysis is done all the same; its results are not lost with the counts.
+        # The results of the analysis are valid without the counts.
         say(f"  warning: {error.problem}; the counts below may lack this run")
         used = cache_use(cluster).since(before)
     report = json.loads((results / "report.json").read_text())

@@ -1,4 +1,4 @@
-"""Measurements that a reader can repeat."""
+"""Benchmarks of `ci/shoppe bench`."""
 
 import json
 import shutil
@@ -9,7 +9,7 @@ from typing import Any
 
 import nbformat
 
-from shoppe_ci import analysis, diagnostics, origin, release, shell
+from shoppe_ci import analysis, diagnostics, origin, overload, release, shell
 from shoppe_ci.cluster import Cluster
 from shoppe_ci.errors import ShoppeError
 from shoppe_ci.facility import User
@@ -18,45 +18,47 @@ from shoppe_ci.paths import cache
 from shoppe_ci.wait import eventually
 
 BENCH_NAME = "bench"
+FLOOD_S = 20
+"""Of each server."""
 COPIES = 28
-"""Of the synthetic samples: direct reading takes over a minute on two cores."""
+"""Number of copies of the synthetic samples: reading them takes over a minute on two cores."""
 
 
 def agc(models: Path | None = None) -> dict[str, str]:
     """Return the analysis' rates on one core, and uproot's read rates of the same branches."""
     program: list[str | Path] = ["taskset", "-c", "0", "python", "-m", "agc.benchmark", _large()]
-    found = _measured(program + ([models] if models else []))
+    rates = _measured(program + ([models] if models else []))
     return {
-        "events": str(found["events"]),
-        "in-process run, events/s on one core": f"{found['run']:.0f}",
-        "uproot reads the same branches, events/s": f"{found['read']:.0f}",
-        "share of the read rate": f"{found['run'] / found['read']:.2f}",
-        "with jets assigned, events/s on one core": f"{found['run_ml']:.0f}",
-        "uproot reads the branches of that, events/s": f"{found['read_ml']:.0f}",
-        "share of the read rate with jets assigned": f"{found['run_ml'] / found['read_ml']:.3f}",
-        "nodes of the two models": " and ".join(str(count) for count in found["nodes"]),
+        "events": str(rates["events"]),
+        "in-process run, events/s on one core": f"{rates['run']:.0f}",
+        "uproot reads the same branches, events/s": f"{rates['read']:.0f}",
+        "share of the read rate": f"{rates['run'] / rates['read']:.2f}",
+        "with jets assigned, events/s on one core": f"{rates['run_ml']:.0f}",
+        "uproot reads the branches of that, events/s": f"{rates['read_ml']:.0f}",
+        "share of the read rate with jets assigned": f"{rates['run_ml'] / rates['read_ml']:.3f}",
+        "nodes of the two models": " and ".join(str(count) for count in rates["nodes"]),
     }
 
 
 def scale() -> dict[str, str]:
-    """Return the analysis' costs by workers and size of the input, and what they consist of."""
-    found = _measured(["python", "-m", "agc.benchmark_scale", _large()])
+    """Return the analysis' cost by number of workers and size of the input, and its parts."""
+    figures = _measured(["python", "-m", "agc.benchmark_scale", _large()])
     rows = {}
-    for workers, runs in found["runs"].items():
-        for size, one in runs.items():
-            rate = one["events"] / one["seconds"]
+    for workers, runs in figures["runs"].items():
+        for size, run in runs.items():
+            rate = run["events"] / run["seconds"]
             rows[f"{workers} worker(s), input {size}x"] = (
-                f"{one['events']} events in {one['seconds']:.2f} s, {rate:.0f} events/s, "
-                f"workers idle {one['idle']:.0%}"
+                f"{run['events']} events in {run['seconds']:.2f} s, {rate:.0f} events/s, "
+                f"workers idle {run['idle']:.0%}"
             )
-        fit = found["fits"][workers]
+        fit = figures["fits"][workers]
         rows[f"{workers} worker(s), cost against size"] = (
             f"{fit['start']:.2f} s + {fit['slope']:.3f} s per 1x, off by {fit['missed']:.0%} "
             f"at most; grows with the power {fit['exponent']:.2f}"
         )
-    parts = (f"{name} {share:.1%}" for name, share in found["parts"].items())
+    parts = (f"{name} {share:.1%}" for name, share in figures["parts"].items())
     rows["where one process spends its time"] = ", ".join(parts)
-    needed = found["needed"]
+    needed = figures["needed"]
     rows["for 200 Gbps at this rate"] = (
         f"{needed['size']:.0f} bytes an event, {needed['core']:.3f} Gbps a core: "
         f"{needed['cores']:.0f} cores, {needed['caches']:.0f} XCaches"
@@ -65,26 +67,26 @@ def scale() -> dict[str, str]:
 
 
 def _large() -> Path:
-    """Return a synthetic file that takes a core seconds."""
+    """Return a synthetic file that one core processes in some seconds."""
     every = analysis.synthetic(200_000)
     return next(where for where, *_ in every if "ttbar__nominal" in where.name)
 
 
 def _measured(program: list[str | Path]) -> dict[str, Any]:
-    """Return what a benchmark of the analysis prints last: progress bars come first."""
+    """Return the last line that a benchmark of the analysis prints, after its progress bars."""
     single = {"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
-    found: dict[str, Any] = json.loads(shell.run(program, env=single).splitlines()[-1])
-    return found
+    figures: dict[str, Any] = json.loads(shell.run(program, env=single).splitlines()[-1])
+    return figures
 
 
 def install(cluster: Cluster) -> dict[str, str]:
     """Return the times of install, spawn and Dask cluster start, and the idle memory.
 
-    The release is removed and installed anew: never do this to one that is in use.
+    The release is removed and reinstalled: never do this to one that is in use.
     """
     release.uninstall(cluster)
-    # Users' servers are not the release's: they outlive it, and would count as idle memory.
-    users = f"{diagnostics.OURS},app.kubernetes.io/component=singleuser-server"
+    # Users' servers are not removed with the release, and would count as idle memory.
+    users = f"{diagnostics.PART_OF},app.kubernetes.io/component=singleuser-server"
     cluster.kubectl("delete", "pods", "-n", release.NAMESPACE, "-l", users)
     gone = "the old pods are gone"
     eventually(lambda: not diagnostics.pods(cluster), gone, timeout=180, every=1)
@@ -116,18 +118,20 @@ def install(cluster: Cluster) -> dict[str, str]:
 def models(cluster: Cluster) -> dict[str, str]:
     """Return the times of scoring rows, and rates of the analysis, by Triton and without it."""
     user, _ = analysis.log_in(cluster, BENCH_NAME)
-    found = _benchmark_models(user)
+    figures = _benchmark_models(user)
     rows = {}
-    for one in found["requests"]:
-        local = one["local"]
-        told = [f"local {local:.2f} ms ({one['rows'] / local:.0f} k rows/s)"]
-        told += [f"{way} {one[way]:.2f} ms ({one[way] / local:.2f}x)" for way in ("gRPC", "HTTP")]
-        rows[f"{one['model']}, {one['rows']} rows"] = ", ".join(told)
-    rates = found["analysis"]
-    told = [f"{name} {rate:.0f}" for name, rate in rates.items()]
+    for request in figures["requests"]:
+        local = request["local"]
+        texts = [f"local {local:.2f} ms ({request['rows'] / local:.0f} k rows/s)"]
+        texts += [
+            f"{way} {request[way]:.2f} ms ({request[way] / local:.2f}x)" for way in ("gRPC", "HTTP")
+        ]
+        rows[f"{request['model']}, {request['rows']} rows"] = ", ".join(texts)
+    rates = figures["analysis"]
+    texts = [f"{name} {rate:.0f}" for name, rate in rates.items()]
     share = rates["Triton"] / rates["local"]
     rows["the analysis, events/s in one process"] = (
-        f"{', '.join(told)}; Triton {share:.2f} of local"
+        f"{', '.join(texts)}; Triton {share:.2f} of local"
     )
     try:
         for count in (1, 2):
@@ -141,29 +145,29 @@ def models(cluster: Cluster) -> dict[str, str]:
 
 
 def _scale_triton(cluster: Cluster, count: int) -> None:
-    """Have so many replicas of Triton, whatever the values say, until the next upgrade."""
+    """Scale Triton to a number of replicas, until the next upgrade."""
     name = f"deployment/{release.RELEASE}-triton"
     cluster.kubectl("-n", release.NAMESPACE, "scale", name, f"--replicas={count}")
     release.wait_ready(cluster)
 
 
 def _benchmark_models(user: User, *words: str) -> dict[str, Any]:
-    """Return what the benchmark of models prints in the user's pod."""
+    """Return the output of the benchmark of models in the user's pod."""
     command = ["python", "-m", "agc.benchmark_models", *words]
     source = (
         f"import subprocess\ndone = subprocess.run({command}, capture_output=True, text=True)\n"
     )
     source += "assert not done.returncode, done.stderr[-2000:]\nprint(done.stdout)"
-    # A progress bar may end with an escape sequence of its own before it.
+    # The escape sequence of a progress bar may precede it.
     last = _run(user, source).strip().splitlines()[-1]
-    found: dict[str, Any] = json.loads(last[last.index("{") :])
-    return found
+    figures: dict[str, Any] = json.loads(last[last.index("{") :])
+    return figures
 
 
 def servicex(cluster: Cluster, copies: int = COPIES) -> dict[str, str]:
-    """Return what the way through ServiceX costs beside direct reading, the cache cold for both.
+    """Compare ServiceX with direct reading, both with an empty cache.
 
-    The same events lie at the origin under two names, so that neither side finds in the
+    The origin has the same events under two names, so that neither side finds in the
     cache what the other has read.
     """
     origin.install(cluster)
@@ -182,13 +186,13 @@ def servicex(cluster: Cluster, copies: int = COPIES) -> dict[str, str]:
             )
             report = outcome.report
             walls[label] = report["walltime"]
-            told = [f"{sum(report['events'].values())} events in {report['walltime']:.1f} s"]
+            texts = [f"{sum(report['events'].values())} events in {report['walltime']:.1f} s"]
             if report["source"] == "servicex":
-                told.append(f"of which delivery {report['deliverytime']:.1f} s")
-                told.append(f"{report['delivered']} files, {report['bytesread'] / 1e6:.1f} MB")
-            told.append(f"XCache sent {outcome.sent / 1e6:.1f} MB")
-            told.append(f"fetched {outcome.from_origin / 1e6:.1f} MB")
-            rows[label] = ", ".join(told)
+                texts.append(f"of which delivery {report['deliverytime']:.1f} s")
+                texts.append(f"{report['delivered']} files, {report['bytesread'] / 1e6:.1f} MB")
+            texts.append(f"XCache sent {outcome.sent / 1e6:.1f} MB")
+            texts.append(f"fetched {outcome.from_origin / 1e6:.1f} MB")
+            rows[label] = ", ".join(texts)
     finally:
         for path in cluster.data.glob(f"{run}*"):
             shutil.rmtree(path, ignore_errors=True)
@@ -199,15 +203,51 @@ def servicex(cluster: Cluster, copies: int = COPIES) -> dict[str, str]:
     return rows
 
 
+def overloaded(cluster: Cluster) -> dict[str, str]:
+    """Return how a user's requests to each server go while another user floods that server.
+
+    The servers are flooded one after another, then all at once.
+    """
+    origin.install(cluster)
+    path, *_ = analysis.synthetic()[0]
+    addresses = overload.hosts(origin.publish(cluster, path))
+    user, _ = analysis.log_in(cluster, BENCH_NAME)
+    sender, _ = analysis.log_in(cluster, f"{BENCH_NAME}-flood")
+
+    def flooded(*names: str) -> dict[str, str]:
+        watched = {name: addresses[name] for name in names}
+        outcome = overload.measure(
+            cluster,
+            _run,
+            sender=sender,
+            user=user,
+            addresses=watched,
+            names=list(names),
+            seconds=FLOOD_S,
+        )
+        rows = overload.rows(outcome)
+        if outcome.restarted:
+            rows["restarted"] = ", ".join(outcome.restarted)
+        return rows
+
+    rows: dict[str, str] = {}
+    for name in overload.SERVERS:
+        rows |= {f"{label}, flooded alone": text for label, text in flooded(name).items()}
+    together = flooded(*overload.SERVERS)
+    user.stop()
+    sender.stop()
+    return rows | {f"{label}, all flooded": text for label, text in together.items()}
+
+
 def _copies(cluster: Cluster, below: str, copies: int) -> dict[str, Any]:
     """Return a list of inputs: the synthetic samples, many times under other names."""
-    found: dict[str, Any] = {}
+    entries: dict[str, Any] = {}
     for number in range(copies):
         for path, process, variation, events in analysis.synthetic():
             url = origin.publish(cluster, path, below=f"{below}{number:03d}-")
-            entry = found.setdefault(process, {}).setdefault(variation, {"files": []})
+            entry = entries.setdefault(process, {}).setdefault(variation, {"files": []})
             entry["files"].append({"path": url, "nevts": events})
-    return found
+    return entries
 
 
 def _run(user: User, source: str) -> str:

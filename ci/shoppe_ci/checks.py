@@ -7,7 +7,7 @@ from pathlib import Path
 
 import yaml
 
-from shoppe_ci import images, schema, shell, toolchain
+from shoppe_ci import catalogue, changelog, history, images, schema, shell, toolchain, words
 from shoppe_ci.errors import ShoppeError
 from shoppe_ci.paths import CHARTS, ROOT
 from shoppe_ci.progress import step
@@ -31,30 +31,31 @@ def _lock() -> None:
 
 
 def chart_folders() -> list[Path]:
-    """Return the charts that `ct.yaml` puts under test."""
+    """Return the charts that `ct.yaml` selects."""
     settings = yaml.safe_load((ROOT / "ct.yaml").read_text())
     excluded = set(settings["excluded-charts"])
-    found = []
+    charts = []
     for folder in settings["chart-dirs"]:
         for path in sorted((ROOT / folder).iterdir()):
             if path.name not in excluded and path.is_dir():
-                found.append(path)
-    return found
+                charts.append(path)
+    return charts
 
 
 def _charts() -> None:
     helm = toolchain.program("helm")
     for chart in chart_folders():
         if not (chart / "Chart.yaml").exists():
-            raise ShoppeError(f"{chart} is no chart", "name it under excluded-charts in ct.yaml")
-        extra = ["--values", str(file)] if (file := chart / "ci" / "values.yaml").exists() else []
+            raise ShoppeError(f"{chart} is not a chart", "name it under excluded-charts in ct.yaml")
+        file = chart / catalogue.ALONE
+        extra = ["--values", str(file)] if file.exists() else []
         shell.run(
             [helm, "lint", "--strict", "--quiet", chart, *extra], what=f"linting {chart.name}"
         )
 
 
 def _dependencies() -> None:
-    """Every dependency must lie beside its chart, at the version that the chart names."""
+    """Every dependency must be in the folder `charts`, with the version that the chart names."""
     for chart in chart_folders():
         declared = yaml.safe_load((chart / "Chart.yaml").read_text()).get("dependencies", [])
         for dependency in declared:
@@ -68,7 +69,7 @@ def _dependencies() -> None:
             version = yaml.safe_load((other / "Chart.yaml").read_text())["version"]
             if version != dependency["version"]:
                 raise ShoppeError(
-                    f"{chart.name} wants {dependency['name']} {dependency['version']}, "
+                    f"{chart.name} requires {dependency['name']} {dependency['version']}, "
                     f"but it is {version}"
                 )
 
@@ -77,6 +78,14 @@ def _generated() -> None:
     if stale := schema.outdated():
         names = ", ".join(str(path.relative_to(ROOT)) for path in stale)
         raise ShoppeError(f"out of date: {names}", "ci/shoppe check --fix")
+
+
+def _descriptions() -> None:
+    if lacking := schema.undescribed():
+        raise ShoppeError(
+            "values without a full description:\n" + "\n".join(lacking),
+            "write the comment above the key as docs/contributing/add-a-value.md says",
+        )
 
 
 def _pins() -> None:
@@ -91,19 +100,40 @@ def _notebooks() -> None:
     for path in (ROOT / "images").rglob("*.ipynb"):
         cells = json.loads(path.read_text())["cells"]
         if any(cell.get("outputs") for cell in cells):
-            raise ShoppeError(f"{path.relative_to(ROOT)} holds outputs", "clear them and save")
+            raise ShoppeError(f"{path.relative_to(ROOT)} contains outputs", "clear them and save")
+
+
+def _commits() -> None:
+    if subjects := history.long_subjects():
+        raise ShoppeError(
+            f"commit subjects have more than {history.MAX_LENGTH} characters:\n"
+            + "\n".join(subjects),
+            "git commit --amend, or git rebase --interactive; the body has room for the rest",
+        )
+
+
+def _names() -> None:
+    if refused := words.problems():
+        raise ShoppeError(
+            "names that do not say what they are:\n" + "\n".join(refused),
+            f"name a variable after what it contains; the words are in {words.GLOSSARY}",
+        )
 
 
 CHECKS: dict[str, Callable[[], None]] = {
     "lock": _lock,
     "lint": _lint,
+    "names": _names,
     "types": _types,
     "import contracts": _contracts,
     "generated files": _generated,
+    "descriptions of values": _descriptions,
     "image tags": _pins,
     "chart dependencies": _dependencies,
     "charts": _charts,
     "notebooks": _notebooks,
+    "changelog": changelog.check,
+    "commits": _commits,
 }
 
 
@@ -120,7 +150,7 @@ def run_all() -> list[ShoppeError]:
 
 
 def fix() -> None:
-    """Mend what can be mended without a decision."""
+    """Fix what needs no decision."""
     shell.run(["ruff", "check", "--fix-only", "--quiet", "."], cwd=ROOT)
     shell.run(["ruff", "format", "--quiet", "."], cwd=ROOT)
     images.pin()

@@ -1,11 +1,12 @@
 """The command line of `ci/shoppe`."""
 
 import json
-import os
+import re
 import shutil
-import subprocess
 import sys
 import time
+from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 import click
@@ -13,12 +14,15 @@ import click
 from shoppe_ci import (
     analysis,
     bench,
+    breaks,
     checks,
     diagnostics,
+    fields,
     images,
     machine,
     origin,
     release,
+    testing,
     toolchain,
     up,
 )
@@ -30,12 +34,36 @@ from shoppe_ci.paths import ROOT, cache
 from shoppe_ci.progress import console, elapsed, say
 
 TEST_CLUSTER = "coffea-shoppe-test"
+Command = Callable[..., None]
 FOLDER = click.Path(file_okay=False, path_type=Path)
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
-with_cluster = click.option(
-    "--cluster", "name", default=up.DEFAULT, show_default=True, help="Name of the kind cluster."
-)
+
+class ClusterName(click.ParamType[str]):
+    """The name of a kind cluster."""
+
+    name = "name"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the name; fails where kind would refuse it."""
+        if not re.fullmatch(r"[a-z0-9.-]+", value):
+            self.fail(f"{value!r}: use lower-case letters, digits, '.' and '-' only", param, ctx)
+        return value
+
+
+def cluster_option(default: str) -> Callable[[Command], Command]:
+    """Return the option `--cluster` with a default."""
+    return click.option(
+        "--cluster",
+        "name",
+        type=ClusterName(),
+        default=default,
+        show_default=True,
+        help="Name of the kind cluster.",
+    )
+
+
+with_cluster = cluster_option(up.DEFAULT)
 with_source = click.option(
     "--from",
     "wish",
@@ -50,7 +78,7 @@ class Group(click.Group):
     """A group whose commands show a `ShoppeError` as problem and remedy."""
 
     def invoke(self, ctx: click.Context) -> object:
-        """Run the command that was asked for."""
+        """Run the chosen command."""
         try:
             return super().invoke(ctx)
         except ShoppeError as error:
@@ -64,9 +92,9 @@ class Group(click.Group):
 def main() -> None:
     """Bring up a Coffea Shoppe facility on this machine, use it, and test it.
 
-    Everything made here lies in one cache folder (SHOPPE_CACHE, by default
-    ~/.cache/coffea-shoppe) and in kind clusters of its own; running a command
-    again continues where it was interrupted and does nothing twice.
+    All files are in one cache folder (SHOPPE_CACHE, by default
+    ~/.cache/coffea-shoppe), all objects in kind clusters of their own. A command
+    that was interrupted continues where it stopped when you run it again.
     """
 
 
@@ -74,14 +102,18 @@ def _existing(name: str) -> Cluster:
     engine = engines.find()
     cluster = clusters.load(engine, name) if engine else None
     if cluster is None:
-        raise ShoppeError(f"there is no cluster {name!r}", "ci/shoppe up makes one")
+        raise ShoppeError(
+            f"there is no cluster {name!r}", f"`ci/shoppe up --cluster {name}` creates it"
+        )
     return cluster
 
 
 @main.command("up")
 @with_cluster
 @with_source
-@click.option("-f", "--values", "files", multiple=True, type=FILE, help="Helm values.  Repeatable.")
+@click.option(
+    "-f", "--values", "files", multiple=True, type=FILE, help="File of Helm values.  Repeatable."
+)
 def up_command(name: str, wish: str, files: tuple[Path, ...]) -> None:
     """Bring up a cluster and install the facility in it."""
     start = time.monotonic()
@@ -98,7 +130,7 @@ def up_command(name: str, wish: str, files: tuple[Path, ...]) -> None:
 @main.command()
 @with_cluster
 def down(name: str) -> None:
-    """Delete the cluster; caches and images stay."""
+    """Delete the cluster, and keep caches and images."""
     engine = engines.find()
     if engine is None or not clusters.delete(engine, name):
         say(f"there is no cluster {name!r}")
@@ -111,34 +143,55 @@ def down(name: str) -> None:
     "--data",
     multiple=True,
     metavar="FILE_OR_URL[=PROCESS[:VARIATION]]",
-    help="Your own NanoAOD instead of the synthetic samples.  Repeatable.",
+    help="Analyse your own NanoAOD instead of the synthetic samples.  Repeatable.",
 )
-@click.option("--user", default="physicist", show_default=True, help="Who logs in at the hub.")
+@click.option(
+    "--era", help="Era of your own data, which selects the b tagger: see `agc run --help`."
+)
+@click.option(
+    "--btag", metavar="TAGGER[=CUT]", help="The b tagger of your own data: see `agc run --help`."
+)
+@click.option("--user", default="physicist", show_default=True, help="Name of the user.")
 @click.option(
     "--weights",
     type=click.Choice(["xsec", "unit"]),
-    help="Default: unit for your own data, xsec for the synthetic samples.",
+    help="Scale events to cross sections and luminosity (xsec), or count them (unit).  "
+    "Default: unit for your own data, xsec for the synthetic samples.",
 )
-@click.option("--workers", type=click.IntRange(1, 8), default=2, show_default=True)
+@click.option(
+    "--workers",
+    type=click.IntRange(1, 8),
+    default=2,
+    show_default=True,
+    help="Number of Dask workers.",
+)
 @click.option(
     "--columns",
     "source",
     type=click.Choice(["servicex", "direct"]),
     default="servicex",
     show_default=True,
-    help="Have ServiceX deliver columns, or read the files from the workers.",
+    help="Have ServiceX deliver columns, or let the workers read the files directly.",
 )
 @click.option(
     "--assignment",
     type=click.Choice(analysis.ASSIGNMENTS),
-    help="Where the models score that assign jets; they are trained first, on nominal ttbar.  "
+    help="Where the models run that assign jets; they are trained first, on nominal ttbar.  "
     "Default: served (by Triton) for the synthetic samples, none for your own data.",
 )
-@click.option("--results", type=FOLDER, default=ROOT / "results" / "demo", show_default=True)
+@click.option(
+    "--results",
+    type=FOLDER,
+    default=ROOT / "results" / "demo",
+    show_default=True,
+    help="Folder for the results.",
+)
 def demo(
     name: str,
     wish: str,
     data: tuple[str, ...],
+    era: str | None,
+    btag: str | None,
     user: str,
     weights: str | None,
     workers: int,
@@ -146,12 +199,12 @@ def demo(
     assignment: str | None,
     results: Path,
 ) -> None:
-    """Do everything: set up, install, and run the AGC in a user's pod."""
+    """Set up a cluster, install the facility, and run the AGC in a user's pod."""
     start = time.monotonic()
     if data:
-        analysis.check_inputs(data)
+        analysis.check_inputs(data, era=era, btag=btag)
     _, cluster = up.facility(name, wish)
-    inputs = analysis.fileset(cluster, data)
+    inputs = analysis.fileset(cluster, data, era=era, btag=btag)
     origin.install(cluster)
     outcome = analysis.run_agc(
         cluster,
@@ -162,6 +215,8 @@ def demo(
         workers=workers,
         source=source,
         assignment=assignment or ("none" if data else "served"),
+        era=era,
+        btag=btag,
     )
     say(f"\nThe AGC has run, {elapsed(time.monotonic() - start)} after the start.\n")
     click.echo(outcome.summary())
@@ -175,42 +230,51 @@ def demo(
     "--with",
     "folder",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="A folder whose files are put beside it.",
+    help="A folder whose files are uploaded beside the notebook.",
 )
-@click.option("--user", default="physicist", show_default=True, help="Who logs in at the hub.")
-@click.option("--output", type=FOLDER, default=ROOT / "results" / "notebook", show_default=True)
+@click.option("--user", default="physicist", show_default=True, help="Name of the user.")
+@click.option(
+    "--output",
+    type=FOLDER,
+    default=ROOT / "results" / "notebook",
+    show_default=True,
+    help="Folder for the executed notebook.",
+)
 def agc(name: str, notebook: Path, folder: Path | None, user: str, output: Path) -> None:
-    """Run anyone's notebook in a spawned user's pod and bring the executed copy back."""
+    """Run a notebook in a user's pod, and download the executed copy."""
     cluster = _existing(name)
-    someone, _ = analysis.log_in(cluster, user)
+    hub_user, _ = analysis.log_in(cluster, user)
     home = notebook.stem
     for path in sorted(folder.rglob("*")) if folder else []:
         if path.is_file():
-            someone.upload(path, f"{home}/{path.relative_to(folder or path)}")
-    someone.upload(notebook, f"{home}/{notebook.name}")
+            hub_user.upload(path, f"{home}/{path.relative_to(folder or path)}")
+    hub_user.upload(notebook, f"{home}/{notebook.name}")
     target = output / notebook.name
-    analysis.run_notebook(someone, notebook, target, folder=home)
+    analysis.run_notebook(hub_user, notebook, target, folder=home)
     click.echo(target)
 
 
 @main.command()
 @with_cluster
 def status(name: str) -> None:
-    """Show the facility's pods and where it answers."""
+    """Show the facility's pods and its address."""
     cluster = _existing(name)
     rows, healthy = diagnostics.status(cluster)
     for namespace, pod, state in rows:
         click.echo(f"{namespace:14s} {pod:60s} {state}")
     click.echo(f"{cluster.url}  {'healthy' if healthy and rows else 'NOT healthy'}")
     if not rows:
-        raise ShoppeError("nothing is installed in this cluster", "ci/shoppe up installs it")
+        raise ShoppeError(
+            "nothing is installed in this cluster",
+            f"`ci/shoppe up --cluster {name}` installs the facility",
+        )
     if not healthy:
         sys.exit(1)
 
 
 @main.command()
 @with_cluster
-@click.option("--output", type=FOLDER, help="Write events, pod states and all logs there.")
+@click.option("--output", type=FOLDER, help="Folder for events, pod states and all logs.")
 @click.argument("component", required=False)
 def logs(name: str, output: Path | None, component: str | None) -> None:
     """Show the last log lines of a component (hub, proxy, gateway …) or of all."""
@@ -218,41 +282,43 @@ def logs(name: str, output: Path | None, component: str | None) -> None:
     if output:
         click.echo(diagnostics.dump(cluster, output))
         return
-    found = False
+    printed = False
     for pod in diagnostics.pods(cluster):
         meta = pod["metadata"]
         part = meta["labels"].get("app.kubernetes.io/component", "")
         if component and component not in (part, meta["name"]):
             continue
-        found = True
+        printed = True
         click.echo(f"=== {meta['namespace']}/{meta['name']}")
         where = ["-n", meta["namespace"], meta["name"], "--all-containers", "--tail=50"]
         click.echo(cluster.kubectl("logs", *where))
-    if not found:
-        raise ShoppeError(f"no pod of a component {component!r}", "ci/shoppe status lists the pods")
+    if not printed:
+        raise ShoppeError(
+            f"there is no pod of a component {component!r}", "`ci/shoppe status` lists the pods"
+        )
 
 
 @main.command()
 @with_source
 def doctor(wish: str) -> None:
-    """Tell what this machine lacks, and the remedy."""
+    """List what this machine lacks, each with its remedy."""
     source = machine.choose_source(wish)
     click.echo(f"images and tools: from {source}")
-    found = up.findings(source)
-    for finding in found:
+    findings = up.findings(source)
+    for finding in findings:
         click.echo(f"{finding.state:8s} {finding.subject}: {finding.detail}")
         if finding.remedy:
             click.echo(f"         remedy: {finding.remedy}")
     for folder, size in toolchain.disk_use().items():
         click.echo(f"cache    {folder}: {size:.2f} GiB")
-    if any(finding.state == "missing" for finding in found):
+    if any(finding.state == "missing" for finding in findings):
         sys.exit(1)
 
 
 @main.command()
 @click.option("--fix", is_flag=True, help="Format, write image tags, schemas and references.")
 def check(fix: bool) -> None:
-    """Check all that needs no cluster: lint, types, contracts, charts, generated files."""
+    """Check everything that needs no cluster: lint, types, contracts, charts, generated files."""
     if fix:
         checks.fix()
     failed = checks.run_all()
@@ -266,45 +332,85 @@ def check(fix: bool) -> None:
 
 @main.command(context_settings={"ignore_unknown_options": True})
 @with_source
-@click.option("--all", "everything", is_flag=True, help="Also the long suites (chaos, load).")
-@click.option("--fast", is_flag=True, help="Only what needs no cluster.")
-@click.option("--keep", is_flag=True, help="Keep the test cluster for another look.")
+@click.option(
+    "--all",
+    "part",
+    is_flag=False,
+    flag_value="every",
+    metavar="[PART]",
+    help=f"Run the long suites instead: all, or one part ({', '.join(testing.PARTS)}).  "
+    "Tests that passed on the same content are not run again.",
+)
+@click.option(
+    "--affected",
+    "since",
+    is_flag=False,
+    flag_value="HEAD",
+    metavar="[COMMIT]",
+    help="Run the tests that changes since a commit can affect (default: uncommitted changes), "
+    "in a cluster that is kept.",
+)
+@click.option("--fast", is_flag=True, help="Run the tests that need no cluster.")
+@click.option("--keep", is_flag=True, help="Keep the test cluster when the tests end.")
+@click.option("--unchecked", is_flag=True, help="Do not run `ci/shoppe check` first.")
+@cluster_option(TEST_CLUSTER)
 @click.argument("pytest_arguments", nargs=-1, type=click.UNPROCESSED)
 def test(
-    wish: str, everything: bool, fast: bool, keep: bool, pytest_arguments: tuple[str, ...]
+    wish: str,
+    part: str | None,
+    since: str | None,
+    fast: bool,
+    keep: bool,
+    unchecked: bool,
+    name: str,
+    pytest_arguments: tuple[str, ...],
 ) -> None:
-    """Run every test, in a cluster of their own that is removed at the end.
+    """Run all tests in a cluster of their own, and remove it at the end.
 
-    Arguments after `--` go to pytest.  Tests that compare with reference inputs are
-    collected where SHOPPE_REFERENCE_DATA names their folder.
+    `--affected` and `--all` run a part of the tests instead.  Arguments after `--` go to
+    pytest.  Tests that compare with reference inputs are collected if
+    SHOPPE_REFERENCE_DATA names their folder.
     """
-    if failed := checks.run_all():
+    if not unchecked and (failed := checks.run_all()):
         raise ShoppeError(
             "\n".join(error.problem for error in failed),
             "; ".join(filter(None, (error.remedy for error in failed))),
         )
-    environment = dict(os.environ)
-    arguments = ["--suite=long"] if everything else []
-    engine = None
-    if fast:
-        arguments.append("--suite=fast")
-    else:
-        present = engines.find()
-        if present and not keep:
-            clusters.delete(present, TEST_CLUSTER)
-        engine, cluster = up.prepare(TEST_CLUSTER, wish)
-        environment |= cluster.environment() | {"SHOPPE_TEST_CLUSTER": TEST_CLUSTER}
-        arguments.append("e2e-tests")
-    try:
-        folders = ["ci", "operator", "images", "charts"]
-        command = [sys.executable, "-m", "pytest", *arguments, *folders, *pytest_arguments]
-        done = subprocess.run(command, cwd=ROOT, env=environment, check=False)
-    finally:
-        # pytest's summary stays the last thing printed.
-        console.quiet = True
-        if engine and not keep:
-            clusters.delete(engine, TEST_CLUSTER)
-    sys.exit(done.returncode)
+    if part:
+        parts = testing.PARTS if part == "every" else (part,)
+        results = [
+            testing.run_part(each, name=name, wish=wish, keep=keep, arguments=pytest_arguments)
+            for each in parts
+        ]
+        click.echo(testing.table(results))
+        sys.exit(max(result.status for result in results))
+    if since:
+        sys.exit(testing.run_affected(since, name=name, wish=wish, arguments=pytest_arguments))
+    sys.exit(
+        testing.run_core(name=name, wish=wish, fast=fast, keep=keep, arguments=pytest_arguments)
+    )
+
+
+@main.command("breaks")
+@click.argument("names", nargs=-1)
+def breaks_command(names: tuple[str, ...]) -> None:
+    """Check that the tests detect faults, each in a copy of the last commit.
+
+    NAMES are faults of e2e-tests/breaks.toml (default: all).  They share tools, images and
+    the cluster, so that each takes a minute or two.
+    """
+    missed = []
+    for entry in breaks.choose(names, breaks.read_table()):
+        if not breaks.caught(entry):
+            missed.append(entry.name)
+        outcome = "MISSED" if entry.name in missed else "caught"
+        click.echo(f"{entry.name:10s} {outcome}  {entry.what}  ({entry.test})")
+    if (engine := engines.find()) is not None:
+        clusters.delete(engine, breaks.CLUSTER)
+    if missed:
+        raise ShoppeError(
+            f"not caught: {', '.join(missed)}", "improve the tests that are named above"
+        )
 
 
 @main.command("bench")
@@ -312,15 +418,19 @@ def test(
 @click.option(
     "--models",
     type=click.Path(exists=True, file_okay=False, path_type=Path, resolve_path=True),
-    help="For `agc`: models to assign jets with; others are trained with published settings.",
+    help="For `agc`: folder of models that assign jets.  Default: they are trained.",
 )
-@click.argument("subject", type=click.Choice(["agc", "install", "models", "scale", "servicex"]))
+@click.argument(
+    "subject", type=click.Choice(["agc", "install", "models", "overload", "scale", "servicex"])
+)
 def bench_command(name: str, models: Path | None, subject: str) -> None:
-    """Measure.
+    """Measure rates and times of the analysis and of services.
 
-    `agc`: events/s on one core; `install`: install, spawn and Dask's start; `models`:
-    Triton beside XGBoost in process; `scale`: the analysis' costs by workers and size of
-    the input; `servicex`: columns delivered beside direct reading.
+    `agc`: events/s on one core; `install`: times of installing, of starting a server and a
+    Dask cluster; `models`: Triton compared with XGBoost in the same process; `overload`: the
+    times of a user's requests while another user floods the servers, compared with the quiet;
+    `scale`: the analysis' time by number of workers and size of the input; `servicex`: delivered
+    columns compared with direct reading.
     """
     if subject == "agc":
         rows = bench.agc(models)
@@ -328,6 +438,8 @@ def bench_command(name: str, models: Path | None, subject: str) -> None:
         rows = bench.install(_existing(name))
     elif subject == "servicex":
         rows = bench.servicex(_existing(name))
+    elif subject == "overload":
+        rows = bench.overloaded(_existing(name))
     elif subject == "scale":
         rows = bench.scale()
     else:
@@ -336,9 +448,30 @@ def bench_command(name: str, models: Path | None, subject: str) -> None:
         click.echo(f"{label:48s} {value}")
 
 
+@main.command("fields")
+@click.option("--list", "table", type=FILE, help="Another list of files (CSV).")
+@click.option("--json", "output", type=click.Path(path_type=Path), help="File for all outcomes.")
+@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
+def fields_command(folder: Path, table: Path | None, output: Path | None) -> None:
+    """Deliver public ROOT files by ServiceX, and compare with what uproot reads.
+
+    FOLDER has, at any depth, files of the list images/servicex/tests/field_files.csv, which
+    are recognized by their content: clone the repositories that it names.  Each tree is
+    delivered in each format and compared value by value.  A column that a format cannot
+    hold must be refused by name.  Exit status 1: something is wrong.
+    """
+    comparison = fields.compare(folder, table)
+    if output:
+        output.write_text(json.dumps(asdict(comparison), indent=2) + "\n")
+    for line in fields.lines_of(comparison):
+        click.echo(line)
+    if comparison.wrong:
+        sys.exit(1)
+
+
 @main.command("images")
 @with_source
-@click.option("--sbom", type=FOLDER, help="Also write each image's list of packages there.")
+@click.option("--sbom", type=FOLDER, help="Folder for each image's list of packages.")
 def images_command(wish: str, sbom: Path | None) -> None:
     """Build the images whose content changed, and list all of them."""
     source = machine.choose_source(wish)
@@ -354,9 +487,11 @@ def images_command(wish: str, sbom: Path | None) -> None:
 
 
 @main.command()
-@click.option("--all", "everything", is_flag=True, help="Also finished tools and made samples.")
+@click.option(
+    "--all", "everything", is_flag=True, help="Remove built tools and synthetic samples, too."
+)
 def clean(everything: bool) -> None:
-    """Remove logs and leftovers of builds; with --all everything but running clusters."""
+    """Remove logs and build folders; with --all everything but running clusters."""
     for folder, size in toolchain.disk_use().items():
         say(f"  {folder}: {size:.2f} GiB")
     doomed = ["logs", "build"] + (["tools", "synth", "uv"] if everything else [])

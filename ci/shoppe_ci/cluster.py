@@ -1,4 +1,4 @@
-"""The kind cluster and the registry beside it."""
+"""The kind cluster and its registry."""
 
 import json
 import os
@@ -10,7 +10,7 @@ from typing import Any
 import requests
 import yaml
 
-from shoppe_ci import images, machine, nodeimage, shell, toolchain
+from shoppe_ci import images, machine, nodeimage, shell, toolchain, unreachable
 from shoppe_ci.engine import Engine
 from shoppe_ci.errors import ShoppeError
 from shoppe_ci.paths import TOOLCHAIN, cache
@@ -25,17 +25,25 @@ AUDIT_POLICY = TOOLCHAIN / "cluster" / "audit-policy.yaml"
 AUDIT_POLICY_IN_NODE = "/shoppe-audit-policy.yaml"
 AUDIT_IN_NODE = "/var/log/shoppe-audit"
 AUDIT_MIB = 100
-"""A file of the log is no larger; three older ones are kept."""
+"""Maximum size of a log file; three older ones are kept."""
+
+PATIENT = {
+    "kind": "InitConfiguration",
+    "timeouts": {"controlPlaneComponentHealthCheck": "8m0s", "kubernetesAPICall": "5m0s"},
+}
+"""A patch of kubeadm's configuration for a machine under load."""
 
 
 @dataclass(frozen=True)
 class Cluster:
-    """A cluster that we made: its name, how to reach it, and where its data lie."""
+    """A cluster that this command created: its name, address and data folder."""
 
     name: str
     node_id: str
     http_port: int
     source: str
+    forward_port: int = 0
+    """A port of this machine that was free at the creation, to forward a service to."""
 
     @property
     def folder(self) -> Path:
@@ -63,11 +71,15 @@ class Cluster:
 
     def kubectl(self, *words: str, **options: Any) -> str:
         """Run kubectl against this cluster and return its output."""
-        return shell.run(
-            [toolchain.program("kubectl"), *words],
-            env={"KUBECONFIG": str(self.kubeconfig)},
-            **options,
-        )
+
+        def run() -> str:
+            return shell.run(
+                [toolchain.program("kubectl"), *words],
+                env={"KUBECONFIG": str(self.kubeconfig)},
+                **options,
+            )
+
+        return unreachable.repeated(run)
 
     def apply(self, *manifests: dict[str, Any]) -> None:
         """Create or change objects."""
@@ -75,8 +87,8 @@ class Cluster:
 
     def get(self, *words: str) -> dict[str, Any]:
         """Return what `kubectl get … -o json` prints; with `--ignore-not-found` maybe {}."""
-        found: dict[str, Any] = json.loads(self.kubectl("get", *words, "-o", "json") or "{}")
-        return found
+        resource: dict[str, Any] = json.loads(self.kubectl("get", *words, "-o", "json") or "{}")
+        return resource
 
 
 def _node(engine: Engine, name: str) -> str:
@@ -88,15 +100,15 @@ def _node(engine: Engine, name: str) -> str:
 
 
 def audited(engine: Engine, cluster: Cluster) -> list[dict[str, Any]]:
-    """Return what the facility's service accounts asked the API server for (audit.k8s.io)."""
+    """Return the requests of the facility's service accounts to the API server (audit.k8s.io)."""
     words = ("exec", cluster.node_id, "sh", "-c", f"cat {AUDIT_IN_NODE}/*.log")
     return [json.loads(line) for line in engine.run(*words).splitlines()]
 
 
 def load(engine: Engine, name: str) -> Cluster | None:
-    """Return the cluster of that name if we made it and it still exists.
+    """Return the cluster of that name if this command created it and it still exists.
 
-    Raises `ShoppeError` where a cluster of that name exists that we did not make.
+    Raises `ShoppeError` if a cluster of that name exists that this command did not create.
     """
     node = _node(engine, name)
     state = cache("clusters", name) / "state.json"
@@ -109,7 +121,7 @@ def load(engine: Engine, name: str) -> Cluster | None:
             return None
     if node:
         raise ShoppeError(
-            f"a kind cluster {name!r} exists that this command did not make; it is left alone",
+            f"a kind cluster {name!r} exists that this command did not create; it is not changed",
             "choose another name with --cluster NAME",
         )
     return None
@@ -129,7 +141,7 @@ def _save(cluster: Cluster) -> None:
 
 
 def free_port() -> int:
-    """Return a port of this machine that nothing listens at."""
+    """Return a free port of this machine."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -137,7 +149,7 @@ def free_port() -> int:
 
 
 def _audit() -> str:
-    """Return a JSON patch of kubeadm's configuration: what is audited, and where."""
+    """Return a JSON patch of kubeadm's configuration with the audit policy and its log."""
     arguments = {
         "audit-policy-file": AUDIT_POLICY_IN_NODE,
         "audit-log-path": f"{AUDIT_IN_NODE}/audit.log",
@@ -181,7 +193,7 @@ def configuration(*, source: str, port: int, data: Path) -> dict[str, Any]:
         "nodes": [
             {
                 "role": "control-plane",
-                "kubeadmConfigPatches": [yaml.safe_dump(kubelet)],
+                "kubeadmConfigPatches": [yaml.safe_dump(kubelet), yaml.safe_dump(PATIENT)],
                 "kubeadmConfigPatchesJSON6902": [
                     {
                         "group": "kubeadm.k8s.io",
@@ -210,7 +222,7 @@ def configuration(*, source: str, port: int, data: Path) -> dict[str, Any]:
 
 
 def ensure(engine: Engine, name: str, source: str) -> Cluster:
-    """Return the running cluster of that name, created if it is not there."""
+    """Return the running cluster of that name, created if it does not exist."""
     existing = load(engine, name)
     if existing:
         if not engine.running(existing.node_id):
@@ -220,29 +232,29 @@ def ensure(engine: Engine, name: str, source: str) -> Cluster:
     image = nodeimage.ensure(engine, source)
     folder = cache("clusters", name)
     (folder / "data").mkdir(parents=True, exist_ok=True)
-    port = free_port()
+    port, forward_port = free_port(), free_port()
     config = folder / "kind.yaml"
     config.write_text(yaml.safe_dump(configuration(source=source, port=port, data=folder / "data")))
     kubeconfig = folder / "kubeconfig"
     kubeconfig.unlink(missing_ok=True)
-    # Without a node's id this marks a cluster whose creation may be cut short.
-    _save(Cluster(name, "", port, source))
+    # Without a node's id this marks a cluster whose creation may have been interrupted.
+    _save(Cluster(name, "", port, source, forward_port))
     with step(f"creating the kind cluster {name}") as note:
         create = [str(toolchain.program("kind")), "create", "cluster", "--name", name]
         shell.run(
             [*create, "--image", image, "--config", str(config), "--kubeconfig", str(kubeconfig)]
-            + ["--wait", "180s"],
+            + ["--wait", "300s"],
             env=engine.environment(),
             note=note,
-            remedy="`ci/shoppe doctor` tells what this machine lacks",
+            remedy="`ci/shoppe doctor` lists what this machine lacks",
         )
-    cluster = Cluster(name, _node(engine, name), port, source)
+    cluster = Cluster(name, _node(engine, name), port, source, forward_port)
     _save(cluster)
     return cluster
 
 
 def delete(engine: Engine, name: str) -> bool:
-    """Delete the cluster of that name if we made it; return whether there was one."""
+    """Delete the cluster of that name if this command created it; return whether there was one."""
     if load(engine, name) is None:
         return False
     _remove(engine, name)
@@ -255,7 +267,7 @@ def ensure_registry(engine: Engine) -> int:
     """Run the registry that all our clusters share and return its port on this machine.
 
     It is in kind's network only, which is there once a first cluster is.  A registry
-    that does not answer is made anew, its images are in a volume and stay: an engine
+    that does not respond is recreated; its images stay, in a volume: an engine
     that was killed may restart it with an address that something else has taken.
     """
     if not engine.succeeds("container", "inspect", REGISTRY):
@@ -265,20 +277,20 @@ def ensure_registry(engine: Engine) -> int:
     )
     if labels.strip() != "registry":
         raise ShoppeError(
-            f"a container {REGISTRY!r} exists that this command did not make",
+            f"a container {REGISTRY!r} exists that this command did not create",
             f"remove or rename it: {engine.name} rename {REGISTRY} other",
         )
     for _ in range(2):
         try:
             return _reach_registry(engine)
         except ShoppeError as error:
-            say(f"  {error.problem.splitlines()[0]}: it is made anew")
+            say(f"  {error.problem.splitlines()[0]}: it is recreated")
             _replace_registry(engine)
     return _reach_registry(engine)
 
 
 def _replace_registry(engine: Engine) -> None:
-    """Make the registry anew, the new one first: it must not get the address of the old one."""
+    """Recreate the registry, the new one first: it must not get the address of the old one."""
     old = f"{REGISTRY}-old"
     if engine.succeeds("container", "inspect", old):
         engine.run("rm", "--force", old)
@@ -298,20 +310,20 @@ def _create_registry(engine: Engine) -> None:
 
 
 def _reach_registry(engine: Engine) -> int:
-    """Start the registry if it is stopped; return the port at which it answers here."""
+    """Start the registry if it is stopped; return the port at which it responds here."""
     if not engine.running(REGISTRY):
         engine.run("start", REGISTRY)
     port = int(engine.run("port", REGISTRY, "5000/tcp").split(":")[-1])
     eventually(
         lambda: requests.get(f"http://127.0.0.1:{port}/v2/", timeout=5).ok,
-        f"the registry answers on port {port}",
+        f"the registry responds on port {port}",
         timeout=30,
     )
     return port
 
 
 def connect_registry(engine: Engine, cluster: Cluster) -> None:
-    """Let the node pull our images from the registry beside it."""
+    """Configure the node to pull our images from the local registry."""
     host = images.registry_name().split("/")[0]
     hosts = f'server = "https://{host}"\n[host."http://{REGISTRY}:5000"]\n'
     hosts += '  capabilities = ["pull", "resolve"]\n'

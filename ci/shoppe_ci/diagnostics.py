@@ -1,4 +1,4 @@
-"""What a failure leaves behind, and what `status` and `logs` show."""
+"""Diagnostics: what is saved on a failure, and the output of `status` and `logs`."""
 
 import json
 from pathlib import Path
@@ -7,12 +7,12 @@ from typing import Any
 from shoppe_ci.cluster import Cluster
 from shoppe_ci.errors import ShoppeError
 
-OURS = "app.kubernetes.io/part-of=coffea-shoppe"
+PART_OF = "app.kubernetes.io/part-of=coffea-shoppe"
 
 
 def pods(cluster: Cluster) -> list[dict[str, Any]]:
-    """Return all pods of the facility, users' and Dask's included."""
-    items: list[dict[str, Any]] = cluster.get("pods", "-A", "-l", OURS)["items"]
+    """Return all pods of the facility, including those of users and Dask clusters."""
+    items: list[dict[str, Any]] = cluster.get("pods", "-A", "-l", PART_OF)["items"]
     return items
 
 
@@ -29,7 +29,7 @@ def dump(cluster: Cluster, folder: Path) -> Path:
     events = _attempt(cluster, "get", "events", "-A", "--sort-by=.lastTimestamp")
     (folder / "events.txt").write_text(events)
     (folder / "pods.txt").write_text(_attempt(cluster, "get", "pods", "-A", "-o", "wide"))
-    (folder / "describe.txt").write_text(_attempt(cluster, "describe", "pods", "-A", "-l", OURS))
+    (folder / "describe.txt").write_text(_attempt(cluster, "describe", "pods", "-A", "-l", PART_OF))
     for pod in pods(cluster):
         meta = pod["metadata"]
         where = ["-n", meta["namespace"], meta["name"], "--all-containers", "--timestamps"]

@@ -1,4 +1,4 @@
-"""The container engine: the running Docker or Podman, or one we start ourselves."""
+"""The container engine: a running Docker or Podman, or a Docker daemon that we start."""
 
 import os
 import re
@@ -13,11 +13,12 @@ from typing import Any
 
 from shoppe_ci import machine, shell
 from shoppe_ci.errors import ShoppeError
-from shoppe_ci.paths import TOOLCHAIN, cache
-from shoppe_ci.progress import say, step
+from shoppe_ci.paths import TOOLCHAIN, cache, locked
+from shoppe_ci.progress import Note, say, step
 from shoppe_ci.wait import eventually
 
 SOCKET_REFUSED = "permission denied"
+DIGEST = re.compile(r"#\d+ sha256:[0-9a-f]+")
 CONTAINER = re.compile(r"/docker/[0-9a-f]{64}(/.*)?")
 
 
@@ -29,7 +30,7 @@ def pins() -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Engine:
-    """A container engine that answers: its name and the program that talks to it."""
+    """A container engine that responds: its name and its client program."""
 
     name: str
     program: str
@@ -38,12 +39,21 @@ class Engine:
         """Run one of the engine's commands and return its output."""
         return shell.run([self.program, *words], **options)
 
+    def build(self, *words: str, note: Note | None = None, **options: Any) -> None:
+        """Build an image; `note` is called with the steps and their output."""
+
+        def tell(line: str) -> None:
+            if note and not DIGEST.fullmatch(line):
+                note(line)
+
+        self.run("build", *words, env=self.environment(), note=tell, **options)
+
     def succeeds(self, *words: str) -> bool:
         """Return whether one of the engine's commands exits with status 0."""
         return shell.succeeds([self.program, *words], timeout=60)
 
     def has_image(self, name: str) -> bool:
-        """Return whether the engine's store holds an image of that name."""
+        """Return whether the engine's store contains an image of that name."""
         return self.succeeds("image", "inspect", name)
 
     def running(self, container: str) -> bool:
@@ -54,9 +64,10 @@ class Engine:
     def environment(self) -> dict[str, str]:
         """Return the environment in which kind finds the same engine."""
         folder = cache("bin", self.name)
-        if not folder.is_symlink() or str(folder.readlink()) != self.program:
-            folder.unlink(missing_ok=True)
-            folder.symlink_to(self.program)
+        with locked("bin"):
+            if not folder.is_symlink() or str(folder.readlink()) != self.program:
+                folder.unlink(missing_ok=True)
+                folder.symlink_to(self.program)
         path = f"{folder.parent}{os.pathsep}{os.environ.get('PATH', '')}"
         return {"PATH": path, "KIND_EXPERIMENTAL_PROVIDER": self.name, "DOCKER_BUILDKIT": "1"}
 
@@ -67,27 +78,25 @@ def _programs() -> list[Engine]:
     Debian's client comes first: a newer one may lack the buildx plugin and then
     fall back to a builder without build secrets.
     """
-    found = []
+    engines = []
     for name, path in (("docker", "/usr/bin"), ("docker", None), ("podman", None)):
-        if (program := shutil.which(name, path=path)) and Engine(name, program) not in found:
-            found.append(Engine(name, program))
-    return found
+        if (program := shutil.which(name, path=path)) and Engine(name, program) not in engines:
+            engines.append(Engine(name, program))
+    return engines
 
 
 def find() -> Engine | None:
-    """Return the first engine that answers, or None."""
+    """Return the first engine that responds, or None."""
     return next((engine for engine in _programs() if engine.succeeds("info")), None)
 
 
 def check() -> machine.Finding:
-    """Look for an engine that answers, and tell why none does."""
+    """Look for an engine that responds, and report why none does."""
     if engine := find():
         return machine.Finding("container engine", "ok", f"{engine.name} ({engine.program})")
     for engine in _programs():
-        answer = subprocess.run(
-            [engine.program, "info"], capture_output=True, text=True, check=False
-        )
-        if SOCKET_REFUSED in (answer.stderr + answer.stdout).lower():
+        info = subprocess.run([engine.program, "info"], capture_output=True, text=True, check=False)
+        if SOCKET_REFUSED in (info.stderr + info.stdout).lower():
             return machine.Finding(
                 "container engine",
                 "missing",
@@ -99,7 +108,7 @@ def check() -> machine.Finding:
     return machine.Finding(
         "container engine",
         "missing",
-        "neither Docker nor Podman answers",
+        "neither Docker nor Podman responds",
         "start Docker (Docker Desktop, or `sudo systemctl start docker`)",
     )
 
@@ -110,9 +119,9 @@ def can_start() -> bool:
 
 
 def ensure() -> Engine:
-    """Return an engine that answers; start one where there is none and we may.
+    """Return an engine that responds; start one if there is none and we may.
 
-    Raises `ShoppeError` with the remedy where no engine answers and none may be
+    Raises `ShoppeError` with the remedy if no engine responds and none may be
     started.
     """
     if engine := find():
@@ -123,13 +132,13 @@ def ensure() -> Engine:
     engine = find()
     if engine is None:
         raise ShoppeError(
-            f"dockerd was started but does not answer; its log is {cache('logs', 'dockerd.log')}"
+            f"dockerd was started but does not respond; its log is {cache('logs', 'dockerd.log')}"
         )
     return engine
 
 
 def install_packages(packages: list[str]) -> None:
-    """Install Debian packages that are not there yet."""
+    """Install Debian packages that are not yet installed."""
     missing = [name for name in packages if not shell.succeeds(["dpkg", "-s", name])]
     if not missing:
         return
@@ -164,9 +173,9 @@ def in_container_below(cgroups: str, own: str) -> bool:
 
 
 def _end_leftovers() -> None:
-    """End the containers' processes that outlived a daemon of ours.
+    """Kill processes of containers that outlived a daemon of ours.
 
-    The next daemon knows nothing of them and gives their network addresses away a
+    The next daemon does not know them and assigns their network addresses a
     second time.
     """
     own = Path("/proc/self/cgroup").read_text()
@@ -201,7 +210,7 @@ def _start_dockerd() -> None:
             start_new_session=True,
         )
         try:
-            eventually(find, "dockerd answers")
+            eventually(find, "dockerd responds")
         except ShoppeError as error:
             tail = "\n".join(log.read_text(errors="replace").splitlines()[-15:])
             raise ShoppeError(f"{error.problem}; its log is {log}\n{tail}") from error

@@ -1,8 +1,8 @@
-"""The one exception that reaches the user."""
+"""The exception that the command line shows to users."""
 
 
 class ShoppeError(Exception):
-    """Something the user can act on: what is wrong, and the remedy.
+    """An error with its remedy, for the user.
 
     Raised instead of a traceback for every expected failure; the command line
     prints both parts and exits with status 1.

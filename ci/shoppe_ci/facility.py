@@ -1,4 +1,4 @@
-"""A facility as a user's browser meets it: log in, spawn, run a notebook."""
+"""A facility as a user's browser uses it: log in, start a server, run a notebook."""
 
 import base64
 import json
@@ -30,14 +30,14 @@ GATEWAY_S = 60
 def password(
     cluster: Cluster, *, namespace: str = NAMESPACE, name: str = RELEASE, kind: str = "user"
 ) -> str:
-    """Return the password that the release made for logging in, as `user` or `admin`."""
+    """Return the password that the release generated for logging in, as `user` or `admin`."""
     secret = cluster.get("secret", f"{name}-hub", "-n", namespace)
     key = f"hub.config.SharedPasswordAuthenticator.{kind}_password"
     return base64.b64decode(secret["data"][key]).decode()
 
 
 def _patient_session() -> requests.Session:
-    """Return a session that asks again while a part of the way restarts (about 40 s)."""
+    """Return a session that retries while proxies restart (about 40 s)."""
     session = requests.Session()
     again = Retry(
         total=10,
@@ -53,7 +53,7 @@ def _patient_session() -> requests.Session:
 
 @dataclass
 class User:
-    """A user logged in at the hub, with the cookies that a browser would hold."""
+    """A user logged in at the hub, with the cookies of a browser."""
 
     url: str
     name: str
@@ -63,29 +63,31 @@ class User:
         """Log in through the hub's form; raises `ShoppeError` where it is refused."""
         form = self.session.get(f"{self.url}/hub/login", timeout=30)
         form.raise_for_status()
-        answer = self.session.post(
+        response = self.session.post(
             f"{self.url}/hub/login",
             data={"username": self.name, "password": secret, "_xsrf": self._xsrf("/hub/")},
             allow_redirects=False,
             timeout=30,
         )
-        if answer.status_code != 302:
-            raise ShoppeError(f"the hub refused the login of {self.name!r} ({answer.status_code})")
+        if response.status_code != 302:
+            raise ShoppeError(
+                f"the hub refused the login of {self.name!r} ({response.status_code})"
+            )
 
     def _xsrf(self, path: str) -> str:
-        """Return the token against forged requests that belongs to a path."""
+        """Return the XSRF token of a path."""
         for cookie in self.session.cookies:
             if cookie.name == "_xsrf" and cookie.path == path:
                 return cookie.value or ""
         return ""
 
     def _request(self, method: str, path: str, **options: Any) -> requests.Response:
-        """Send a request; raises `ShoppeError` where nothing answers."""
+        """Send a request; raises `ShoppeError` if nothing responds."""
         try:
             return self.session.request(method, f"{self.url}{path}", timeout=60, **options)
         except requests.RequestException as error:
             raise ShoppeError(
-                f"{method} {path}: the facility does not answer ({type(error).__name__})",
+                f"{method} {path}: the facility does not respond ({type(error).__name__})",
                 "`ci/shoppe status` shows what was restarted; run it again",
             ) from error
 
@@ -105,15 +107,15 @@ class User:
 
     def server(self, method: str, path: str, **options: Any) -> requests.Response:
         """Send a request to the user's own server."""
-        answer = self._request(
+        response = self._request(
             method,
             f"{self.server_path}{path}",
             headers={"X-XSRFToken": self._xsrf(f"{self.server_path}/")},
             **options,
         )
-        if answer.status_code >= 400:
-            raise ShoppeError(f"{method} {path}: {answer.status_code} {answer.text[:300]}")
-        return answer
+        if response.status_code >= 400:
+            raise ShoppeError(f"{method} {path}: {response.status_code} {response.text[:300]}")
+        return response
 
     def spawn(
         self,
@@ -122,14 +124,16 @@ class User:
         timeout: float = 300,
         note: Note | None = None,
     ) -> float:
-        """Start the user's server, wait until it answers, and return the seconds it took.
+        """Start the user's server, wait until it responds, and return the seconds it took.
 
         `options` are what the hub's form would ask for: {"profile": SLUG}.
         """
         start = time.monotonic()
-        asked = self.hub("POST", f"/users/{quote(self.name)}/server", json=options or {})
-        if asked.status_code not in (201, 202, 400):
-            raise ShoppeError(f"the hub refused to spawn: {asked.status_code} {asked.text[:300]}")
+        response = self.hub("POST", f"/users/{quote(self.name)}/server", json=options or {})
+        if response.status_code not in (201, 202, 400):
+            raise ShoppeError(
+                f"the hub refused to spawn: {response.status_code} {response.text[:300]}"
+            )
 
         def ready() -> bool:
             server = self.hub("GET", f"/users/{quote(self.name)}").json()["servers"].get("", {})
@@ -160,7 +164,7 @@ class User:
         eventually(stopped, f"the server of {self.name!r} has stopped", timeout=timeout)
 
     def upload(self, source: Path, target: str) -> None:
-        """Copy a file into the user's home, its folders made."""
+        """Copy a file into the user's home, with its folders."""
         folders = target.split("/")[:-1]
         for depth in range(len(folders)):
             path = "/".join(folders[: depth + 1])
@@ -175,9 +179,9 @@ class User:
         if model["type"] == "directory":
             below = (self.download(e["path"], target / e["name"]) for e in model["content"])
             return [path for paths in below for path in paths]
-        answer = self.server("GET", f"/files/{quote(source)}")
+        response = self.server("GET", f"/files/{quote(source)}")
         target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(answer.content)
+        target.write_bytes(response.content)
         return [target]
 
     def run_notebook(
@@ -194,20 +198,14 @@ class User:
         the notebook so far is the `notebook` of the `NotebookError` raised.
         """
         prefix = f"{folder}/run-".lstrip("/")
-        # A run that was cut short has left its kernel, and that its Dask cluster.
+        # An interrupted run leaves its kernel and its Dask cluster behind.
         for old in self.server("GET", "/api/sessions").json():
             if old["path"].startswith(prefix):
-                self._close(old["id"])
-        session = {
-            "path": f"{prefix}{uuid.uuid4().hex[:8]}.ipynb",
-            "type": "notebook",
-            "name": "",
-            "kernel": {"name": notebook.metadata.get("kernelspec", {}).get("name", "python3")},
-        }
-        opened = self.server("POST", "/api/sessions", json=session).json()
+                self.close_session(old["id"])
+        kernelspec = notebook.metadata.get("kernelspec", {}).get("name", "python3")
+        session, kernel_id = self.open_session(f"{prefix}{uuid.uuid4().hex[:8]}.ipynb", kernelspec)
         try:
-            connect = partial(self._channel, opened["kernel"]["id"], timeout)
-            with Kernel(connect, timeout=timeout, note=note) as kernel:
+            with self.kernel(kernel_id, timeout=timeout, note=note) as kernel:
                 cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
                 for count, cell in enumerate(cells, 1):
                     first = (cell.source.strip().splitlines() or [""])[0]
@@ -218,33 +216,45 @@ class User:
                     if error:
                         raise NotebookError(notebook, count, error)
         except Exception:
-            # The kernel gives back its Dask cluster as it ends, if anybody hears it.
+            # The kernel closes its Dask cluster as it ends, if the gateway is available.
             self._await_gateway()
             raise
         finally:
-            self._close(opened["id"])
+            self.close_session(session)
         return notebook
 
-    def _await_gateway(self) -> None:
-        """Wait until the gateway of Dask clusters answers, should it be away just now."""
+    def open_session(self, path: str, kernelspec: str = "python3") -> tuple[str, str]:
+        """Start a kernel in a session of that path; return the ids of session and kernel."""
+        body = {"path": path, "type": "notebook", "name": "", "kernel": {"name": kernelspec}}
+        opened = self.server("POST", "/api/sessions", json=body).json()
+        return opened["id"], opened["kernel"]["id"]
 
-        def answers() -> bool:
+    def kernel(
+        self, kernel_id: str, *, timeout: float = REPLY_TIMEOUT_S, note: Note | None = None
+    ) -> Kernel:
+        """Return a connection to a running kernel; `timeout` bounds each cell, in seconds."""
+        return Kernel(partial(self._channel, kernel_id, timeout), timeout=timeout, note=note)
+
+    def _await_gateway(self) -> None:
+        """Wait until the gateway of Dask clusters responds."""
+
+        def responds() -> bool:
             return self.session.get(f"{self.url}{GATEWAY_HEALTH}", timeout=5).status_code < 500
 
         try:
-            eventually(answers, "the Dask gateway answers", timeout=GATEWAY_S, every=1)
+            eventually(responds, "the Dask gateway responds", timeout=GATEWAY_S, every=1)
         except ShoppeError as error:
             say(f"  warning: {error.problem}; the run's Dask cluster may be left behind")
 
-    def _close(self, session: str) -> None:
-        """End a kernel's session; a server that is gone has ended it already."""
+    def close_session(self, session: str) -> None:
+        """End a kernel's session; a server that has stopped has ended it already."""
         try:
             self.server("DELETE", f"/api/sessions/{session}")
         except ShoppeError as error:
             say(f"  warning: the kernel's session could not be ended: {error.problem}")
 
     def _channel(self, kernel: str, timeout: float, session: str) -> websocket.WebSocket:
-        """Open the websocket over which a browser's session talks to a kernel."""
+        """Open the websocket of a browser's session to a kernel."""
         parts = urlsplit(self.url)
         cookies = "; ".join(
             f"{c.name}={c.value}"

@@ -20,11 +20,13 @@ from shoppe_ci.errors import ShoppeError
 from shoppe_ci.paths import CHARTS, IMAGES, ROOT, TOOLCHAIN, cache
 from shoppe_ci.progress import say, step
 
-# What a package of the workspace consists of; its tests are not installed.
+# The files of a package of the workspace; its tests are not installed.
 PACKAGE_FILES = (
     *("pyproject.toml", "**/*.py", "**/py.typed", "**/*.json", "**/*.ipynb", "**/*.html"),
 )
 IGNORED = ("__pycache__", "tests", ".pytest_cache", ".mypy_cache", "node_modules")
+KEPT_TAGS = 2
+"""Earlier contents of each image that stay in the engine."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,7 @@ def _declaration() -> dict[str, Any]:
 
 
 def registry_name() -> str:
-    """Return where published images live: `ghcr.io/coffea-shoppe`."""
+    """Return the registry and path of published images: `ghcr.io/coffea-shoppe`."""
     return str(_declaration()["registry"])
 
 
@@ -63,16 +65,16 @@ def registry_name() -> str:
 def declared() -> dict[str, Image]:
     """Return all images by name, in the order in which they can be built.
 
-    Raises `ShoppeError` where an entry has a key that is not known.
+    Raises `ShoppeError` if an entry has an unknown key.
     """
     known = set(Image.__dataclass_fields__) - {"name", "needs"}
-    found = {}
+    declared_images = {}
     for name, entry in _declaration()["images"].items():
         if unknown := set(entry) - known:
             raise ShoppeError(f"images.yaml: {name} has unknown keys {sorted(unknown)}")
         lists = {key: tuple(entry[key]) for key in ("packages", "values") if key in entry}
-        found[name] = Image(name=name, **{**entry, **lists})
-    return found
+        declared_images[name] = Image(name=name, **{**entry, **lists})
+    return declared_images
 
 
 @memoised
@@ -92,33 +94,37 @@ def requirements(package: str) -> str:
 
 
 def _files(folder: Path, patterns: tuple[str, ...] = ("**/*",)) -> list[Path]:
-    """Return the files that count, sorted, without caches and tests."""
+    """Return the relevant files, sorted, without caches and tests."""
     paths = {path for pattern in patterns for path in folder.glob(pattern) if path.is_file()}
     return sorted(path for path in paths if not set(IGNORED) & set(path.relative_to(folder).parts))
 
 
 def _context_files(image: Image) -> dict[str, Path]:
-    """Return what goes into the build context: path there → file here."""
+    """Return the files of the build context: path in the context → file here."""
     folder = IMAGES / image.context
     packages = {ROOT / package for package in image.packages}
-    skip = folder in packages  # such a context also holds its package; that comes below
-    found = {}
+    context = {}
     for path in _files(folder):
-        relative = path.relative_to(folder)
-        if skip and (path.suffix == ".py" or path.name == "pyproject.toml"):
-            continue
-        found[str(relative)] = path
+        if not any(_belongs_to(package, path, folder) for package in packages):
+            context[str(path.relative_to(folder))] = path
     for package in sorted(packages):
         for path in _files(package, PACKAGE_FILES):
-            found[f"packages/{package.name}/{path.relative_to(package)}"] = path
-    return found
+            context[f"packages/{package.name}/{path.relative_to(package)}"] = path
+    return context
+
+
+def _belongs_to(package: Path, path: Path, context: Path) -> bool:
+    """Return whether a file of a context belongs to one package, and comes with it."""
+    if package == context:
+        return path.suffix == ".py" or path.name == "pyproject.toml"
+    return path.is_relative_to(package)
 
 
 @memoised
 def tag(name: str) -> str:
     """Return an image's content hash: of its files, its locked requirements, and its bases.
 
-    The packages that Debian's archive holds on the day are not part of it.
+    The packages in Debian's archive at that time are not part of it.
     """
     image = declared()[name]
     digest = hashlib.sha256(f"{image.target}\n".encode())
@@ -163,10 +169,9 @@ def build(engine: Engine, name: str, source: str) -> str:
             shutil.copy(path, context / relative)
         if image.requirements:
             (context / "requirements.txt").write_text(requirements(image.requirements))
-        with step(f"building image {name}:{tag(name)}") as note:
-            engine.run(
-                *["build", "--target", image.target, *arguments, *secret, "-t", full, text],
-                env=engine.environment(),
+        with step(f"building image {name}", tag(name)) as note:
+            engine.build(
+                *["--target", image.target, *arguments, *secret, "-t", full, text],
                 note=note,
                 what=f"building image {name}",
                 remedy="check the network to the package registries, then run the command again",
@@ -176,12 +181,14 @@ def build(engine: Engine, name: str, source: str) -> str:
 
 
 def _forget_old(engine: Engine, name: str) -> None:
-    """Remove the tags of earlier contents of an image."""
+    """Remove the tags of earlier contents of an image, but for the newest.
+
+    Another checkout may build on those at the same time.
+    """
     repository = f"{registry_name()}/{name}"
-    listed = engine.run("images", "--format", "{{.Repository}}:{{.Tag}}", repository)
-    for old in listed.split():
-        if old != reference(name):
-            engine.succeeds("rmi", old)
+    newest_first = engine.run("images", "--format", "{{.Repository}}:{{.Tag}}", repository).split()
+    for old in [tag for tag in newest_first if tag != reference(name)][KEPT_TAGS:]:
+        engine.succeeds("rmi", old)
 
 
 def _root(engine: Engine, source: str) -> str:
@@ -194,7 +201,7 @@ def _root(engine: Engine, source: str) -> str:
 def _program(engine: Engine, tool: str, source: str) -> str:
     """Return an image with a pinned program in /usr/local/bin."""
     if source == "registry":
-        return f"{pins()['program-images'][tool]}:{pins()['go'][tool]['version']}"
+        return f"{pins()['program-images'][tool]}:{toolchain.version(tool)}"
     name = f"{nodeimage.LOCAL}/{tool}:{toolchain.key(tool)}"
     if not engine.has_image(name):
         nodeimage.static_image(engine, name, toolchain.folder(tool) / tool)
@@ -208,17 +215,14 @@ def registry_image(engine: Engine) -> str:
     )
     name = f"{nodeimage.LOCAL}/registry:{tag('base')}"
     if not engine.has_image(name):
-        with step("building the registry's image"):
-            engine.run(
-                *["build", "--build-arg", f"BASE={base}", "-t", name],
-                str(TOOLCHAIN / "registry"),
-                env=engine.environment(),
-            )
+        with step("building the registry's image") as note:
+            folder = str(TOOLCHAIN / "registry")
+            engine.build("--build-arg", f"BASE={base}", "-t", name, folder, note=note)
     return name
 
 
 def push(engine: Engine, name: str, port: int) -> None:
-    """Push an image to the registry beside the cluster, unless it is there."""
+    """Push an image to the local registry, unless it is there."""
     path = reference(name).partition("/")[2]
     repository, _, version = path.partition(":")
     url = f"http://127.0.0.1:{port}/v2/{repository}/manifests/{version}"
@@ -235,15 +239,15 @@ def push(engine: Engine, name: str, port: int) -> None:
 
 def values() -> dict[str, dict[str, Any]]:
     """Return, for each chart, the values that name its images by their present hashes."""
-    found: dict[str, dict[str, Any]] = {}
+    by_chart: dict[str, dict[str, Any]] = {}
     for name, image in declared().items():
-        for place in image.values:
-            chart, _, key = place.partition(":")
-            level = found.setdefault(chart, {})
+        for reference in image.values:
+            chart, _, key = reference.partition(":")
+            level = by_chart.setdefault(chart, {})
             for part in key.split("."):
                 level = level.setdefault(part, {})
             level.update({"name": f"{registry_name()}/{name}", "tag": tag(name)})
-    return found
+    return by_chart
 
 
 def _lookup(content: dict[str, Any], key: str) -> dict[str, Any]:
@@ -253,11 +257,11 @@ def _lookup(content: dict[str, Any], key: str) -> dict[str, Any]:
 
 
 def stale_pins() -> list[str]:
-    """Return the places in the charts' values whose image tag is not the present hash."""
+    """Return the charts' values whose image tag is not the present hash."""
     stale = []
     for name, image in declared().items():
-        for place in image.values:
-            chart, _, key = place.partition(":")
+        for reference in image.values:
+            chart, _, key = reference.partition(":")
             content = yaml.safe_load((CHARTS / chart / "values.yaml").read_text())
             entry = _lookup(content, key)
             if entry != {**entry, "name": f"{registry_name()}/{name}", "tag": tag(name)}:
@@ -268,18 +272,30 @@ def stale_pins() -> list[str]:
 def pin() -> None:
     """Write the present hashes into the charts' values files."""
     for name, image in declared().items():
-        for place in image.values:
-            path = CHARTS / place.partition(":")[0] / "values.yaml"
+        for reference in image.values:
+            path = CHARTS / reference.partition(":")[0] / "values.yaml"
             text = path.read_text()
-            pattern = rf"(name: {re.escape(registry_name())}/{name}\n\s+tag: )\S+"
-            written = re.sub(pattern, rf'\g<1>"{tag(name)}"', text)
-            if written != text:
-                path.write_text(written)
-                say(f"  {place}.tag: {tag(name)}")
+            pinned = with_tag(text, f"{registry_name()}/{name}", tag(name))
+            if pinned != text:
+                path.write_text(pinned)
+                say(f"  {reference}.tag: {tag(name)}")
+
+
+def with_tag(values: str, image: str, content_hash: str) -> str:
+    """Return the text of a values file with another tag of an image.
+
+    The key `tag` follows `name`, with comments in between.  Raises `ShoppeError` where it
+    does not, instead of leaving an old tag.
+    """
+    pattern = rf"(name: {re.escape(image)}\n(?:[ ]*#.*\n)*[ ]+tag: )\S+"
+    pinned, count = re.subn(pattern, rf'\g<1>"{content_hash}"', values)
+    if not count:
+        raise ShoppeError(f"no key `tag` follows `name: {image}`", "write it below the name")
+    return pinned
 
 
 def sbom(engine: Engine, name: str, folder: Path) -> Path:
-    """Write what the image's own package managers list, as CycloneDX JSON.
+    """Write the packages that an image's package managers list, as CycloneDX JSON.
 
     Debian packages come from dpkg, Python distributions from their metadata, and
     Node packages from their package.json files.

@@ -1,4 +1,4 @@
-"""A kernel of a user's server, over the websocket that a browser would hold."""
+"""A kernel of a user's server, over a websocket, as a browser uses it."""
 
 import json
 import time
@@ -18,7 +18,7 @@ RECONNECT_S = 90
 
 
 class NotebookError(ShoppeError):
-    """A cell raised; `notebook` holds all outputs up to it."""
+    """A cell raised; `notebook` contains all outputs up to it."""
 
     def __init__(self, notebook: Any, cell: int, error: Any) -> None:
         super().__init__(f"cell {cell} of the notebook raised {error.ename}: {error.evalue}")
@@ -26,7 +26,7 @@ class NotebookError(ShoppeError):
 
 
 class Kernel:
-    """A running kernel; a connection that is lost is made again, as JupyterLab does.
+    """A running kernel; a lost connection is opened again, as JupyterLab does.
 
     The server keeps what the kernel says for the session's next connection, so
     that nothing is lost with a proxy that restarts.  A context manager.
@@ -45,7 +45,7 @@ class Kernel:
         self.channel.close()
 
     def _again(self, problem: Exception) -> None:
-        """Connect once more; raises `ShoppeError` where the kernel stays out of reach."""
+        """Connect again; raises `ShoppeError` if the kernel stays unreachable."""
 
         def connected() -> websocket.WebSocket:
             return self.connect(self.session)
@@ -85,8 +85,8 @@ class Kernel:
         header |= {"username": "", "session": self.session, "date": ""}
         content = {"code": cell.source, "silent": False, "store_history": True}
         content |= {"allow_stdin": False, "stop_on_error": True, "user_expressions": {}}
-        message = {"header": header, "parent_header": {}, "metadata": {}, "content": content}
-        self._send({**message, "channel": "shell"})
+        execute = {"header": header, "parent_header": {}, "metadata": {}, "content": content}
+        self._send({**execute, "channel": "shell"})
         cell.execution_count = count
         outputs = _Outputs(cell, self.note)
         replied = idle = False
@@ -96,14 +96,14 @@ class Kernel:
                 raise ShoppeError(
                     f"cell {count} of the notebook ran longer than {self.timeout:.0f} s"
                 )
-            answer = self._receive()
-            if answer.get("parent_header", {}).get("msg_id") != request:
+            message = self._receive()
+            if message.get("parent_header", {}).get("msg_id") != request:
                 continue
-            replied |= answer["msg_type"] == "execute_reply"
+            replied |= message["msg_type"] == "execute_reply"
             idle |= (
-                answer["msg_type"] == "status" and answer["content"]["execution_state"] == "idle"
+                message["msg_type"] == "status" and message["content"]["execution_state"] == "idle"
             )
-            outputs.take(answer)
+            outputs.take(message)
 
 
 class _Outputs:
@@ -114,9 +114,9 @@ class _Outputs:
         self.clear = False
         cell.outputs = []
 
-    def take(self, answer: dict[str, Any]) -> None:
+    def take(self, message: dict[str, Any]) -> None:
         """Show one message of the kernel."""
-        kind, body = answer["msg_type"], answer["content"]
+        kind, body = message["msg_type"], message["content"]
         if kind == "clear_output":
             self.clear = True
             return
@@ -128,7 +128,7 @@ class _Outputs:
             self.cell.outputs, self.clear = [], False
         if kind == "stream" and self.note and body["text"].strip():
             self.note(body["text"].strip().splitlines()[-1])
-        output = nbformat.v4.output_from_msg(answer)
+        output = nbformat.v4.output_from_msg(message)
         if kind in ("display_data", "execute_result") and body.get("transient"):
             output.metadata["display_id"] = body["transient"].get("display_id")
         last = self.cell.outputs[-1] if self.cell.outputs else None
@@ -139,7 +139,7 @@ class _Outputs:
 
     def _update(self, body: dict[str, Any]) -> None:
         """Replace what a display handle showed before."""
-        wanted = body.get("transient", {}).get("display_id")
+        display = body.get("transient", {}).get("display_id")
         for output in self.cell.outputs:
-            if wanted and output.get("metadata", {}).get("display_id") == wanted:
+            if display and output.get("metadata", {}).get("display_id") == display:
                 output.data = body["data"]

@@ -1,4 +1,4 @@
-"""What this machine is and lacks."""
+"""Checks of this machine: memory, disk, cores, compilers and network."""
 
 import os
 import platform
@@ -24,25 +24,25 @@ Source = Literal["registry", "source"]
 
 
 @memoised
-def registry_answers() -> bool:
+def registry_responds() -> bool:
     """Return whether a public container registry can be reached (5 s at most)."""
     if os.environ.get("SHOPPE_OFFLINE_REGISTRY"):
         return False
     try:
         socket.getaddrinfo("registry-1.docker.io", 443)
-        answer = requests.get("https://registry-1.docker.io/v2/", timeout=5)
+        response = requests.get("https://registry-1.docker.io/v2/", timeout=5)
     except (OSError, requests.RequestException):
         return False
-    return answer.status_code in (200, 401)
+    return response.status_code in (200, 401)
 
 
 def choose_source(wish: str) -> Source:
-    """Turn `--from registry|source|auto` into the way that this machine takes."""
+    """Return `registry` or `source` for `--from registry|source|auto`."""
     if wish == "auto":
-        return "registry" if registry_answers() else "source"
-    if wish == "registry" and not registry_answers():
+        return "registry" if registry_responds() else "source"
+    if wish == "registry" and not registry_responds():
         raise ShoppeError(
-            "--from registry: no container registry answers from this machine",
+            "--from registry: no container registry responds from this machine",
             "use --from source, or give the container engine's host access to docker.io",
         )
     return "source" if wish == "source" else "registry"
@@ -60,7 +60,7 @@ def memory_gib() -> float:
 
 
 def free_disk_gib() -> float:
-    """Return the free space where the cache lies, in GiB."""
+    """Return the free space in the cache's file system, in GiB."""
     return shutil.disk_usage(cache("x").parent).free / GIB
 
 
@@ -74,12 +74,12 @@ def lacks_capability(bit: int) -> bool:
 
 
 def cgroup_v1() -> bool:
-    """Return whether the host still runs the first version of control groups."""
+    """Return whether the host uses version 1 of control groups."""
     return platform.system() == "Linux" and not Path("/sys/fs/cgroup/cgroup.controllers").exists()
 
 
 def ca_bundle() -> Path | None:
-    """Return the CA bundle that builds need on this machine, if one was named.
+    """Return the CA bundle that builds need on this machine, if one is configured.
 
     `SHOPPE_CA_BUNDLE` names it; `SSL_CERT_FILE` counts where it is unset.
     """
@@ -125,7 +125,7 @@ def check_disk(source: Source) -> Finding:
     return Finding(
         "disk",
         "missing",
-        f"{have:.0f} GiB free where {cache('x').parent} lies; {need} needed (--from {source})",
+        f"{have:.0f} GiB free in {cache('x').parent}; {need} needed (--from {source})",
         "run `ci/shoppe clean`, or set SHOPPE_CACHE to a folder on a larger disk",
     )
 
@@ -139,11 +139,11 @@ def check_cores() -> Finding:
 
 
 def check_go(source: Source) -> Finding:
-    """Look for the Go compiler that building from source needs."""
+    """Find the Go compiler that building from source needs."""
     if source == "registry":
         return Finding("go", "ok", "not needed: tools come as published binaries or images")
-    if found := shutil.which("go"):
-        return Finding("go", "ok", found)
+    if go := shutil.which("go"):
+        return Finding("go", "ok", go)
     return Finding(
         "go", "missing", "needed to build Kubernetes from source", "install Go 1.26: go.dev/dl"
     )

@@ -10,20 +10,30 @@ from pathlib import Path
 from shoppe_ci import shell, toolchain
 from shoppe_ci.engine import Engine, install_packages, pins
 from shoppe_ci.errors import ShoppeError
-from shoppe_ci.paths import TOOLCHAIN, cache
+from shoppe_ci.paths import TOOLCHAIN, cache, locked
 from shoppe_ci.progress import step
 
 LOCAL = "coffea-shoppe.local"
 NODE = TOOLCHAIN / "node"
+TOOLS = (
+    *("kind", "kubernetes", "cni-plugins", "pause", "etcd", "containerd", "coredns"),
+    "local-path-provisioner",
+)
+"""The parts of the node image, in the order of compilation."""
 APT_SOURCES = ("/etc/apt/sources.list.d/debian.sources", "/etc/apt/sources.list")
 
 
 def root_file_system(engine: Engine) -> str:
-    """Return the name of a minimal Debian image, made with mmdebstrap if it is not there."""
+    """Return the name of a minimal Debian image, built with mmdebstrap if it does not exist."""
+    name = f"{LOCAL}/debian:{pins()['debian']['suite']}"
+    with locked("debian"):
+        if not engine.has_image(name):
+            _make_root_file_system(engine, name)
+    return name
+
+
+def _make_root_file_system(engine: Engine, name: str) -> None:
     suite = pins()["debian"]["suite"]
-    name = f"{LOCAL}/debian:{suite}"
-    if engine.has_image(name):
-        return name
     install_packages(pins()["debian"]["root_file_system"])
     sources = next((path for path in APT_SOURCES if Path(path).exists()), None)
     if sources is None:
@@ -43,27 +53,43 @@ def root_file_system(engine: Engine) -> str:
         )
         engine.run("import", str(archive), name)
         archive.unlink()
-    return name
 
 
-def ensure(engine: Engine, source: str) -> str:
-    """Return the node image's name; built first where no registry offers it."""
+def name(source: str) -> str:
+    """Return the node image's name: the published one's, or one with a hash of all its parts."""
     if source == "registry":
         return str(pins()["kubernetes"]["node_image"])
     digest = hashlib.sha256(repr(sorted(pins()["kubernetes"].items())).encode())
     for path in sorted(NODE.iterdir()):
         digest.update(path.read_bytes())
-    for tool in ("kubernetes", "containerd", "etcd", "cni-plugins", "coredns", "pause", "kind"):
+    for tool in sorted(TOOLS):
         digest.update(toolchain.key(tool).encode())
-    name = f"{LOCAL}/node:{digest.hexdigest()[:12]}"
-    if not engine.has_image(name):
-        _build(engine, name)
-        cache("stamps", "node-image").write_text(name)
-    return name
+    return f"{LOCAL}/node:{digest.hexdigest()[:12]}"
+
+
+def ensure(engine: Engine, source: str) -> str:
+    """Return the node image's name; built first where no registry offers it."""
+    full = name(source)
+    if source == "source":
+        with locked("node-image"):
+            if not engine.has_image(full):
+                _build(engine, full)
+                cache("stamps", "node-image").write_text(full)
+    return full
+
+
+def install_packages_in_node(engine: Engine) -> None:
+    """Build the part of the node image that needs no compiled program: its packages.
+
+    The engine keeps the layers for the build of the whole.
+    """
+    with step("installing the kind node image's packages") as note:
+        root = root_file_system(engine)
+        engine.build("--target", "system", "--build-arg", f"ROOT={root}", str(NODE), note=note)
 
 
 def static_image(engine: Engine, name: str, program: Path, *changes: str) -> str:
-    """Make an image that holds one static program at /usr/local/bin and return its name."""
+    """Build an image with one static program at /usr/local/bin and return its name."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as archive:
         archive.add(program, f"usr/local/bin/{program.name}")
@@ -78,7 +104,7 @@ def static_image(engine: Engine, name: str, program: Path, *changes: str) -> str
 
 
 def _kubernetes_images(engine: Engine, context: Path, root: str) -> list[str]:
-    """Make every image that kubeadm, kind and the storage class expect."""
+    """Build every image that kubeadm, kind and the storage class expect."""
     version = pins()["kubernetes"]
     tools = toolchain.folder("kubernetes")
     registry = "registry.k8s.io"
@@ -110,13 +136,13 @@ def _kubernetes_images(engine: Engine, context: Path, root: str) -> list[str]:
     made.append(static_image(engine, f"{LOCAL}/local-path-provisioner:1", provisioner))
     made.append(_busybox(engine))
     proxy = f"{registry}/kube-proxy:{version['version']}"
-    build = ["build", "--target", "kube-proxy", "--build-arg", f"ROOT={root}", "-t", proxy]
-    engine.run(*build, str(context), env=engine.environment())
+    arguments = ["--target", "kube-proxy", "--build-arg", f"ROOT={root}", "-t", proxy]
+    engine.build(*arguments, str(context))
     return [*made, proxy]
 
 
 def _busybox(engine: Engine) -> str:
-    """Make the image whose shell creates and removes volumes."""
+    """Build the image with a shell that creates and removes volumes."""
     install_packages(pins()["debian"]["root_file_system"])
     name = f"{LOCAL}/busybox:1"
     with tempfile.TemporaryDirectory() as folder:
@@ -133,7 +159,7 @@ def _busybox(engine: Engine) -> str:
 
 
 def _context(folder: Path) -> None:
-    """Lay out what the node's Dockerfile copies."""
+    """Prepare the files that the node's Dockerfile copies."""
     for path in NODE.iterdir():
         shutil.copy(path, folder)
     module = shell.run(
@@ -154,7 +180,7 @@ def _context(folder: Path) -> None:
 def _build(engine: Engine, name: str) -> None:
     """Build the node image and preload Kubernetes' own images into it."""
     root = root_file_system(engine)
-    for tool in pins()["go"]:
+    for tool in TOOLS:
         toolchain.folder(tool)
     version = pins()["kubernetes"]["version"]
     with tempfile.TemporaryDirectory(dir=cache("build", "x").parent) as text:
@@ -162,10 +188,8 @@ def _build(engine: Engine, name: str) -> None:
         with step("building the kind node image") as note:
             _context(context)
             arguments = ["--build-arg", f"ROOT={root}", "--build-arg", f"VERSION={version}"]
-            engine.run(
-                *["build", "--target", "node", *arguments, "-t", f"{name}-bare", str(context)],
-                env=engine.environment(),
-                note=note,
+            engine.build(
+                *["--target", "node", *arguments, "-t", f"{name}-bare", str(context)], note=note
             )
             images = _kubernetes_images(engine, context, root)
     with step("preloading Kubernetes' images into the node image"):

@@ -1,4 +1,4 @@
-"""An XRootD origin inside the cluster: where demo and tests keep their input."""
+"""An XRootD origin inside the cluster, with the input of demonstration and tests."""
 
 import hashlib
 import shutil
@@ -15,7 +15,14 @@ from shoppe_ci.wait import eventually
 NAMESPACE = "shoppe-origin"
 NAME = "origin"
 PORT = 1094
-ADDRESS = f"root://{NAME}.{NAMESPACE}:{PORT}"
+
+
+def address(name: str = NAME) -> str:
+    """Return the address of an origin in the cluster."""
+    return f"root://{name}.{NAMESPACE}:{PORT}"
+
+
+ADDRESS = address()
 
 CONFIG = """\
 xrd.port 1094
@@ -26,22 +33,21 @@ all.pidpath /tmp/origin
 """
 
 
-def manifests(image: str) -> list[dict[str, Any]]:
+def manifests(image: str, name: str = NAME) -> list[dict[str, Any]]:
     """Return the origin's objects: its configuration, volume, server and service."""
-    labels = {"app.kubernetes.io/name": NAME}
+    labels = {"app.kubernetes.io/name": name}
     where = {"namespace": NAMESPACE, "labels": labels}
     restricted = {
         "allowPrivilegeEscalation": False,
         "readOnlyRootFilesystem": True,
         "capabilities": {"drop": ["ALL"]},
     }
-    probe = ["xrdfs", f"127.0.0.1:{PORT}", "query", "config", "version"]
     container = {
         "name": "xrootd",
         "image": image,
         "args": ["xrootd", "-c", "/etc/origin/origin.cfg", "-n", "origin"],
         "ports": [{"name": "root", "containerPort": PORT}],
-        "readinessProbe": {"exec": {"command": probe}, "periodSeconds": 3, "timeoutSeconds": 5},
+        "readinessProbe": {"tcpSocket": {"port": PORT}, "periodSeconds": 3},
         "resources": {
             "requests": {"cpu": "20m", "memory": "32Mi"},
             "limits": {"memory": "512Mi"},
@@ -65,7 +71,7 @@ def manifests(image: str) -> list[dict[str, Any]]:
         },
         "containers": [container],
         "volumes": [
-            {"name": "config", "configMap": {"name": NAME}},
+            {"name": "config", "configMap": {"name": name}},
             {"name": "data", "persistentVolumeClaim": {"claimName": NAME, "readOnly": True}},
             {"name": "tmp", "emptyDir": {}},
         ],
@@ -92,7 +98,8 @@ def manifests(image: str) -> list[dict[str, Any]]:
         "template": {"metadata": {"labels": labels}, "spec": pod},
     }
     service = {"selector": labels, "ports": [{"name": "root", "port": PORT}]}
-    meta = {"name": NAME, **where}
+    meta = {"name": name, **where}
+    claimed = {"name": NAME, **where}
     return [
         {"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta, "data": {"origin.cfg": CONFIG}},
         {
@@ -101,26 +108,27 @@ def manifests(image: str) -> list[dict[str, Any]]:
             "metadata": {"name": "shoppe-data", "labels": labels},
             "spec": volume,
         },
-        {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": meta, "spec": claim},
+        {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": claimed, "spec": claim},
         {"apiVersion": "v1", "kind": "Service", "metadata": meta, "spec": service},
         {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": meta, "spec": deployment},
     ]
 
 
-def install(cluster: Cluster) -> None:
-    """Run the origin and wait until it answers."""
+def install(cluster: Cluster, name: str = NAME) -> None:
+    """Run an origin and wait until it responds; all origins serve the same files."""
     with step("starting the origin that serves the input"):
         ensure_namespace(cluster, NAMESPACE)
-        cluster.apply(*manifests(images.reference("xcache")))
-        scale(cluster, 1)
+        cluster.apply(*manifests(images.reference("xcache"), name))
+        scale(cluster, 1, name=name)
 
 
-def scale(cluster: Cluster, replicas: int) -> None:
-    """Start the origin (1) or take it away (0), and wait until that is so."""
-    cluster.kubectl("-n", NAMESPACE, "scale", f"--replicas={replicas}", f"deployment/{NAME}")
+def scale(cluster: Cluster, replicas: int, name: str = NAME) -> None:
+    """Start (1) or stop (0) an origin, and wait for it."""
+    cluster.kubectl("-n", NAMESPACE, "scale", f"--replicas={replicas}", f"deployment/{name}")
+    label = f"app.kubernetes.io/name={name}"
 
     def settled() -> bool:
-        pods = cluster.get("pods", "-n", NAMESPACE)["items"]
+        pods = cluster.get("pods", "-n", NAMESPACE, "-l", label)["items"]
         ready = [
             pod
             for pod in pods
@@ -136,7 +144,7 @@ def scale(cluster: Cluster, replicas: int) -> None:
 def publish(cluster: Cluster, source: Path, *, below: str = "") -> str:
     """Copy a file to the origin, below a digest of its content, and return its URL there.
 
-    A cache knows a file by its path: one path never has two contents.
+    A cache identifies a file by its path, so one path never has two contents.
     """
     if not source.is_file():
         raise ShoppeError(f"{source}: no such file", "--data takes NanoAOD files or root:// URLs")

@@ -1,4 +1,4 @@
-"""The Helm release: installed and upgraded by the same code that the tests use."""
+"""Installs and upgrades the Helm release, for users and tests."""
 
 import asyncio
 import subprocess
@@ -11,7 +11,7 @@ from typing import Any
 import pyhelm3
 import yaml
 
-from shoppe_ci import images, toolchain
+from shoppe_ci import images, toolchain, unreachable
 from shoppe_ci.cluster import HTTP_NODE_PORT, Cluster
 from shoppe_ci.errors import ShoppeError
 from shoppe_ci.paths import CHARTS
@@ -21,7 +21,7 @@ from shoppe_ci.wait import eventually
 UMBRELLA = CHARTS / "coffea-shoppe"
 RELEASE = "shoppe"
 NAMESPACE = "shoppe"
-READY_TIMEOUT_S = 300
+READY_TIMEOUT_S = 600
 HELM_TIMEOUT_S = 120
 
 Values = dict[str, Any]
@@ -59,21 +59,21 @@ def check_values(*values: Values, chart: Path = UMBRELLA) -> None:
 
 
 def read_values(files: Iterable[Path]) -> list[Values]:
-    """Return the content of values files; raises `ShoppeError` for one that is no mapping."""
-    found = []
+    """Return the content of values files; raises `ShoppeError` for one that is not a mapping."""
+    contents = []
     for path in files:
         try:
             content = yaml.safe_load(path.read_text()) or {}
         except yaml.YAMLError as error:
             raise ShoppeError(f"{path} is not YAML: {error}") from error
         if not isinstance(content, dict):
-            raise ShoppeError(f"{path} holds no values", "write KEY: VALUE lines")
-        found.append(content)
-    return found
+            raise ShoppeError(f"{path} contains no values", "write KEY: VALUE lines")
+        contents.append(content)
+    return contents
 
 
 def ensure_namespace(cluster: Cluster, name: str) -> None:
-    """Make a namespace that enforces the restricted Pod Security level."""
+    """Create a namespace that enforces the restricted Pod Security level."""
     manifest = {
         "apiVersion": "v1",
         "kind": "Namespace",
@@ -118,14 +118,17 @@ def install(
             timeout=f"{HELM_TIMEOUT_S}s",
         )
 
-    with step(f"helm upgrade --install {name} {chart.name}") as note:
-        clear_interrupted(cluster, name=name, namespace=namespace, note=note)
+    def upgrade() -> None:
         try:
             asyncio.run(helm())
         except pyhelm3.Error as error:
             text = getattr(error, "stderr", b"") or str(error)
             text = text.decode(errors="replace") if isinstance(text, bytes) else str(text)
             raise ShoppeError(f"helm: {_reason(text)}") from error
+
+    with step(f"helm upgrade --install {name} {chart.name}") as note:
+        clear_interrupted(cluster, name=name, namespace=namespace, note=note)
+        unreachable.repeated(upgrade)
         if wait:
             wait_ready(cluster, name=name, note=note)
 
@@ -139,7 +142,7 @@ def _reason(text: str) -> str:
 def clear_interrupted(
     cluster: Cluster, *, name: str, namespace: str, note: Callable[[str], None] | None = None
 ) -> None:
-    """Forget a revision that Helm began and, killed, never finished.
+    """Remove a revision that a killed Helm left unfinished.
 
     Helm refuses any further operation while one seems to be in progress.  Ours end
     within `HELM_TIMEOUT_S`; what is older has been left behind, and its objects are
@@ -149,12 +152,12 @@ def clear_interrupted(
     selector = f"owner=helm,name={name},status in ({pending})"
 
     def none_in_progress() -> bool:
-        found = cluster.get("secrets", "-n", namespace, "-l", selector)["items"]
-        for secret in found:
+        releases = cluster.get("secrets", "-n", namespace, "-l", selector)["items"]
+        for secret in releases:
             made = datetime.fromisoformat(secret["metadata"]["creationTimestamp"])
             if (datetime.now(tz=UTC) - made).total_seconds() > HELM_TIMEOUT_S:
                 cluster.kubectl("-n", namespace, "delete", "secret", secret["metadata"]["name"])
-        return not found
+        return not releases
 
     what = f"no other Helm operation on {name} is in progress"
     eventually(none_in_progress, what, timeout=HELM_TIMEOUT_S + 30, every=2, note=note)
@@ -173,8 +176,8 @@ def uninstall(cluster: Cluster, *, name: str = RELEASE, namespace: str = NAMESPA
 def workloads(cluster: Cluster, name: str) -> list[dict[str, Any]]:
     """Return all Deployments and StatefulSets of a release, in every namespace."""
     selector = f"app.kubernetes.io/instance={name}"
-    found = cluster.get("deployments,statefulsets", "-A", "-l", selector)
-    items: list[dict[str, Any]] = found["items"]
+    listing = cluster.get("deployments,statefulsets", "-A", "-l", selector)
+    items: list[dict[str, Any]] = listing["items"]
     return items
 
 
@@ -198,7 +201,7 @@ def wait_ready(
 ) -> None:
     """Wait until every workload of a release is ready and up to date.
 
-    Raises `ShoppeError` that tells the state of the pods which are not.
+    Raises `ShoppeError` with the state of the pods that are not.
     """
 
     def probe() -> bool:

@@ -1,4 +1,4 @@
-"""Run other programs: output to a log file, a clear error with its tail."""
+"""Runs other programs, with their output in a log file; an error shows its last lines."""
 
 import os
 import re
@@ -28,7 +28,8 @@ def run(
     """Run a program, and return what it wrote to standard output and error together.
 
     The output also goes to a file under the cache's `logs`, named in the error.
-    `note` gets each line as it comes.  Raises `ShoppeError` with the last lines
+    `note` is called with each line; `what` is the step's name in the error, `remedy` what to
+    do about it.  Raises `ShoppeError` with the last lines
     when the program fails, is missing, or runs longer than `timeout` seconds.
     """
     words = [str(word) for word in command]
@@ -52,7 +53,7 @@ def run(
         process.stdin.write(stdin)
         process.stdin.close()
     with log.open("a") as file, process:
-        assert process.stdout is not None  # noqa: S101  (PIPE was asked for)
+        assert process.stdout is not None  # noqa: S101  (PIPE was passed)
         for raw in process.stdout:
             line = raw.decode(errors="replace")
             file.write(line)
@@ -73,9 +74,9 @@ def run(
 
 
 def succeeds(command: Sequence[str | Path], *, timeout: float = 30) -> bool:
-    """Return whether a quick probing command exits with status 0."""
+    """Return whether a command exits with status 0 within `timeout` seconds."""
     try:
-        done = subprocess.run(
+        process = subprocess.run(
             [str(word) for word in command],
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -84,4 +85,4 @@ def succeeds(command: Sequence[str | Path], *, timeout: float = 30) -> bool:
         )
     except (FileNotFoundError, PermissionError, subprocess.TimeoutExpired):
         return False
-    return done.returncode == 0
+    return process.returncode == 0

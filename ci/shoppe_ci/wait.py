@@ -1,4 +1,4 @@
-"""The one bounded wait."""
+"""The bounded wait that all commands and tests use."""
 
 import time
 from collections.abc import Callable
@@ -11,11 +11,11 @@ T = TypeVar("T")
 
 
 def eventually(
-    probe: Callable[[], T],
+    probe: Callable[[], T | None],
     what: str,
     *,
     timeout: float = 60,
-    every: float = 0.5,
+    every: float = 1,
     note: Callable[[str], None] | None = None,
 ) -> T:
     """Call `probe` until it returns something true, and return that.
@@ -28,8 +28,8 @@ def eventually(
     reason = ""
     while True:
         try:
-            if found := probe():
-                return found
+            if result := probe():
+                return result
         except ShoppeError:
             raise
         except Exception as error:

@@ -16,14 +16,14 @@ def cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     return tmp_path
 
 
-def known(folder: Path, node: str) -> None:
+def write_state(folder: Path, node: str) -> None:
     state = {"name": "mine", "node_id": node, "http_port": 1, "source": "source"}
     (folder / "clusters" / "mine").mkdir(parents=True)
     (folder / "clusters" / "mine" / "state.json").write_text(json.dumps(state))
 
 
 def test_a_cluster_of_ours_is_found(monkeypatch: pytest.MonkeyPatch, cache: Path) -> None:
-    known(cache, "abc")
+    write_state(cache, "abc")
     monkeypatch.setattr(cluster, "_node", lambda *_: "abc")
     found = cluster.load(ENGINE, "mine")
     assert found and found.node_id == "abc"
@@ -33,9 +33,9 @@ def test_somebody_elses_cluster_is_left_alone(monkeypatch: pytest.MonkeyPatch) -
     removed: list[str] = []
     monkeypatch.setattr(cluster, "_node", lambda *_: "other")
     monkeypatch.setattr(cluster, "_remove", lambda _, name: removed.append(name))
-    with pytest.raises(ShoppeError, match="did not make"):
+    with pytest.raises(ShoppeError, match="did not create"):
         cluster.load(ENGINE, "mine")
-    with pytest.raises(ShoppeError, match="did not make"):
+    with pytest.raises(ShoppeError, match="did not create"):
         cluster.delete(ENGINE, "mine")
     assert removed == []
 
@@ -43,16 +43,16 @@ def test_somebody_elses_cluster_is_left_alone(monkeypatch: pytest.MonkeyPatch) -
 def test_a_recreated_cluster_of_the_same_name_is_not_ours(
     monkeypatch: pytest.MonkeyPatch, cache: Path
 ) -> None:
-    known(cache, "abc")
+    write_state(cache, "abc")
     monkeypatch.setattr(cluster, "_node", lambda *_: "other")
-    with pytest.raises(ShoppeError, match="did not make"):
+    with pytest.raises(ShoppeError, match="did not create"):
         cluster.load(ENGINE, "mine")
 
 
 def test_a_creation_that_was_cut_short_is_begun_anew(
     monkeypatch: pytest.MonkeyPatch, cache: Path
 ) -> None:
-    known(cache, "")
+    write_state(cache, "")
     removed: list[str] = []
     monkeypatch.setattr(cluster, "_node", lambda *_: "half")
     monkeypatch.setattr(cluster, "_remove", lambda _, name: removed.append(name))
@@ -75,7 +75,7 @@ def test_rights_that_the_machine_lacks_are_done_without(
 
 
 class Containers:
-    """An engine with one registry, which answers from its `good`th life on."""
+    """An engine with one registry, which responds from its `good`th start on."""
 
     name = "docker"
 
@@ -106,29 +106,29 @@ class Containers:
 
 
 @pytest.fixture
-def answers(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cluster.images, "registry_image", lambda _: "registry")
+def fast_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shoppe_ci.images.registry_image", lambda _: "registry")
     monkeypatch.setattr(cluster, "eventually", lambda *_, **__: True)
 
 
-@pytest.mark.usefixtures("answers")
+@pytest.mark.usefixtures("fast_start")
 @pytest.mark.parametrize("good", [1, 2, 3])
-def test_a_registry_that_does_not_answer_is_made_anew(good: int) -> None:
+def test_a_registry_that_does_not_respond_is_recreated(good: int) -> None:
     engine = Containers(good=good)
     assert cluster.ensure_registry(engine) == 4321  # type: ignore[arg-type]
     assert engine.lives == {cluster.REGISTRY: good}
 
 
-@pytest.mark.usefixtures("answers")
-def test_a_registry_that_never_answers_is_given_up() -> None:
+@pytest.mark.usefixtures("fast_start")
+def test_a_registry_that_never_responds_is_reported() -> None:
     engine = Containers(good=9)
     with pytest.raises(ShoppeError, match="No public port"):
         cluster.ensure_registry(engine)  # type: ignore[arg-type]
 
 
-@pytest.mark.usefixtures("answers")
+@pytest.mark.usefixtures("fast_start")
 def test_somebody_elses_registry_is_left_alone() -> None:
     engine = Containers(good=9, label="")
-    with pytest.raises(ShoppeError, match="did not make"):
+    with pytest.raises(ShoppeError, match="did not create"):
         cluster.ensure_registry(engine)  # type: ignore[arg-type]
     assert engine.lives == {cluster.REGISTRY: 1}

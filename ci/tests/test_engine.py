@@ -6,8 +6,8 @@ from shoppe_ci import engine
 from shoppe_ci.engine import Engine
 
 
-def answering(monkeypatch: pytest.MonkeyPatch, error: str, *, root: bool) -> None:
-    """Let one Docker exist that answers `info` with an error."""
+def docker_failing_with(monkeypatch: pytest.MonkeyPatch, error: str, *, root: bool) -> None:
+    """Let one Docker exist whose `info` fails with an error."""
     monkeypatch.setattr(engine, "_programs", lambda: [Engine("docker", "/usr/bin/docker")])
     monkeypatch.setattr(engine, "find", lambda: None)
     monkeypatch.setattr(engine, "can_start", lambda: root)
@@ -15,11 +15,11 @@ def answering(monkeypatch: pytest.MonkeyPatch, error: str, *, root: bool) -> Non
     def run(command: Any, **_: Any) -> subprocess.CompletedProcess[str]:
         return subprocess.CompletedProcess(command, 1, "", error)
 
-    monkeypatch.setattr(engine.subprocess, "run", run)
+    monkeypatch.setattr("shoppe_ci.engine.subprocess.run", run)
 
 
 def test_a_user_without_rights_is_told_how_to_get_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    answering(monkeypatch, "permission denied while trying to connect", root=False)
+    docker_failing_with(monkeypatch, "permission denied while trying to connect", root=False)
     finding = engine.check()
     assert finding.state == "missing"
     assert "may not talk to it" in finding.detail
@@ -27,14 +27,14 @@ def test_a_user_without_rights_is_told_how_to_get_them(monkeypatch: pytest.Monke
 
 
 def test_an_engine_that_does_not_run_is_to_be_started(monkeypatch: pytest.MonkeyPatch) -> None:
-    answering(monkeypatch, "Cannot connect to the Docker daemon", root=False)
+    docker_failing_with(monkeypatch, "Cannot connect to the Docker daemon", root=False)
     finding = engine.check()
     assert finding.state == "missing"
     assert "systemctl start docker" in finding.remedy
 
 
 def test_root_on_debian_needs_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    answering(monkeypatch, "Cannot connect to the Docker daemon", root=True)
+    docker_failing_with(monkeypatch, "Cannot connect to the Docker daemon", root=True)
     assert engine.check().state == "ok"
 
 
@@ -61,3 +61,17 @@ def test_only_processes_of_containers_that_we_started_are_left_over(
     cgroups: str, own: str, left: bool
 ) -> None:
     assert engine.in_container_below(cgroups, own) is left
+
+
+def test_a_build_notes_what_it_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    def run(_: Any, *, note: Any, **__: Any) -> str:
+        for line in ("#9 [python 3/3] RUN uv", f"#9 sha256:{'a' * 64}", "#9 1.2 sha256:a of b"):
+            note(line)
+        return ""
+
+    monkeypatch.setattr("shoppe_ci.engine.shell.run", run)
+    monkeypatch.setattr(Engine, "environment", lambda _: {})
+    noted: list[str] = []
+    Engine("docker", "/usr/bin/docker").build("context", note=noted.append)
+    assert noted == ["#9 [python 3/3] RUN uv", "#9 1.2 sha256:a of b"]
+    Engine("docker", "/usr/bin/docker").build("context")

@@ -43,6 +43,14 @@ def test_a_malformed_requirement_is_named() -> None:
         images.requirements("a b")
 
 
+def test_packages_below_a_context_are_in_it_once() -> None:
+    files = images._context_files(images.declared()["analysis"])
+    assert "packages/client/coffea_shoppe/__init__.py" in files
+    assert "packages/agc-ttbar/agc/__init__.py" in files
+    assert "agc-ttbar.ipynb" in files
+    assert not [path for path in files if path.startswith(("client/", "agc-ttbar/"))]
+
+
 @pytest.mark.parametrize(
     ("touched", "rebuilt"), [("xcache", {"xcache"}), ("base", set(images.declared()))]
 )
@@ -61,3 +69,41 @@ def test_a_change_rebuilds_the_image_and_those_upon_it(
     after = {name: images.tag(name) for name in images.declared()}
     images.tag.cache_clear()
     assert {name for name in before if before[name] != after[name]} == rebuilt
+
+
+class ImageStore:
+    """An engine that holds tags of one image."""
+
+    def __init__(self, *tags: str) -> None:
+        self.tags = list(tags)
+
+    def run(self, *words: str) -> str:
+        assert words[0] == "images"
+        return "\n".join(self.tags)
+
+    def succeeds(self, *words: str) -> bool:
+        assert words[0] == "rmi"
+        self.tags.remove(words[1])
+        return True
+
+
+def test_images_that_another_checkout_may_build_on_stay() -> None:
+    present = images.reference("edge")
+    earlier = [f"{present.partition(':')[0]}:{number}" for number in "4321"]
+    store = ImageStore(earlier[0], present, *earlier[1:])
+    images._forget_old(store, "edge")  # type: ignore[arg-type]
+    assert store.tags == [earlier[0], present, earlier[1]]
+
+
+@pytest.mark.parametrize(
+    "comment", ["", "  # Tag of the image.\n", "  # A hash\n  # of its content.\n"]
+)
+def test_a_tag_is_written_below_its_image(comment: str) -> None:
+    values = f"image:\n  # Where from.\n  name: r/hub\n{comment}  tag: old\nother:\n  tag: old\n"
+    expected = values.replace("tag: old", 'tag: "new"', 1)
+    assert images.with_tag(values, "r/hub", "new") == expected
+
+
+def test_an_image_without_a_tag_is_refused() -> None:
+    with pytest.raises(ShoppeError, match="`name: r/hub`"):
+        images.with_tag("image:\n  name: r/hub\nother:\n  tag: old\n", "r/hub", "new")

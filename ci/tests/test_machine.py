@@ -8,20 +8,22 @@ from shoppe_ci.errors import ShoppeError
 Usage = namedtuple("Usage", "total used free")
 
 
-def free(monkeypatch: pytest.MonkeyPatch, gib: float) -> None:
-    monkeypatch.setattr(machine.shutil, "disk_usage", lambda _: Usage(0, 0, gib * machine.GIB))
+def set_free_disk(monkeypatch: pytest.MonkeyPatch, gib: float) -> None:
+    monkeypatch.setattr(
+        "shoppe_ci.machine.shutil.disk_usage", lambda _: Usage(0, 0, gib * machine.GIB)
+    )
 
 
 def test_too_little_disk_is_named_with_the_remedy(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("SHOPPE_CACHE", str(tmp_path))
-    free(monkeypatch, 3)
+    set_free_disk(monkeypatch, 3)
     finding = machine.check_disk("source")
     assert finding.state == "missing"
     assert "3 GiB free" in finding.detail
     assert "SHOPPE_CACHE" in finding.remedy
-    free(monkeypatch, 60)
+    set_free_disk(monkeypatch, 60)
     assert machine.check_disk("source").state == "ok"
 
 
@@ -43,12 +45,12 @@ def test_all_that_is_missing_is_told_at_once() -> None:
     assert refused.value.remedy == "get memory; get disk"
 
 
-def test_a_registry_that_is_asked_for_must_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(machine, "registry_answers", lambda: False)
-    with pytest.raises(ShoppeError, match="no container registry answers"):
+def test_a_requested_registry_must_respond(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "registry_responds", lambda: False)
+    with pytest.raises(ShoppeError, match="no container registry responds"):
         machine.choose_source("registry")
     assert machine.choose_source("auto") == "source"
-    monkeypatch.setattr(machine, "registry_answers", lambda: True)
+    monkeypatch.setattr(machine, "registry_responds", lambda: True)
     assert machine.choose_source("auto") == "registry"
     assert machine.choose_source("source") == "source"
 

@@ -29,13 +29,13 @@ class Recorder:
         return ""
 
 
-def clear(cluster: Recorder) -> None:
+def clear_interrupted(cluster: Recorder) -> None:
     release.clear_interrupted(cluster, name="shoppe", namespace="shoppe")  # type: ignore[arg-type]
 
 
 def test_what_an_interrupted_run_left_behind_is_cleared() -> None:
     cluster = Recorder(release.HELM_TIMEOUT_S + 60)
-    clear(cluster)
+    clear_interrupted(cluster)
     assert cluster.deleted == ["v0"]
 
 
@@ -45,18 +45,19 @@ def test_an_operation_in_progress_is_waited_for_and_never_broken(
     monkeypatch.setattr(release, "HELM_TIMEOUT_S", -29)
     cluster = Recorder(-60)  # made in the future: never old enough
     with pytest.raises(ShoppeError, match="no other Helm operation on shoppe"):
-        clear(cluster)
+        clear_interrupted(cluster)
     assert cluster.deleted == []
 
 
 def test_nothing_in_progress_needs_no_wait() -> None:
     cluster = Recorder()
-    clear(cluster)
+    clear_interrupted(cluster)
     assert cluster.deleted == []
 
 
 @pytest.mark.parametrize(
-    ("text", "message"), [("a: [", "is not YAML"), ("- a", "holds no values"), ("x", "holds no")]
+    ("text", "message"),
+    [("a: [", "is not YAML"), ("- a", "contains no values"), ("x", "contains no")],
 )
 def test_a_values_file_that_is_none_is_named(tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "values.yaml"
@@ -72,7 +73,8 @@ def test_values_files_are_read_in_order(tmp_path: Path) -> None:
 
 
 def test_values_that_helm_refuses_are_found_before_there_is_a_cluster() -> None:
-    release.check_values(release.demo_values(), {"xcache": {"enabled": True}})
+    rows = {"triton": {"enabled": False}}
+    release.check_values(release.demo_values(), {"global": {"services": rows}})
     with pytest.raises(ShoppeError, match="hubb") as refused:
         release.check_values(release.demo_values(), {"jupyterhub": {"hubb": {}}})
     assert "symbolic link" not in refused.value.problem

@@ -1,12 +1,9 @@
+from typing import Any
+
 import jsonschema
 import pytest
 from shoppe_ci import schema
 from shoppe_ci.paths import CHARTS
-
-
-def test_comments_belong_to_the_key_below_them() -> None:
-    text = "# First.\n# Second.\na:\n  # Inner.\n  b: 1\n\n# Lost: a blank line follows.\n\nc: 2\n"
-    assert schema.comments(text) == {"a": "First. Second.", "a.b": "Inner."}
 
 
 @pytest.mark.parametrize("chart", [path.name for path in schema.charts()])
@@ -19,12 +16,53 @@ def test_defaults_are_valid(chart: str) -> None:
 
 def test_unknown_keys_are_refused_at_every_depth() -> None:
     built = schema.build(CHARTS / "jupyterhub")
-    for bad in ({"hubb": {}}, {"hub": {"dbb": {}}}, {"hub": {"db": {"pvc": {"size": "1Gi"}}}}):
-        with pytest.raises(jsonschema.ValidationError, match="unexpected"):
+    unknown: list[dict[str, Any]] = [
+        {"hubb": {}},
+        {"hub": {"dbb": {}}},
+        {"hub": {"db": {"pvc": {"size": "1Gi"}}}},
+    ]
+    for bad in unknown:
+        with pytest.raises(jsonschema.ValidationError, match=r"unexpected|was expected"):
             jsonschema.validate(bad, built)
     jsonschema.validate({"hub": {"db": {"pvc": {"storage": "2Gi"}}}}, built)
+
+
+@pytest.mark.parametrize(
+    ("path", "good", "bad"),
+    [
+        (
+            "hub.resources.limits.memory",
+            ["1Gi", "1.5Gi", "500M", 1e9, "1e9"],
+            ["1 GB", "lots", "1G B"],
+        ),
+        ("hub.resources.requests.cpu", ["50m", "2", 0.5], ["2 cores"]),
+        ("singleuser.memory.limit", ["2G", "1.5G", 2**30, None], ["2Gi", "lots"]),
+        ("singleuser.storage.capacity", ["10Gi"], ["10 GB"]),
+    ],
+)
+def test_quantities_are_checked(path: str, good: list[Any], bad: list[Any]) -> None:
+    built = schema.build(CHARTS / "jupyterhub")
+
+    def values(quantity: Any) -> Any:
+        for key in reversed(path.split(".")):
+            quantity = {key: quantity}
+        return quantity
+
+    for quantity in good:
+        jsonschema.validate(values(quantity), built)
+    for quantity in bad:
+        with pytest.raises(jsonschema.ValidationError, match="does not match"):
+            jsonschema.validate(values(quantity), built)
 
 
 def test_a_subchart_accepts_what_helm_passes_to_it() -> None:
     values = {"global": {"imagePullSecrets": []}, "enabled": True, "shoppe-lib": {}}
     jsonschema.validate(values, schema.build(CHARTS / "xcache"))
+
+
+def test_generated_files_say_at_their_top_which_command_writes_them() -> None:
+    texts = schema.generated()
+    tops = {path: "\n".join(text.splitlines()[:3]) for path, text in texts.items()}
+    silent = [path.name for path, top in tops.items() if schema.GENERATED not in top]
+    assert texts
+    assert silent == []

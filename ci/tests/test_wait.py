@@ -5,8 +5,8 @@ from shoppe_ci.wait import eventually
 
 
 def test_it_returns_what_the_probe_finds_at_last() -> None:
-    answers = iter([0, None, "", 7])
-    assert eventually(lambda: next(answers), "it is there", every=0) == 7
+    values = iter([0, None, "", 7])
+    assert eventually(lambda: next(values), "it is there", every=0) == 7
 
 
 def test_it_gives_up_and_says_what_it_waited_for() -> None:

@@ -1,0 +1,114 @@
+"""Check the names in our Python code: vague words are refused, generic ones are counted.
+
+The field's words, and what they replace, are in docs/contributing/glossary.md.
+"""
+
+import ast
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from shoppe_ci.paths import ROOT
+
+FOLDERS = ("charts", "ci", "images", "operator")
+"""Folders with Python code; their tests are not checked."""
+VAGUE = frozenset(
+    [
+        *("asked", "found", "held", "kept", "news", "one", "ours", "said", "theirs", "told"),
+        *("wanted", "whole"),
+    ]
+)
+"""Names that do not say what a variable contains."""
+GENERIC = frozenset(["data", "item", "obj", "res", "tmp", "val", "x"])
+"""Names that fit any variable."""
+MOST_FREQUENT = 30
+MAX_GENERIC_SHARE = 0.01
+"""Largest share of generic names: those among the most frequent, of all assigned names."""
+GLOSSARY = "docs/contributing/glossary.md"
+
+
+@dataclass(frozen=True)
+class Name:
+    """A name that our code assigns."""
+
+    text: str
+    path: Path
+    line: int
+
+    @property
+    def word(self) -> str:
+        """The name without leading and trailing underscores, in lower case."""
+        return self.text.strip("_").lower()
+
+
+def python_files(root: Path = ROOT) -> list[Path]:
+    """Return our Python files outside tests, and `ci/shoppe`."""
+    files = [path for folder in FOLDERS for path in (root / folder).rglob("*.py")]
+    outside_tests = [
+        path
+        for path in files
+        if not any(part == "tests" or part[0] == "." for part in path.relative_to(root).parts)
+    ]
+    return sorted({path.resolve() for path in outside_tests} | {(root / "ci" / "shoppe").resolve()})
+
+
+def assigned_names(source: str, path: Path) -> Iterator[Name]:
+    """Yield the names that a module assigns, in no particular order.
+
+    These are targets of assignments, loops, `with`, `except`, `match` and imports, parameters,
+    functions, classes, and attributes of `self`.  Attributes of other objects and keyword
+    arguments of calls are not ours to name.
+    """
+    for node in ast.walk(ast.parse(source, filename=str(path))):
+        text = _assigned_name(node)
+        if text:
+            yield Name(text, path, getattr(node, "lineno", 0))
+
+
+def _assigned_name(node: ast.AST) -> str | None:
+    match node:
+        case ast.Name(id=name, ctx=ast.Store()):
+            return name
+        case ast.Attribute(value=ast.Name(id="self"), attr=name, ctx=ast.Store()):
+            return name
+        case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
+            return name
+        case ast.arg(arg=name) | ast.alias(asname=name):
+            return name
+        case ast.ExceptHandler(name=name) | ast.MatchAs(name=name) | ast.MatchStar(name=name):
+            return name
+        case ast.MatchMapping(rest=name):
+            return name
+    return None
+
+
+def vague(names: Iterable[Name], root: Path = ROOT) -> list[str]:
+    """Return a message for each vague name."""
+    refused = sorted(
+        (str(name.path.relative_to(root)), name.line, name.text)
+        for name in names
+        if name.word in VAGUE
+    )
+    return [f"{path}:{line}: {text!r} does not say what it is" for path, line, text in refused]
+
+
+def generic_share(names: Iterable[Name]) -> float:
+    """Return the share of generic names: those among the most frequent, of all names."""
+    counts = Counter(name.text for name in names)
+    frequent = counts.most_common(MOST_FREQUENT)
+    return sum(count for text, count in frequent if text in GENERIC) / max(counts.total(), 1)
+
+
+def problems(root: Path = ROOT) -> list[str]:
+    """Return all problems with the names in our code."""
+    names = [name for path in python_files(root) for name in assigned_names(path.read_text(), path)]
+    share = generic_share(names)
+    if share <= MAX_GENERIC_SHARE:
+        return vague(names, root)
+    generic = ", ".join(sorted(GENERIC))
+    return [
+        *vague(names, root),
+        f"{share:.1%} of all assigned names are generic ({generic}); "
+        f"at most {MAX_GENERIC_SHARE:.0%} may be",
+    ]

@@ -1,0 +1,74 @@
+"""What `ci/shoppe check` covers."""
+
+import ast
+import re
+import subprocess
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+from shoppe_ci import checks
+from shoppe_ci.errors import ShoppeError
+from shoppe_ci.paths import ROOT
+
+MYPY = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["mypy"]
+
+
+def python_files() -> set[str]:
+    """Return the Python files of the project, those not committed yet among them."""
+    listing = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "*.py"]
+    names = subprocess.run(listing, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    return {name for name in names.splitlines() if (ROOT / name).exists()}
+
+
+def test_types_of_all_files_are_checked_but_of_those_that_only_import() -> None:
+    assert MYPY["files"] == [".", "ci/shoppe"]
+    excluded = [re.compile(pattern) for pattern in MYPY["exclude"]]
+    left_out = {name for name in python_files() if any(r.search(name) for r in excluded)}
+    assert left_out == {name for name in python_files() if Path(name).name == "conftest.py"} - {
+        "e2e-tests/conftest.py"
+    }
+    for name in left_out:
+        statements = ast.parse((ROOT / name).read_text()).body
+        harmless = (ast.ImportFrom, ast.Assign, ast.Expr)
+        assert all(isinstance(statement, harmless) for statement in statements), name
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project with a chart, a folder that is none, and a `ct.yaml` that names both."""
+    (tmp_path / "charts" / "good").mkdir(parents=True)
+    (tmp_path / "charts" / "good" / "Chart.yaml").write_text("name: good\n")
+    (tmp_path / "charts" / "tests").mkdir()
+    (tmp_path / "ct.yaml").write_text("chart-dirs: [charts]\nexcluded-charts: [tests]\n")
+    monkeypatch.setattr(checks, "ROOT", tmp_path)
+    return tmp_path
+
+
+def test_the_charts_are_those_of_chart_testing(project: Path) -> None:
+    assert [chart.name for chart in checks.chart_folders()] == ["good"]
+    (project / "charts").rename(project / "elsewhere")
+    (project / "ct.yaml").write_text("chart-dirs: [elsewhere]\nexcluded-charts: []\n")
+    assert [chart.name for chart in checks.chart_folders()] == ["good", "tests"]
+
+
+def test_a_folder_that_is_no_chart_is_named_with_the_remedy(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    linted: list[str] = []
+    monkeypatch.setattr("shoppe_ci.toolchain.program", lambda _: "helm")
+    monkeypatch.setattr("shoppe_ci.shell.run", lambda command, **_: linted.append(command[4].name))
+    checks.CHECKS["charts"]()
+    assert linted == ["good"]
+    (project / "ct.yaml").write_text("chart-dirs: [charts]\nexcluded-charts: []\n")
+    with pytest.raises(ShoppeError, match="tests is not a chart") as refused:
+        checks.CHECKS["charts"]()
+    assert refused.value.remedy == "name it under excluded-charts in ct.yaml"
+
+
+def test_every_chart_is_under_test() -> None:
+    settings = yaml.safe_load((ROOT / "ct.yaml").read_text())
+    charts = {path.parent.name for path in (ROOT / "charts").glob("*/Chart.yaml")}
+    assert {path.name for path in checks.chart_folders()} == charts
+    assert settings["chart-dirs"] == ["charts"]

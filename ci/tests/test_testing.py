@@ -1,0 +1,55 @@
+"""The facility that stories share: they learn whether it could be made."""
+
+from pathlib import Path
+
+import pytest
+from shoppe_ci import cluster as clusters
+from shoppe_ci import diagnostics, origin, testing, up
+from shoppe_ci.cluster import Cluster
+from shoppe_ci.engine import Engine
+from shoppe_ci.errors import ShoppeError
+
+ENGINE = Engine("docker", "docker")
+CLUSTER = Cluster("shared", "node", 0, "source")
+
+
+@pytest.fixture
+def dumps(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
+    """Prepare in a cache of the test's own; return the clusters whose state was written."""
+    names: list[str] = []
+
+    def dump(cluster: Cluster, folder: Path) -> Path:
+        names.append(cluster.name)
+        return folder
+
+    monkeypatch.setenv("SHOPPE_CACHE", str(tmp_path))
+    monkeypatch.setenv(testing.CLUSTER, CLUSTER.name)
+    monkeypatch.setattr(clusters, "load", lambda engine, name: CLUSTER)
+    monkeypatch.setattr(up, "start", lambda engine, name, source: CLUSTER)
+    monkeypatch.setattr(testing, "install", lambda cluster: None)
+    monkeypatch.setattr(diagnostics, "dump", dump)
+    return names
+
+
+def test_stories_get_the_facility_that_was_made(
+    monkeypatch: pytest.MonkeyPatch, dumps: list[str]
+) -> None:
+    monkeypatch.setattr(origin, "install", lambda cluster: None)
+    testing.prepare(ENGINE, CLUSTER.name, "source").join()
+    assert testing.prepared(ENGINE) == CLUSTER
+    assert dumps == []
+
+
+def test_stories_get_the_reason_why_there_is_no_facility(
+    monkeypatch: pytest.MonkeyPatch, dumps: list[str]
+) -> None:
+    def fail(cluster: Cluster) -> None:
+        raise ShoppeError("the origin does not start", "free some memory")
+
+    monkeypatch.setattr(origin, "install", fail)
+    testing.prepare(ENGINE, CLUSTER.name, "source").join()
+    for _ in range(2):
+        with pytest.raises(testing.UnpreparedError, match="the origin does not start") as refusal:
+            testing.prepared(ENGINE)
+        assert refusal.value.remedy == "free some memory"
+    assert dumps == ["shared"]
