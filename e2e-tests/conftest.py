@@ -1,4 +1,4 @@
-"""The cluster that `ci/shoppe test` made, the facility in it, and its users."""
+"""The cluster of `ci/shoppe test`, the facility in it, and its users."""
 
 import os
 import re
@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from lib.fixtures import install, new_user
+from lib.fixtures import new_user, passing_user
 from selenium.webdriver import Chrome, ChromeOptions
 from selenium.webdriver.chrome.service import Service
-from shoppe_ci import analysis, diagnostics, origin
-from shoppe_ci import cluster as clusters
+from shoppe_ci import analysis, diagnostics, testing
 from shoppe_ci import engine as engines
 from shoppe_ci.cluster import Cluster
 from shoppe_ci.engine import Engine
@@ -27,26 +26,45 @@ def engine() -> Engine:
 
 
 @pytest.fixture(scope="session")
-def cluster(engine: Engine) -> Cluster:
-    """The cluster that SHOPPE_TEST_CLUSTER names; without one these tests fail."""
-    name = os.environ.get("SHOPPE_TEST_CLUSTER", "")
-    found = clusters.load(engine, name) if name else None
-    assert found, "these tests need a cluster: run them by `ci/shoppe test`"
-    return found
-
-
-@pytest.fixture(scope="session")
-def facility(cluster: Cluster) -> Cluster:
-    """The cluster with the whole facility installed and ready."""
-    install(cluster)
-    return cluster
+def facility(engine: Engine) -> Cluster:
+    """The cluster with the whole facility installed and ready; it fails where there is none."""
+    return testing.prepared(engine)
 
 
 @pytest.fixture(scope="session")
 def data_origin(facility: Cluster) -> Cluster:
     """The facility with an origin in the cluster that serves published files."""
-    origin.install(facility)
     return facility
+
+
+@pytest.fixture(scope="session")
+def permanent_user(facility: Cluster, worker_id: str) -> Iterator[Callable[[str], User]]:
+    """Users who stay for all stories of this process, each created on first use."""
+    users: dict[str, Iterator[User]] = {}
+    logged_in: dict[str, User] = {}
+
+    def user(name: str) -> User:
+        if name not in users:
+            users[name] = passing_user(facility, f"{name}.{worker_id}")
+            logged_in[name] = next(users[name])
+        return logged_in[name]
+
+    yield user
+    if os.environ.get(testing.KEEP):
+        for generator in users.values():
+            next(generator, None)
+
+
+@pytest.fixture(scope="session")
+def ann(permanent_user: Callable[[str], User]) -> User:
+    """A permanent user: stories may use her server, and leave it as it was."""
+    return permanent_user("ann")
+
+
+@pytest.fixture(scope="session")
+def bob(permanent_user: Callable[[str], User]) -> User:
+    """Another permanent user."""
+    return permanent_user("bob")
 
 
 @pytest.fixture(scope="session")
@@ -61,7 +79,7 @@ def chromium() -> Iterator[Chrome]:
     if not shutil.which("chromedriver"):
         engines.install_packages(engines.pins()["debian"]["browser"])
     options = ChromeOptions()
-    # A browser of root's has no sandbox, and this one has nothing to look for elsewhere.
+    # Chromium of root needs --no-sandbox; it visits the facility only.
     for flag in ("headless", "no-sandbox", "disable-gpu", "disable-background-networking"):
         options.add_argument(f"--{flag}")
     options.binary_location = shutil.which("chromium") or shutil.which("google-chrome") or ""
@@ -74,7 +92,7 @@ def chromium() -> Iterator[Chrome]:
 @pytest.fixture
 def browser(chromium: Chrome) -> Chrome:
     """A browser in which nobody has logged in yet."""
-    # Those of all paths; WebDriver's own command knows the present page's alone.
+    # Those of all paths; WebDriver's command returns only those of the current page.
     chromium.execute_cdp_cmd("Network.clearBrowserCookies", {})
     return chromium
 
@@ -89,29 +107,22 @@ def user(facility: Cluster, request: pytest.FixtureRequest) -> Iterator[User]:
 
 
 @pytest.fixture
-def run_code(user: User) -> Callable[..., str]:
-    """Run Python in the user's pod as a notebook cell, and return what it printed."""
-    from lib.fixtures import run_code as run
-
-    return lambda code: run(user, code)
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put those last that judge what the others did."""
-    items.sort(key=lambda item: item.get_closest_marker("last") is not None)
+def figure(request: pytest.FixtureRequest) -> Callable[[str], None]:
+    """Note what a test measured, for the summary."""
+    return lambda text: request.node.user_properties.append(("figure", text))
 
 
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[Any]) -> Iterator[None]:
-    """Leave events, logs and pod states behind for every failure."""
+    """Save events, logs and pod states of every failure."""
     outcome = yield
     report = outcome.get_result()  # type: ignore[attr-defined]
-    if not report.failed or "cluster" not in getattr(item, "fixturenames", ()):
+    if not report.failed or "facility" not in getattr(item, "fixturenames", ()):
         return
-    name = os.environ.get("SHOPPE_TEST_CLUSTER", "")
-    engine = engines.find()
-    found = clusters.load(engine, name) if name and engine else None
-    if found:
+    # Written once, where the facility was made.
+    if call.excinfo and call.excinfo.errisinstance(testing.UnpreparedError):
+        return
+    if cluster := testing.current():
         stamp = f"{time.strftime('%H%M%S')}-{re.sub(r'[^a-zA-Z0-9_]+', '-', item.name)[:60]}"
-        folder = diagnostics.dump(found, cache("failures", stamp))
+        folder = diagnostics.dump(cluster, cache("failures", stamp))
         report.sections.append(("what the cluster left behind", str(folder)))

@@ -1,14 +1,14 @@
 """Enforces NetworkPolicies on a node whose network does not: for tests only.
 
 The pods of such a cluster are routed through the node, one veth each, so that the node's
-packet filter sees every packet between them. Rules are made from what the cluster holds at
-present, and made anew whenever that changes.
+packet filter sees every packet between them. Rules are made from the cluster's current
+objects, and updated when they change.
 """
 
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from ipaddress import ip_network
+from ipaddress import IPv4Network, ip_network
 from typing import Any
 
 from shoppe_ci.cluster import Cluster
@@ -23,21 +23,21 @@ LOOK_S = 0.5
 
 def pods(cluster: Cluster) -> list[Pod]:
     """Return the cluster's pods that have an address of their own."""
-    found = []
-    for one in cluster.get("pods", "-A")["items"]:
-        address = one["status"].get("podIP", "")
-        over = one["status"]["phase"] in ("Succeeded", "Failed")
-        if not address or over or one["spec"].get("hostNetwork"):
+    routed = []
+    for pod in cluster.get("pods", "-A")["items"]:
+        address = pod["status"].get("podIP", "")
+        over = pod["status"]["phase"] in ("Succeeded", "Failed")
+        if not address or over or pod["spec"].get("hostNetwork"):
             continue
         ports = {
             port.get("name", str(port["containerPort"])): port["containerPort"]
-            for container in one["spec"]["containers"]
+            for container in pod["spec"]["containers"]
             for port in container.get("ports", ())
         }
-        metadata = one["metadata"]
+        metadata = pod["metadata"]
         labels = metadata.get("labels", {})
-        found.append(Pod(metadata["name"], metadata["namespace"], labels, ports, address))
-    return found
+        routed.append(Pod(metadata["name"], metadata["namespace"], labels, ports, address))
+    return routed
 
 
 def _addresses(peer: Mapping[str, Any], everybody: list[Pod], namespace: str) -> list[str]:
@@ -45,10 +45,10 @@ def _addresses(peer: Mapping[str, Any], everybody: list[Pod], namespace: str) ->
     if "ipBlock" not in peer:
         return [f"{pod.address}/32" for pod in everybody if peer_is(peer, pod, namespace)]
     block = ip_network(peer["ipBlock"]["cidr"])
-    if block.version != 4:
+    if not isinstance(block, IPv4Network):
         return []  # the node's network has no other
     parts = [block]
-    for cidr in map(ip_network, peer["ipBlock"].get("except", ())):
+    for cidr in map(IPv4Network, peer["ipBlock"].get("except", ())):
         parts = [
             rest
             for part in parts
@@ -65,7 +65,7 @@ def _rules(
     own = policies_for(policies, direction, pod)
     if not own:
         return None
-    found = []
+    matches = []
     for policy in own:
         for rule in policy["spec"].get(direction.lower()) or ():
             named = rule.get(peers)
@@ -74,17 +74,17 @@ def _rules(
                 for peer in named
                 for address in _addresses(peer, everybody, pod.namespace)
             ]  # fmt: skip
-            wanted = rule.get("ports")
-            if wanted and direction == "Egress":
+            entries = rule.get("ports")
+            if entries and direction == "Egress":
                 raise NotImplementedError("ports of egress: a named one is another for each pod")
             numbers = {
                 number
                 for number in pod.ports.values()
-                if wanted and any(port_is(port, pod, number) for port in wanted)
+                if entries and any(port_is(entry, pod, number) for entry in entries)
             }
-            ports = [f"-p tcp --dport {number}" for number in sorted(numbers)] if wanted else [""]
-            found += [f"{source} {port}".strip() for source in sources for port in ports]
-    return found
+            ports = [f"-p tcp --dport {number}" for number in sorted(numbers)] if entries else [""]
+            matches += [f"{source} {port}".strip() for source in sources for port in ports]
+    return matches
 
 
 def table(policies: list[dict[str, Any]], everybody: list[Pod]) -> str:
@@ -100,7 +100,7 @@ def table(policies: list[dict[str, Any]], everybody: list[Pod]) -> str:
             chains.append(f":{chain} - [0:0]")
             lines.append(f"-A {CHAIN} {flag} {pod.address}/32 -j {chain}")
             lines += [f"-A {chain} {rule} -j RETURN".replace("  ", " ") for rule in rules]
-            # A reset is told at once; of other answers the kernel gives one in a second.
+            # A reset arrives at once; the kernel limits other replies to one per second.
             lines.append(f"-A {chain} -p tcp -j REJECT --reject-with tcp-reset")
             lines.append(f"-A {chain} -j REJECT")
     return "\n".join(["*filter", *chains, *lines, "COMMIT", ""])
@@ -121,12 +121,12 @@ class Agent:
     def look(self) -> None:
         """Bring the rules up to date."""
         policies = self.cluster.get("networkpolicies", "-A")["items"]
-        wanted = table(policies, pods(self.cluster))
-        if wanted != self._last:
-            self._node("iptables-restore", "--noflush", stdin=wanted.encode())
+        rules = table(policies, pods(self.cluster))
+        if rules != self._last:
+            self._node("iptables-restore", "--noflush", stdin=rules.encode())
             if not self._last:
                 self._node("iptables", "-I", "FORWARD", "1", "-j", CHAIN)
-            self._last = wanted
+            self._last = rules
 
     def run(self) -> None:
         """Do so until it is stopped; what goes wrong is kept for the test."""
@@ -180,15 +180,15 @@ def reached(
     """Return which of the targets (name, port) each pod can open a connection to (TCP).
 
     It is tried from within the pods' networks, on the node, so that it is no matter what
-    their images hold.
+    their images contain.
     """
     names = {pod.address: name for name, pod in everybody.items()}
     words = [f"{everybody[name].address}/{port}" for name, port in sorted(targets)]
     probe = ("exec", cluster.node_id, "bash", "-c", PROBE, "probe", *words)
-    found = set()
+    connections = set()
     for line in engine.run(*probe, timeout=300).splitlines():
         source, _, target = line.partition(" ")
         address, _, port = target.partition("/")
         if source in names:
-            found.add((names[source], names[address], int(port)))
-    return found
+            connections.add((names[source], names[address], int(port)))
+    return connections

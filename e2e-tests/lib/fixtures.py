@@ -3,35 +3,24 @@
 import json
 import os
 import subprocess
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from urllib.parse import quote
 
 import nbformat
 import requests
-from coffea_shoppe_contract import identity
-from shoppe_ci import facility, release
+from coffea_shoppe_contract.names import resource_name
+from coffea_shoppe_contract.resources import FACILITY_USERS
+from shoppe_ci import facility
 from shoppe_ci.cluster import Cluster
 from shoppe_ci.facility import User
+from shoppe_ci.kernel import NotebookError
 from shoppe_ci.wait import eventually
 
 ADMIN = "boss"
 GROUP = "production"
-"""A group whose users may have three Dask clusters; others have two."""
-S3_PORT = 17007
-"""Of this machine: to ServiceX's S3 front, while a test forwards it."""
-
-
-def install(cluster: Cluster, *more: dict[str, Any]) -> None:
-    """Install or upgrade the facility as the tests want it, by the code of `up`.
-
-    `more` values come on top; the next call without them takes them back.
-    """
-    outside = {"objectStore": {"publicURL": f"127.0.0.1:{S3_PORT}"}}
-    values: dict[str, Any] = {"servicex": outside}
-    values |= {"operator": {"quotas": {"groups": {GROUP: {"dask": {"clusters": 3}}}}}}
-    values |= {"jupyterhub": {"hub": {"config": {"Authenticator": {"admin_users": [ADMIN]}}}}}
-    release.install(cluster, release.UMBRELLA, release.demo_values(), values, *more)
+"""A group whose users may have three Dask clusters; others have two (values/facility.yaml)."""
 
 
 def administrator(cluster: Cluster) -> User:
@@ -49,21 +38,22 @@ def new_user(cluster: Cluster, name: str) -> User:
     return user
 
 
-def remove_user(cluster: Cluster, name: str, *, data: str) -> None:
-    """Delete a user's resource, should there be one; the bucket is kept or removed."""
-    resource = identity.resource_name(name)
-    words = ("-n", "shoppe", "patch", identity.USERS, resource, "--type=merge", "-p")
-    if cluster.get(identity.USERS, "-n", "shoppe", "--ignore-not-found", resource):
+def remove_user(cluster: Cluster, name: str, *, data: str, wait: bool = True) -> None:
+    """Delete a user's resource, if there is one; the bucket is kept or removed."""
+    resource = resource_name(name)
+    words = ("-n", "shoppe", "patch", FACILITY_USERS, resource, "--type=merge", "-p")
+    if cluster.get(FACILITY_USERS, "-n", "shoppe", "--ignore-not-found", resource):
         cluster.kubectl(*words, json.dumps({"spec": {"data": data}}))
-        cluster.kubectl("-n", "shoppe", "delete", identity.USERS, resource)
+        deletion = ("delete", FACILITY_USERS, resource, f"--wait={str(wait).lower()}")
+        cluster.kubectl("-n", "shoppe", *deletion)
 
 
 def passing_user(cluster: Cluster, name: str) -> Iterator[User]:
-    """Yield a user who leaves nothing behind."""
+    """Yield a user who leaves nothing behind; the removal goes on after the test."""
     someone = new_user(cluster, name)
     yield someone
-    someone.stop()
-    remove_user(cluster, name, data="remove")
+    someone.hub("DELETE", f"/users/{quote(name)}/server")
+    remove_user(cluster, name, data="remove", wait=False)
 
 
 @contextmanager
@@ -76,7 +66,7 @@ def forwarded(
     environment = {**os.environ, **cluster.environment()}
     with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL) as process:
 
-        def answers() -> bool:
+        def responds() -> bool:
             for port in ports:
                 try:
                     requests.get(f"http://127.0.0.1:{port}/", timeout=2)
@@ -85,19 +75,48 @@ def forwarded(
             return True
 
         try:
-            eventually(answers, f"{service} of {namespace} is forwarded", timeout=30, every=0.5)
+            eventually(responds, f"{service} of {namespace} is forwarded", timeout=30, every=0.5)
             yield
         finally:
             process.terminate()
 
 
-def run_code(user: User, code: str, *, timeout: float = 600) -> str:
-    """Run code in a kernel of the user's server and return what it printed."""
-    notebook = nbformat.v4.new_notebook()
-    notebook.cells = [nbformat.v4.new_code_cell(code)]
-    user.run_notebook(notebook, timeout=timeout)
-    texts = [out.text for out in notebook.cells[0].outputs if out.output_type == "stream"]
-    return "".join(texts)
+_sessions: dict[tuple[str, str], tuple[str, str]] = {}
+"""By facility and user: the ids of the session and of the kernel that `run_code` keeps."""
+
+
+def _kernel(user: User) -> str:
+    """Return the id of the kernel that is kept for a user, started where there is none."""
+    key = user.url, user.name
+    if key in _sessions:
+        running = user.server("GET", "/api/sessions").json()
+        if any(session["id"] == _sessions[key][0] for session in running):
+            return _sessions[key][1]
+    _sessions[key] = user.open_session(f"console-{uuid.uuid4().hex[:8]}.ipynb")
+    return _sessions[key][1]
+
+
+def run_code(user: User, code: str, *, timeout: float = 600, fresh: bool = False) -> str:
+    """Run code as a notebook's cell in the user's server and return what it printed.
+
+    A user's cells run in one kernel, so that libraries are imported once.  A `fresh`
+    kernel is for code that changes its process: a default of MLflow's, the environment.
+    Raises `NotebookError` where the code raises; the kernel is then ended.
+    """
+    cell = nbformat.v4.new_code_cell(code)
+    notebook = nbformat.v4.new_notebook(cells=[cell])
+    if fresh:
+        user.run_notebook(notebook, timeout=timeout)
+    else:
+        with user.kernel(_kernel(user), timeout=timeout) as kernel:
+            kernel.run_cell(cell, 1)
+        errors = [output for output in cell.outputs if output.output_type == "error"]
+        if errors:
+            # What the code has left, a Dask cluster for one, ends with the kernel.
+            user.close_session(_sessions.pop((user.url, user.name))[0])
+            print(*errors[0].traceback, sep="\n")
+            raise NotebookError(notebook, 1, errors[0])
+    return "".join(output.text for output in cell.outputs if output.output_type == "stream")
 
 
 @contextmanager

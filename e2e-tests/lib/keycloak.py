@@ -34,13 +34,13 @@ def _distribution() -> Path:
     path = cache("tools", "keycloak") / f"{pin['version']}.zip"
     if not path.exists():
         with step(f"fetching Keycloak {pin['version']}"):
-            answer = requests.get(pin["url"].format(version=pin["version"]), timeout=300)
-            answer.raise_for_status()
-            digest = hashlib.sha256(answer.content).hexdigest()
+            response = requests.get(pin["url"].format(version=pin["version"]), timeout=300)
+            response.raise_for_status()
+            digest = hashlib.sha256(response.content).hexdigest()
             assert digest == pin["sha256"], f"{pin['url']} has the digest {digest}"
             path.parent.mkdir(parents=True, exist_ok=True)
             part = path.with_suffix(".part")
-            part.write_bytes(answer.content)
+            part.write_bytes(response.content)
             part.rename(path)
     return path
 
@@ -53,10 +53,7 @@ def _image(engine: Engine) -> str:
         with step("building Keycloak's image"), tempfile.TemporaryDirectory() as folder:
             shutil.copy(TOOLCHAIN / "keycloak" / "Dockerfile", folder)
             shutil.copy(_distribution(), Path(folder) / "keycloak.zip")
-            engine.run(
-                *["build", "--build-arg", f"BASE={base}", "-t", name, folder],
-                env=engine.environment(),
-            )
+            engine.build("--build-arg", f"BASE={base}", "-t", name, folder)
     return name
 
 
@@ -93,7 +90,10 @@ def realm(callback: str, secret: str, people: dict[str, list[str]], password: st
         }
         for name, groups in people.items()
     ]
-    groups = [{"name": name} for name in sorted({g for held in people.values() for g in held})]
+    groups = [
+        {"name": name}
+        for name in sorted({group for member_of in people.values() for group in member_of})
+    ]
     return json.dumps(
         {
             "realm": REALM,
@@ -156,15 +156,15 @@ class Keycloak:
         }
         url = f"{self.url}/realms/master/protocol/openid-connect/token"
         token = requests.post(url, data=grant, timeout=TIMEOUT_S).json()["access_token"]
-        answer = requests.request(
+        response = requests.request(
             method,
             f"{self.url}/admin/realms/{REALM}/{path}",
             headers={"Authorization": f"Bearer {token}"},
             timeout=TIMEOUT_S,
             **options,
         )
-        answer.raise_for_status()
-        return answer.json() if answer.content else None
+        response.raise_for_status()
+        return response.json() if response.content else None
 
     def leave(self, name: str, group: str) -> None:
         """Take a person out of a group."""
@@ -199,13 +199,15 @@ def keycloak(engine: Engine, callback: str, people: dict[str, list[str]]) -> Ite
         try:
             template = "{{.NetworkSettings.Networks.kind.IPAddress}}"
             address = engine.run("container", "inspect", "-f", template, NAME).strip()
-            found = Keycloak(f"http://127.0.0.1:{port}", f"http://{address}:8080", secret, password)
+            server = Keycloak(
+                f"http://127.0.0.1:{port}", f"http://{address}:8080", secret, password
+            )
             eventually(
-                lambda: requests.get(f"{found.url}/realms/{REALM}", timeout=5).ok,
-                "Keycloak answers",
+                lambda: requests.get(f"{server.url}/realms/{REALM}", timeout=5).ok,
+                "Keycloak responds",
                 timeout=START_S,
                 every=2,
             )
-            yield found
+            yield server
         finally:
             engine.run("rm", "--force", NAME)

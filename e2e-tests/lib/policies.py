@@ -18,10 +18,11 @@ STRANGERS = ("neighbour", "stranger")
 
 @dataclass(frozen=True)
 class Pod:
-    """A pod as policies see it."""
+    """A pod, or what is outside of the cluster, as policies see it."""
 
     name: str
     namespace: str
+    """'' outside of the cluster, where addresses alone count."""
     labels: Mapping[str, str] = field(default_factory=dict)
     ports: Mapping[str, int] = field(default_factory=dict)
     """Name → number."""
@@ -48,6 +49,8 @@ def peer_is(peer: Mapping[str, Any], pod: Pod, namespace: str) -> bool:
         address = ip_address(pod.address)
         inside = address in ip_network(block["cidr"])
         return inside and not any(address in ip_network(cidr) for cidr in block.get("except", ()))
+    if not pod.namespace:
+        return False
     if "namespaceSelector" in peer:
         if not selected(peer["namespaceSelector"], pod.namespace_labels):
             return False
@@ -56,11 +59,11 @@ def peer_is(peer: Mapping[str, Any], pod: Pod, namespace: str) -> bool:
     return selected(peer.get("podSelector", {}), pod.labels)
 
 
-def port_is(wanted: Mapping[str, Any], target: Pod, port: int) -> bool:
-    """Return whether a policy's port is this one of a pod's."""
-    if wanted.get("protocol", "TCP") != "TCP" or "endPort" in wanted:
-        raise NotImplementedError(f"a port like {wanted}")
-    return target.ports.get(wanted["port"], wanted["port"]) == port
+def port_is(entry: Mapping[str, Any], target: Pod, port: int) -> bool:
+    """Return whether an entry of a policy's `ports` allows this port of a pod."""
+    if entry.get("protocol", "TCP") != "TCP" or "endPort" in entry:
+        raise NotImplementedError(f"a port like {entry}")
+    return bool(target.ports.get(entry["port"], entry["port"]) == port)
 
 
 def policies_for(policies: list[dict[str, Any]], direction: str, pod: Pod) -> list[dict[str, Any]]:
@@ -91,7 +94,7 @@ def _side(
             if named and not any(peer_is(peer, other, own.namespace) for peer in named):
                 continue
             ports = rule.get("ports")
-            if not ports or any(port_is(wanted, target, port) for wanted in ports):
+            if not ports or any(port_is(entry, target, port) for entry in ports):
                 return True
     return False
 
@@ -113,11 +116,12 @@ def documented(everybody: Mapping[str, Pod], namespace: str) -> set[tuple[str, s
     """
     own = [name for name in everybody if name not in STRANGERS]
     here = [name for name in own if everybody[name].namespace == namespace]
-    groups = {"all": own, "here": here, "anybody": [*own, *STRANGERS]}
-    found = set()
+    # The monitoring's pods are not of the release.
+    groups = {"all": own, "here": here, "anybody": [*own, *STRANGERS], "monitoring": []}
+    connections = set()
     for line in TABLE.read_text().splitlines():
         cells = [cell.strip() for cell in line.strip("|").split("|")]
         if line.startswith("| ") and cells[2][0].isdigit():
             sources = groups.get(cells[0], [cells[0]])
-            found |= {(s, cells[1], int(port)) for s in sources for port in cells[2].split()}
-    return found
+            connections |= {(s, cells[1], int(port)) for s in sources for port in cells[2].split()}
+    return connections

@@ -25,8 +25,8 @@ def infer(name, rows):
     with triton.InferenceServerClient(address) as client:
         tensor = triton.InferInput("input__0", rows.shape, "FP32")
         tensor.set_data_from_numpy(rows)
-        answer = client.infer(name, [tensor], headers=headers)
-        return answer.as_numpy("output__0")[:, 0]
+        result = client.infer(name, [tensor], headers=headers)
+        return result.as_numpy("output__0")[:, -1]
 def tell(*what): print(">", *what)
 def said(call):
     try: return call()
@@ -42,14 +42,14 @@ tell(abs(infer(one.model, rows) - booster.inplace_predict(rows)).max())
 """
 
 
-def told(printed: str) -> list[str]:
-    """Return what a cell tells, without what libraries print meanwhile."""
-    return [line.removeprefix("> ") for line in printed.splitlines() if line.startswith("> ")]
+def printed_lines(output: str) -> list[str]:
+    """Return the lines that a cell printed with `tell`, without the output of libraries."""
+    return [line.removeprefix("> ") for line in output.splitlines() if line.startswith("> ")]
 
 
 def serve_first(user: User) -> str:
     """Have a new user register and serve a model; return its name in Triton."""
-    first, difference = told(run_code(user, SERVE))
+    first, difference = printed_lines(run_code(user, SERVE))
     name, version, ready = first.split()
     assert (version, ready) == ("1", "True")
     assert float(difference) == 0.0

@@ -4,36 +4,17 @@ import json
 import secrets
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from typing import Any
 
 import pytest
-from shoppe_ci import release
+from coffea_shoppe_contract.resources import API_GROUP, API_VERSION, FACILITY_USERS
+from shoppe_ci import catalogue, release
 from shoppe_ci.cluster import Cluster
 from shoppe_ci.paths import CHARTS
+from shoppe_ci.wait import eventually
 
-ALONE: dict[str, dict[str, Any]] = {
-    "jupyterhub": {
-        "proxy": {"service": {"type": "ClusterIP"}},
-        "hub": {"config": {"JupyterHub": {"authenticator_class": "native"}}},
-    },
-    "dask-gateway": {"gateway": {"auth": {"type": "simple"}}},
-    "mlflow": {"auth": {"enabled": False}},
-    "objectstore": {},
-    "postgresql": {"databases": ["any"]},
-    "operator": {},
-    "servicex": {
-        "app": {"auth": False},
-        "postgres": {"existingDatabaseSecret": "alone-servicex-db-postgresql-servicex"},
-    },
-    "triton": {"front": {"api": "http://api.elsewhere"}},
-    "xcache": {
-        "instances": [
-            {"name": "any", "preset": "atlas"},
-            {"name": "one", "preset": "generic", "origin": "origin.shoppe-origin:1094"},
-        ],
-    },
-}
-
+ALONE = catalogue.alone()
+DATABASE = {"postgres": {"existingDatabaseSecret": "alone-servicex-db-postgresql-servicex"}}
+"""Of ServiceX: the Secret that its own PostgreSQL makes."""
 
 # What a component cannot be without: another chart, in the same namespace.
 NEEDED = {"servicex": ("postgresql", {"databases": ["servicex"]})}
@@ -46,9 +27,10 @@ def installs(facility: Cluster) -> Iterator[dict[str, Future[None]]]:
     def install(chart: str) -> None:
         name = f"alone-{chart}"
         if chart in NEEDED:
-            other, values = NEEDED[chart]
-            release.install(facility, CHARTS / other, values, name=f"{name}-db", namespace=name)
-        release.install(facility, CHARTS / chart, ALONE[chart], name=name, namespace=name)
+            other, needed = NEEDED[chart]
+            release.install(facility, CHARTS / other, needed, name=f"{name}-db", namespace=name)
+        values = [ALONE[chart], *([DATABASE] if chart in NEEDED else [])]
+        release.install(facility, CHARTS / chart, *values, name=name, namespace=name)
 
     def remove(chart: str) -> None:
         names = [f"alone-{chart}", *([f"alone-{chart}-db"] if chart in NEEDED else [])]
@@ -61,7 +43,7 @@ def installs(facility: Cluster) -> Iterator[dict[str, Future[None]]]:
         found = {chart: pool.submit(install, chart) for chart in ALONE}
         wait(found.values())
         yield found
-        for done in [pool.submit(remove, chart) for chart in ALONE]:
+        for done in [pool.submit(remove, chart) for chart in found]:
             done.result()
 
 
@@ -70,9 +52,34 @@ def test_a_component_is_ready_alone(
     component: str, installs: dict[str, Future[None]], facility: Cluster
 ) -> None:
     installs[component].result()
-    found = release.workloads(facility, f"alone-{component}")
-    assert found
-    assert all(item["status"]["readyReplicas"] == item["spec"]["replicas"] for item in found)
+
+    def ready() -> bool:
+        workloads = release.workloads(facility, f"alone-{component}")
+        return bool(workloads) and all(
+            item["status"].get("readyReplicas") == item["spec"]["replicas"] for item in workloads
+        )
+
+    # Helm has waited for this, but a pod may have been restarted since.
+    eventually(ready, f"all pods of {component} are ready", timeout=60)
+
+
+def test_users_are_removed_before_the_operator(
+    installs: dict[str, Future[None]], facility: Cluster
+) -> None:
+    installs.pop("operator").result()
+    name = "alone-operator"
+    user = {"name": "left", "namespace": name}
+    kind = {"apiVersion": f"{API_GROUP}/{API_VERSION}", "kind": "FacilityUser"}
+    facility.apply({**kind, "metadata": user, "spec": {"username": "left"}})
+    eventually(
+        lambda: facility.get(FACILITY_USERS, "left", "-n", name)["metadata"].get("finalizers"),
+        "the operator sees to the user",
+        timeout=60,
+    )
+    release.uninstall(facility, name=name, namespace=name)
+    assert not facility.get(FACILITY_USERS, "-n", name)["items"]
+    assert not release.workloads(facility, name)
+    facility.kubectl("delete", "namespace", name, "--wait=false")
 
 
 # What docs/reference/secrets.md lists, and the secret of an OIDC client.
@@ -97,8 +104,8 @@ ASK = """
 import http.client, sys
 hub = http.client.HTTPConnection("127.0.0.1", 8081, timeout=20)
 hub.request("GET", sys.argv[1])
-answer = hub.getresponse()
-print(answer.status, answer.getheader("Location", ""))
+response = hub.getresponse()
+print(response.status, response.getheader("Location", ""))
 """
 
 

@@ -12,7 +12,7 @@ from shoppe_ci import analysis, origin, release
 from shoppe_ci.cluster import Cluster
 from shoppe_ci.errors import ShoppeError
 
-pytestmark = pytest.mark.long
+pytestmark = pytest.mark.part("chaos")
 
 VICTIMS = {
     "hub": ("shoppe", "app.kubernetes.io/component=hub"),

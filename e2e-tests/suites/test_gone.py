@@ -6,7 +6,8 @@ import time
 from collections.abc import Callable, Iterator
 
 import pytest
-from coffea_shoppe_contract import identity
+from coffea_shoppe_contract.names import resource_name
+from coffea_shoppe_contract.resources import USER_LABEL
 from lib.fixtures import passing_user, remove_user, run_code
 from lib.serving import serve_first
 from shoppe_ci import origin
@@ -21,12 +22,15 @@ EVERYTHING = """
 import json, os, requests
 from pathlib import Path
 import coffea_shoppe as shoppe
-from coffea_shoppe_contract import identity
+from coffea_shoppe_contract.claims import AUDIENCES
+from coffea_shoppe_contract.files import (
+    IDENTITY_FOLDER, S3_BUCKET_FILE, S3_KEYS_FILE, WORKSPACE_FILE
+)
 from dask_gateway import Gateway
 cluster = Gateway().new_cluster(shutdown_on_close=False); cluster.scale(1)
 cluster.get_client().wait_for_workers(1, timeout=180)
-folder, services = Path(identity.FOLDER), shoppe.connections()
-tokens = {name: shoppe.token(name) for name in identity.AUDIENCES}
+folder, services = Path(IDENTITY_FOLDER), shoppe.connections()
+tokens = {name: shoppe.token(name) for name in AUDIENCES}
 asked = requests.post(services["servicex"] + "/servicex/transformation", timeout=30,
     headers={"Authorization": "Bearer " + tokens["servicex"]},
     json={"title": "long", "codegen": "python", "result-format": "parquet",
@@ -39,10 +43,10 @@ renewed = requests.post(services["servicex"] + "/token/refresh", timeout=30,
 print(json.dumps({
     "services": services, "tokens": tokens, "request": request,
     "access": renewed["access_token"], "cluster": cluster.name,
-    "front": [told["minio-endpoint"], told["minio-access-key"], told["minio-secret-key"]],
-    "bucket": (folder / identity.S3_BUCKET_FILE).read_text().strip(),
-    "s3": json.loads((folder / identity.S3_KEYS_FILE).read_text()),
-    "workspace": (folder / identity.WORKSPACE_FILE).read_text(),
+    "s3-gateway": [told["minio-endpoint"], told["minio-access-key"], told["minio-secret-key"]],
+    "bucket": (folder / S3_BUCKET_FILE).read_text().strip(),
+    "s3": json.loads((folder / S3_KEYS_FILE).read_text()),
+    "workspace": (folder / WORKSPACE_FILE).read_text(),
     "hub": [os.environ["JUPYTERHUB_API_URL"], os.environ["JUPYTERHUB_API_TOKEN"]],
     "gateway": os.environ["DASK_GATEWAY__ADDRESS"],
 }))
@@ -51,14 +55,14 @@ TRY = """
 import json, time
 import numpy as np, requests
 import tritonclient.grpc as triton
-from coffea_shoppe_contract import identity
+from coffea_shoppe_contract.api import STATUS_PATH, WORKSPACE_HEADER
 from pyarrow.fs import FileSelector, S3FileSystem
 held = json.loads(HELD)
 services, tokens = held["services"], held["tokens"]
 def http(url, token, method="GET", kind="Bearer", **headers):
-    answer = requests.request(
+    response = requests.request(
         method, url, headers={"Authorization": f"{kind} {token}", **headers}, timeout=10)
-    assert answer.ok, answer.status_code
+    assert response.ok, response.status_code
 def s3(endpoint, key, secret, bucket):
     store = S3FileSystem(access_key=key, secret_key=secret, endpoint_override=endpoint,
                          scheme="http", region="us-east-1")
@@ -73,14 +77,14 @@ def grpc():
 sx = services["servicex"]
 keys = held["s3"]
 CHECKS = {
-    "the facility API": lambda: http(services["api"] + identity.STATUS_PATH, tokens["api"]),
+    "the facility API": lambda: http(services["api"] + STATUS_PATH, tokens["api"]),
     "MLflow": lambda: http(services["mlflow"] + "/api/2.0/mlflow/users/current",
-                           tokens["mlflow"], **{identity.WORKSPACE_HEADER: held["workspace"]}),
+                           tokens["mlflow"], **{WORKSPACE_HEADER: held["workspace"]}),
     "ServiceX, token": lambda: http(sx + "/servicex/transformation", tokens["servicex"]),
     "ServiceX, access token": lambda: http(sx + "/servicex/transformation", held["access"]),
     "ServiceX, refresh token": lambda: http(
         sx + "/token/refresh", tokens["servicex-refresh"], "POST"),
-    "ServiceX, keys of a request": lambda: s3(*held["front"], held["request"]),
+    "ServiceX, keys of a request": lambda: s3(*held["s3-gateway"], held["request"]),
     "the object store's keys": lambda: s3(
         services["s3"].removeprefix("http://"), keys["AccessKeyId"],
         keys["SecretAccessKey"], held["bucket"]),
@@ -101,12 +105,6 @@ def refused():
 """
 
 
-@pytest.fixture(scope="module")
-def witness(facility: Cluster) -> Iterator[User]:
-    """Somebody else, who found what the other left lying about."""
-    yield from passing_user(facility, "wim.witness")
-
-
 @pytest.fixture
 def leaver(facility: Cluster) -> Iterator[User]:
     yield from passing_user(facility, "leo.leaver")
@@ -114,7 +112,7 @@ def leaver(facility: Cluster) -> Iterator[User]:
 
 def stopped(facility: Cluster, resource: str, request: str) -> dict[str, Callable[[], bool]]:
     """Return what must not run any more for a user, and how that is seen."""
-    label = f"{identity.USER_LABEL}={resource}"
+    label = f"{USER_LABEL}={resource}"
 
     def none(kind: str, namespace: str, *words: str) -> bool:
         return not facility.get(kind, "-n", namespace, *words)["items"]
@@ -146,11 +144,11 @@ def test_whatever_a_deleted_user_held_is_refused_within_a_minute(
     data_origin: Cluster,
     samples: list[tuple],  # type: ignore[type-arg]
     leaver: User,
-    witness: User,
-    capsys: pytest.CaptureFixture[str],
+    bob: User,
+    figure: Callable[[str], None],
 ) -> None:
     model = serve_first(leaver)
-    resource = identity.resource_name(leaver.name)
+    resource = resource_name(leaver.name)
     url = origin.publish(data_origin, samples[0][0])
     function = base64.b64encode(FUNCTION.encode()).decode()
     code = f"URL, FUNCTION = {url!r}, {function!r}\n{EVERYTHING}"
@@ -159,7 +157,7 @@ def test_whatever_a_deleted_user_held_is_refused_within_a_minute(
     own = ("pods", "-n", "shoppe-dask", "-l", "app.kubernetes.io/component=transformer")
     eventually(lambda: data_origin.get(*own)["items"], "the function runs", timeout=90)
     good = f"{trying}print(json.dumps([list(CHECKS), refused()]))"
-    checked, refused = json.loads(run_code(witness, good).splitlines()[-1])
+    checked, refused = json.loads(run_code(bob, good).splitlines()[-1])
     assert refused == {}, "all is good before"
     running = stopped(data_origin, resource, json.loads(held)["request"])
     assert [what for what, gone in running.items() if gone()] == []
@@ -174,16 +172,14 @@ def test_whatever_a_deleted_user_held_is_refused_within_a_minute(
         "    time.sleep(0.5)\n"
         "print(json.dumps([seen, refused()]))"
     )
-    seen, still = json.loads(run_code(witness, watching).splitlines()[-1])
+    seen, still = json.loads(run_code(bob, watching).splitlines()[-1])
     gone: dict[str, float] = {}
     for what, is_gone in running.items():
         eventually(is_gone, f"{what} is gone", timeout=max(start + REFUSED_S - time.time(), 1))
         gone[what] = time.time() - start
-    with capsys.disabled():
-        print(f"\n{leaver.name} was deleted; since then, after so many seconds at the latest:")
-        for name, (seconds, why) in sorted(seen.items(), key=lambda one: one[1]):
-            print(f"  {seconds:5.1f} refused: {name} ({why})")
-        for what, seconds in gone.items():
-            print(f"  {seconds:5.1f} gone: {what}")
+    for name, (seconds, why) in sorted(seen.items(), key=lambda row: row[1]):
+        figure(f"{seconds:5.1f} s after the deletion refused: {name} ({why})")
+    for what, seconds in gone.items():
+        figure(f"{seconds:5.1f} s after the deletion gone: {what}")
     assert sorted(still) == sorted(checked), "and nothing is good again"
     assert max(seconds for seconds, _ in seen.values()) < REFUSED_S

@@ -1,12 +1,14 @@
 """The hub's user is the user of every service, for as long as nobody says otherwise."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from urllib.parse import quote
 
 import pytest
-from coffea_shoppe_contract import identity
-from coffea_shoppe_identity import News, RefusedError, Verifier
+from coffea_shoppe_contract.api import KEYS_PATH, REVOCATIONS_PATH
+from coffea_shoppe_contract.names import resource_name, secret_name
+from coffea_shoppe_contract.resources import FACILITY_USERS, USER_LABEL
+from coffea_shoppe_identity import RefusedError, VerificationData, Verifier
 from lib.fixtures import administrator, new_user, passing_user, run_code
 from shoppe_ci import release
 from shoppe_ci.cluster import Cluster
@@ -24,10 +26,12 @@ SERVICES = ("api", "dask-gateway", "mlflow", "s3", "servicex", "triton", "triton
 def verifier(facility: Cluster, audience: str) -> Verifier:
     """Return what a service would verify with: the published keys and revocations."""
 
-    def published() -> News:
+    def published() -> VerificationData:
         base = "/api/v1/namespaces/shoppe/services/shoppe-api:http/proxy"
-        paths = (identity.KEYS_PATH, identity.REVOCATIONS_PATH)
-        return News.parse(*(json.loads(facility.kubectl("get", "--raw", base + p)) for p in paths))
+        paths = (KEYS_PATH, REVOCATIONS_PATH)
+        return VerificationData.parse(
+            *(json.loads(facility.kubectl("get", "--raw", base + p)) for p in paths)
+        )
 
     found = Verifier(published, issuer=ISSUER, audience=audience)
     assert found.refresh()
@@ -35,11 +39,6 @@ def verifier(facility: Cluster, audience: str) -> Verifier:
 
 
 @pytest.fixture(scope="module")
-def ann(facility: Cluster) -> Iterator[User]:
-    yield from passing_user(facility, "ann.identity@example.org")
-
-
-@pytest.fixture
 def leaver(facility: Cluster) -> Iterator[User]:
     yield from passing_user(facility, "leaver.identity@example.org")
 
@@ -66,7 +65,7 @@ def test_a_notebook_and_its_workers_hold_tokens_that_services_accept(
     )
     *told, on_worker, on_scheduler, logged, mine, for_mlflow = printed.splitlines()
     assert logged == "{'x': 1.0}"
-    assert told[0].startswith("ann.identity@example.org, tokens good until")
+    assert told[0].startswith(f"{ann.name}, tokens valid until")
     healthy = {line.split()[0] for line in told[1:] if " healthy " in line}
     assert healthy == set(SERVICES), told
     service = verifier(facility, "servicex")
@@ -77,15 +76,11 @@ def test_a_notebook_and_its_workers_hold_tokens_that_services_accept(
     assert verifier(facility, "mlflow").verify(for_mlflow).user == ann.name
 
 
-def test_no_token_is_in_the_environment_or_readable_by_another_user(
-    ann: User, run_code: Callable[..., str]
-) -> None:
+def test_no_token_is_in_the_environment_or_readable_by_another_user(ann: User, bob: User) -> None:
     code = "import os; print(sum('eyJ' in value for value in os.environ.values()))"
-    assert run_code(code).split() == ["0"]
+    assert run_code(ann, code, fresh=True).split() == ["0"]
     mine = "import coffea_shoppe; print(coffea_shoppe.token('api'))"
-    from lib.fixtures import run_code as as_user
-
-    assert run_code(mine) != as_user(ann, mine)
+    assert run_code(bob, mine) != run_code(ann, mine)
 
 
 def test_users_are_counted_for_prometheus(ann: User, facility: Cluster) -> None:
@@ -93,19 +88,19 @@ def test_users_are_counted_for_prometheus(ann: User, facility: Cluster) -> None:
     (pod,) = facility.get(*pods)["items"]
     path = f"/api/v1/namespaces/shoppe/pods/{pod['metadata']['name']}:9090/proxy/metrics"
 
-    def counted() -> float:
+    def counted() -> bool:
         text = facility.kubectl("get", "--raw", path)
         line = next(line for line in text.splitlines() if 'condition="Ready",status="True"' in line)
-        return float(line.split()[-1])
+        users = facility.get(FACILITY_USERS, "-n", "shoppe")["items"]
+        assert resource_name(ann.name) in [user["metadata"]["name"] for user in users]
+        return float(line.split()[-1]) == len(users)
 
-    users = facility.get(identity.USERS, "-n", "shoppe")["items"]
-    assert identity.resource_name(ann.name) in [user["metadata"]["name"] for user in users]
-    eventually(lambda: counted() == len(users), "all users are counted", timeout=60, every=2)
+    eventually(counted, "all users are counted", timeout=60, every=2)
 
 
-@pytest.mark.long
+@pytest.mark.part("faults")
 def test_secrets_that_were_deleted_come_back(ann: User, facility: Cluster) -> None:
-    name = identity.secret_name(ann.name)
+    name = secret_name(ann.name)
     namespaces = ("shoppe", "shoppe-dask")
     for namespace in namespaces:
         facility.kubectl("-n", namespace, "delete", "secret", name)
@@ -122,6 +117,7 @@ def test_secrets_that_were_deleted_come_back(ann: User, facility: Cluster) -> No
     )
 
 
+@pytest.mark.alone
 def test_a_killed_operator_loses_nothing(ann: User, facility: Cluster) -> None:
     before = facility.get("secret", "shoppe-identity-keys", "-n", "shoppe")["data"]
     selector = "app.kubernetes.io/component in (operator, api)"
@@ -139,12 +135,12 @@ def test_a_disabled_user_is_refused_everywhere_within_a_minute(
     held = run_code(leaver, "import coffea_shoppe as s; print(s.token('s3'))").strip()
     service = verifier(facility, "s3")
     assert service.verify(held)
-    resource = identity.resource_name(leaver.name)
+    resource = resource_name(leaver.name)
 
     def disable(value: bool) -> None:
         patch = json.dumps({"spec": {"disabled": value}})
         facility.kubectl(
-            *("-n", "shoppe", "patch", identity.USERS, resource), "--type=merge", "-p", patch
+            *("-n", "shoppe", "patch", FACILITY_USERS, resource), "--type=merge", "-p", patch
         )
 
     disable(True)
@@ -160,7 +156,7 @@ def test_a_disabled_user_is_refused_everywhere_within_a_minute(
     eventually(refused, "the token is refused", timeout=REVOKED_S, every=1)
 
     def stopped() -> bool:
-        label = f"{identity.USER_LABEL}={resource}"
+        label = f"{USER_LABEL}={resource}"
         return not facility.get("pods", "-n", "shoppe", "-l", label)["items"]
 
     eventually(stopped, "the user's pods are gone", timeout=REVOKED_S, every=2)
@@ -181,14 +177,14 @@ def test_a_user_whom_the_hub_deletes_is_void_and_comes_back_as_another_one(
     leaver: User, facility: Cluster
 ) -> None:
     held = run_code(leaver, "import coffea_shoppe as s; print(s.token('s3'))").strip()
-    resource = identity.resource_name(leaver.name)
+    resource = resource_name(leaver.name)
     service = verifier(facility, "s3")
     assert service.verify(held)
     deleted = administrator(facility).hub("DELETE", f"/users/{quote(leaver.name)}")
     assert deleted.status_code == 204, deleted.text
 
     def void() -> bool:
-        gone = not facility.get(identity.USERS, "-n", "shoppe", "--ignore-not-found", resource)
+        gone = not facility.get(FACILITY_USERS, "-n", "shoppe", "--ignore-not-found", resource)
         service.refresh()
         try:
             service.verify(held)

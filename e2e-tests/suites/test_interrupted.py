@@ -13,14 +13,14 @@ from shoppe_ci import cluster as clusters
 from shoppe_ci.engine import Engine
 from shoppe_ci.paths import ROOT
 
-pytestmark = [pytest.mark.long, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.part("chaos"), pytest.mark.timeout(1800)]
 
 NAME = "coffea-shoppe-interrupted"
 STEP_S = 300
 # Each is killed two seconds after it has begun, in turn.
 STEPS = (
     "creating the kind cluster",
-    "pulling the images",
+    "pulling image",
     "helm upgrade",
     "starting the origin",
     "logging in",

@@ -29,14 +29,14 @@ def test_nobody_is_an_administrator_by_name(facility: Cluster) -> None:
     assert user.hub("GET", "/users").status_code == 403
 
 
-def test_a_server_is_closed_to_others(user: User, facility: Cluster) -> None:
-    assert user.server("GET", "/api/status").status_code == 200
+def test_a_server_is_closed_to_others(ann: User, facility: Cluster) -> None:
+    assert ann.server("GET", "/api/status").status_code == 200
     stranger = User(facility.url, "stranger")
     stranger.login(_password(facility))
     for session in (stranger.session, requests.Session()):
-        url = f"{facility.url}{user.server_path}/api/contents"
-        answer = session.get(url, allow_redirects=False, timeout=30)
-        assert answer.status_code in (302, 403)
+        url = f"{facility.url}{ann.server_path}/api/contents"
+        response = session.get(url, allow_redirects=False, timeout=30)
+        assert response.status_code in (302, 403)
 
 
 def _password(cluster: Cluster) -> str:

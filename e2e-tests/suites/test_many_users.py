@@ -2,18 +2,19 @@
 
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import pytest
-from coffea_shoppe_contract import identity
+from coffea_shoppe_contract.names import resource_name
+from coffea_shoppe_contract.resources import API_GROUP, API_VERSION, FACILITY_USERS
 from shoppe_ci import diagnostics, release
 from shoppe_ci.cluster import Cluster
 from shoppe_ci.engine import Engine
 from shoppe_ci.errors import ShoppeError
 from shoppe_ci.wait import eventually
 
-pytestmark = [pytest.mark.long, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.part("load"), pytest.mark.timeout(900)]
 
 USERS, FEW = 500, 40
 READY_S = 120
@@ -35,10 +36,10 @@ def crowd(facility: Cluster, count: int) -> Iterator[float]:
     facility.apply(
         *(
             {
-                "apiVersion": f"{identity.GROUP}/{identity.VERSION}",
+                "apiVersion": f"{API_GROUP}/{API_VERSION}",
                 "kind": "FacilityUser",
                 "metadata": {
-                    "name": identity.resource_name(f"crowd{number}"),
+                    "name": resource_name(f"crowd{number}"),
                     "namespace": "shoppe",
                     "labels": {key: value},
                 },
@@ -51,12 +52,12 @@ def crowd(facility: Cluster, count: int) -> Iterator[float]:
         yield start
     finally:
         facility.kubectl(
-            "-n", "shoppe", "delete", identity.USERS, "-l", LABEL, "--timeout=300s", timeout=320
+            "-n", "shoppe", "delete", FACILITY_USERS, "-l", LABEL, "--timeout=300s", timeout=320
         )
 
 
 def _conditions(facility: Cluster) -> list[dict[str, str]]:
-    found = facility.get(identity.USERS, "-n", "shoppe", "-l", LABEL)["items"]
+    found = facility.get(FACILITY_USERS, "-n", "shoppe", "-l", LABEL)["items"]
     return [
         {one["type"]: one["status"] for one in user.get("status", {}).get("conditions", ())}
         for user in found
@@ -75,7 +76,7 @@ def _written(facility: Cluster) -> tuple[dict[str, str], ...]:
          if name.startswith("shoppe-user-crowd")}
         for namespace in ("shoppe", "shoppe-dask")
     ]  # fmt: skip
-    users = _versions(facility, identity.USERS, "-n", "shoppe", "-l", LABEL)
+    users = _versions(facility, FACILITY_USERS, "-n", "shoppe", "-l", LABEL)
     return (*secrets, users)
 
 
@@ -101,7 +102,7 @@ def assert_quiet(facility: Cluster, count: int) -> None:
 
 
 def test_all_are_ready_soon_and_then_nothing_is_written(
-    facility: Cluster, capsys: pytest.CaptureFixture[str]
+    facility: Cluster, figure: Callable[[str], None]
 ) -> None:
     with crowd(facility, USERS) as start:
         took = await_ready(facility, USERS, start)
@@ -111,8 +112,7 @@ def test_all_are_ready_soon_and_then_nothing_is_written(
             for name, mib in diagnostics.memory_mib(facility).items()
             if "shoppe-operator" in name
         }
-        with capsys.disabled():
-            print(f"\n{USERS} users ready after {took:.0f} s; operator: {memory} MiB")
+        figure(f"{USERS} users ready after {took:.0f} s; operator: {memory} MiB")
         assert 0 < sum(memory.values()) < MEMORY_MIB
 
 
@@ -143,8 +143,8 @@ def test_an_api_server_that_is_killed_amid_them_is_survived(
         for _ in range(KILLS):
             engine.run("exec", facility.node_id, "pkill", "-9", "kube-apiserver")
             eventually(
-                lambda: answers(facility),
-                "the API server answers again",
+                lambda: responds(facility),
+                "the API server responds again",
                 timeout=120,
                 every=1,
             )
@@ -160,22 +160,22 @@ def latecomer(facility: Cluster) -> None:
     where = ("-n", "shoppe", "latecomer")
     facility.apply(
         {
-            "apiVersion": f"{identity.GROUP}/{identity.VERSION}",
+            "apiVersion": f"{API_GROUP}/{API_VERSION}",
             "kind": "FacilityUser",
             "metadata": {"name": "latecomer", "namespace": "shoppe"},
             "spec": {"username": "latecomer", "data": "remove"},
         }
     )
     eventually(
-        lambda: facility.get(identity.USERS, *where).get("status", {}).get("conditions"),
+        lambda: facility.get(FACILITY_USERS, *where).get("status", {}).get("conditions"),
         "the operator sees a user who comes afterwards",
         timeout=READY_S,
         every=2,
     )
-    facility.kubectl("delete", identity.USERS, *where, "--timeout=60s")
+    facility.kubectl("delete", FACILITY_USERS, *where, "--timeout=60s")
 
 
-def answers(facility: Cluster) -> bool:
+def responds(facility: Cluster) -> bool:
     """Return whether the API server is ready."""
     try:
         return facility.kubectl("get", "--raw", "/readyz") == "ok"

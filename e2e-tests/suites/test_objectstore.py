@@ -1,13 +1,23 @@
 """Each user has a bucket, finds it without an address, and nobody else gets in."""
 
 import base64
+import inspect
 import json
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
 import pytest
-from coffea_shoppe_contract import identity
+from coffea_shoppe_contract.files import S3_KEYS_FILE
+from coffea_shoppe_contract.names import (
+    bucket_name,
+    resource_name,
+    secret_name,
+    service_name,
+    workspace_name,
+)
+from coffea_shoppe_contract.resources import FACILITY_USERS
 from lib.fixtures import new_user, passing_user, remove_user, run_code
+from lib.s3_clients import sums_by_client
 from shoppe_ci.cluster import Cluster
 from shoppe_ci.facility import User
 from shoppe_ci.wait import eventually
@@ -49,7 +59,7 @@ for service, token in zip(("mlflow", "servicex", "triton"), {tokens}):
     url = where[service] + paths[service]
     print(requests.get(url, headers=dict(Authorization="Bearer " + token)).status_code)
 """
-ARTIFACTS = f"{identity.service_name('mlflow')}/workspaces"
+ARTIFACTS = f"{service_name('mlflow')}/workspaces"
 MODELS = "import mlflow; print([m.name for m in mlflow.MlflowClient().search_registered_models()])"
 
 
@@ -76,33 +86,38 @@ def _folders(facility: Cluster, bucket: str = "") -> list[str]:
 
 def key_of(facility: Cluster, user: User) -> dict[str, str]:
     """Return what the user's Secret says of the present key."""
-    name = identity.secret_name(user.name)
-    text = facility.get("secret", "-n", "shoppe", name)["data"][identity.S3_KEYS_FILE]
+    name = secret_name(user.name)
+    text = facility.get("secret", "-n", "shoppe", name)["data"][S3_KEYS_FILE]
     found: dict[str, str] = json.loads(base64.b64decode(text))
     return found
 
 
-def held(facility: Cluster, user: User) -> str:
+def key_arguments(facility: Cluster, user: User) -> str:
     """Return the arguments by which a client has the user's present key."""
     key = key_of(facility, user)
     return f"access_key={key['AccessKeyId']!r}, secret_key={key['SecretAccessKey']!r}"
 
 
-def grow_old(facility: Cluster, user: User) -> None:
+def expire_keys(facility: Cluster, user: User) -> None:
     """Have the operator think that the user's keys are to be changed, and wait until they are."""
-    name, before = identity.secret_name(user.name), held(facility, user)
+    name, before = secret_name(user.name), key_arguments(facility, user)
     long_ago = datetime.fromtimestamp(0, UTC).isoformat()
     text = json.dumps(
         key_of(facility, user) | {"Expiration": long_ago, "ExpirationBefore": long_ago}
     )
-    data = {identity.S3_KEYS_FILE: base64.b64encode(text.encode()).decode()}
+    data = {S3_KEYS_FILE: base64.b64encode(text.encode()).decode()}
     facility.kubectl("-n", "shoppe", "patch", "secret", name, "-p", json.dumps({"data": data}))
     eventually(
-        lambda: held(facility, user) != before, "the user's keys are changed", timeout=60, every=1
+        lambda: key_arguments(facility, user) != before,
+        "the user's keys are changed",
+        timeout=60,
+        every=1,
     )
 
 
 def test_a_notebook_and_a_worker_use_the_same_bucket(ann: User, facility: Cluster) -> None:
+    """They find it by `storage()`, and by each client of S3 without an option."""
+    bucket = bucket_name(ann.name)
     printed = run_code(
         ann,
         f"{WRITE}"
@@ -110,10 +125,14 @@ def test_a_notebook_and_a_worker_use_the_same_bucket(ann: User, facility: Cluste
         "cluster = Gateway().new_cluster(); cluster.scale(1); client = cluster.get_client()\n"
         "client.wait_for_workers(1, timeout=180)\n"
         "print(client.submit(lambda: shoppe.storage().cat('folder/numbers.txt')).result())\n"
+        f"{inspect.getsource(sums_by_client)}\n"
+        f"print(set(sums_by_client({bucket!r}, 'notebook').values()))\n"
+        f"print(set(client.submit(sums_by_client, {bucket!r}, 'worker').result().values()))\n"
         "cluster.shutdown()\n",
     )
-    assert printed.splitlines() == ["['folder/numbers.txt'] b'1 2 3'", "b'1 2 3'"]
-    path = f"/data/objects/{identity.bucket_name(ann.name)}/folder/numbers.txt"
+    numbers = "['folder/numbers.txt'] b'1 2 3'"
+    assert printed.splitlines() == [numbers, "b'1 2 3'", "{6}", "{6}"]
+    path = f"/data/objects/{bucket_name(ann.name)}/folder/numbers.txt"
     assert _in_store(facility, "cat", path) == "1 2 3"
 
 
@@ -131,13 +150,13 @@ def test_many_uploads_in_a_row_all_arrive(ann: User) -> None:
 
 def test_a_standard_client_finds_the_keys_in_its_environment(ann: User) -> None:
     run_code(ann, WRITE)
-    bucket = identity.bucket_name(ann.name)
+    bucket = bucket_name(ann.name)
     assert f"'{bucket}/folder/numbers.txt'" in run_code(ann, f"{LOOK}look('{bucket}')")
 
 
 def test_another_user_s_bucket_is_refused(ann: User, bob: User) -> None:
     run_code(ann, WRITE)
-    theirs, own = identity.bucket_name(ann.name), identity.bucket_name(bob.name)
+    theirs, own = bucket_name(ann.name), bucket_name(bob.name)
     tried = (
         f"{LOOK}look('{theirs}')\n"
         f"try:\n    store().open_output_stream('{theirs}/x').close(); print('wrote')\n"
@@ -150,11 +169,11 @@ def test_another_user_s_bucket_is_refused(ann: User, bob: User) -> None:
 
 def test_keys_take_turns(ann: User, bob: User, facility: Cluster) -> None:
     run_code(ann, WRITE)
-    bucket = identity.bucket_name(ann.name)
-    keys = [held(facility, ann)]
+    bucket = bucket_name(ann.name)
+    keys = [key_arguments(facility, ann)]
     for _ in range(2):
-        grow_old(facility, ann)
-        keys.append(held(facility, ann))
+        expire_keys(facility, ann)
+        keys.append(key_arguments(facility, ann))
     looks = "".join(f"look('{bucket}', {key})\n" for key in keys)
     # The store keeps what it knows of an account for five seconds.
     eventually(
@@ -168,12 +187,12 @@ def test_keys_take_turns(ann: User, bob: User, facility: Cluster) -> None:
     )
 
 
-@pytest.mark.long
+@pytest.mark.part("faults")
 def test_a_store_that_was_away_is_reported_and_mended(ann: User, facility: Cluster) -> None:
-    resource = identity.resource_name(ann.name)
+    resource = resource_name(ann.name)
 
-    def told() -> dict[str, str]:
-        found = facility.get(identity.USERS, "-n", "shoppe", resource)["status"]["conditions"]
+    def conditions() -> dict[str, str]:
+        found = facility.get(FACILITY_USERS, "-n", "shoppe", resource)["status"]["conditions"]
         return {one["type"]: one["status"] for one in found}
 
     cat = "cat.stores"
@@ -182,16 +201,16 @@ def test_a_store_that_was_away_is_reported_and_mended(ann: User, facility: Clust
     facility.kubectl(*scale, "--replicas=0")
     try:
         eventually(
-            lambda: told()["Ready"] == "True" and told()["ObjectStore"] == "False",
+            lambda: conditions()["Ready"] == "True" and conditions()["ObjectStore"] == "False",
             "the user's resource tells that the store is away",
             timeout=120,
             every=2,
         )
-        words = ("-n", "shoppe", "delete", identity.USERS, identity.resource_name(cat))
+        words = ("-n", "shoppe", "delete", FACILITY_USERS, resource_name(cat))
         facility.kubectl(*words, "--wait=false")
         eventually(
             lambda: (
-                "Removing what the user had cannot go: the object store" in reason(facility, cat)
+                "Removing the user cannot be removed yet: the object store" in reason(facility, cat)
             ),
             "the deleted user's resource tells why it is still there",
             timeout=60,
@@ -200,7 +219,7 @@ def test_a_store_that_was_away_is_reported_and_mended(ann: User, facility: Clust
     finally:
         facility.kubectl(*scale, "--replicas=1")
     eventually(
-        lambda: told()["ObjectStore"] == "True",
+        lambda: conditions()["ObjectStore"] == "True",
         "the user's resource tells that the store is back",
         timeout=120,
         every=2,
@@ -211,8 +230,8 @@ def test_a_store_that_was_away_is_reported_and_mended(ann: User, facility: Clust
 
 def reason(facility: Cluster, user: str) -> str:
     """Return why a user is not ready, or ready; '' where there is no such user."""
-    where = ("-n", "shoppe", "--ignore-not-found", identity.resource_name(user))
-    found = facility.get(identity.USERS, *where)
+    where = ("-n", "shoppe", "--ignore-not-found", resource_name(user))
+    found = facility.get(FACILITY_USERS, *where)
     ready = found["status"]["conditions"][0] if found else None
     return f"{ready['reason']} {ready['message']}" if ready else ""
 
@@ -222,8 +241,8 @@ def test_keys_of_a_deleted_user_are_refused_and_the_data_kept_or_removed(
 ) -> None:
     run_code(ann, WRITE + LOG)
     run_code(bob, LOG)
-    bucket = identity.bucket_name(ann.name)
-    look = f"{LOOK}look('{bucket}', {held(facility, ann)})"
+    bucket = bucket_name(ann.name)
+    look = f"{LOOK}look('{bucket}', {key_arguments(facility, ann)})"
     assert "numbers.txt" in run_code(bob, look), "the keys work wherever they are"
     show = "import coffea_shoppe as shoppe\n"
     show += "print(*map(shoppe.token, ('mlflow', 'servicex', 'triton')))"
@@ -250,11 +269,11 @@ def test_keys_of_a_deleted_user_are_refused_and_the_data_kept_or_removed(
     eventually(
         lambda: (
             not facility.get(
-                identity.USERS,
+                FACILITY_USERS,
                 "-n",
                 "shoppe",
                 "--ignore-not-found",
-                identity.resource_name(ann.name),
+                resource_name(ann.name),
             )
         ),
         "the removed user is gone",
@@ -262,9 +281,9 @@ def test_keys_of_a_deleted_user_are_refused_and_the_data_kept_or_removed(
         every=2,
     )
     assert bucket not in _folders(facility)
-    assert identity.bucket_name(bob.name) in _folders(facility)
+    assert bucket_name(bob.name) in _folders(facility)
     workspaces = _folders(facility, ARTIFACTS)
-    assert identity.workspace_name(ann.name) not in workspaces
-    assert identity.workspace_name(bob.name) in workspaces
+    assert workspace_name(ann.name) not in workspaces
+    assert workspace_name(bob.name) in workspaces
     for once_more in passing_user(facility, ann.name):
         assert run_code(once_more, MODELS).strip() == "[]"

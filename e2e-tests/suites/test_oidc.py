@@ -5,15 +5,17 @@ from collections.abc import Iterator
 from contextlib import closing
 
 import pytest
-from coffea_shoppe_contract import identity
-from lib.fixtures import GROUP, install, remove_user, run_code
+from coffea_shoppe_contract.names import resource_name
+from coffea_shoppe_contract.resources import FACILITY_USERS, USER_LABEL
+from lib.fixtures import GROUP, remove_user, run_code
 from lib.keycloak import Keycloak, keycloak
+from shoppe_ci import testing
 from shoppe_ci.cluster import Cluster
 from shoppe_ci.engine import Engine
 from shoppe_ci.errors import ShoppeError
 from shoppe_ci.facility import User
 
-pytestmark = [pytest.mark.long, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.part("logins"), pytest.mark.timeout(900)]
 
 PEOPLE = {"kim": [GROUP, "operators"], "lee": ["students"], "max": ["guests"]}
 SECRET_KEY = "hub.config.GenericOAuthenticator.client_secret"  # noqa: S105  (its name)
@@ -55,24 +57,26 @@ def provider(facility: Cluster, engine: Engine) -> Iterator[Keycloak]:
         ]
         hub = {"config": config, "loadRoles": {"readers": readers}}
         try:
-            install(facility, {"jupyterhub": {"hub": hub, "singleuser": {"profileList": profiles}}})
+            testing.install(
+                facility, {"jupyterhub": {"hub": hub, "singleuser": {"profileList": profiles}}}
+            )
             yield found
         finally:
             set_client_secret(facility, None)
             for name in PEOPLE:
                 remove_user(facility, name, data="remove")
-            install(facility)
+            testing.install(facility)
 
 
 def spec(facility: Cluster, user: User) -> tuple[list[str], int]:
     """Return a user's groups and number of Dask clusters, as the user's resource has them."""
-    name = identity.resource_name(user.name)
-    found = facility.get(identity.USERS, name, "-n", "shoppe")
+    name = resource_name(user.name)
+    found = facility.get(FACILITY_USERS, name, "-n", "shoppe")
     return found["spec"]["groups"], found["status"]["quota"]["dask"]["clusters"]
 
 
 def memory(facility: Cluster, user: User) -> str:
-    label = f"{identity.USER_LABEL}={identity.resource_name(user.name)}"
+    label = f"{USER_LABEL}={resource_name(user.name)}"
     (pod,) = facility.get("pods", "-n", "shoppe", "-l", label)["items"]
     return str(pod["spec"]["containers"][0]["resources"]["limits"]["memory"])
 
@@ -119,8 +123,8 @@ def test_who_is_in_no_group_of_the_facility_stays_outside(
 ) -> None:
     guest = User(facility.url, "max")
     with closing(guest.session):
-        answer = provider.login(guest)
-        assert answer.status_code == 403
+        response = provider.login(guest)
+        assert response.status_code == 403
         assert guest.hub("GET", "/user").status_code == 403
 
 

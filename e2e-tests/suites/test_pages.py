@@ -6,7 +6,8 @@ from html import unescape
 
 import pytest
 import requests
-from coffea_shoppe_contract import identity
+from coffea_shoppe_contract.names import resource_name, workspace_name
+from coffea_shoppe_contract.resources import FACILITY_USERS
 from lib.fixtures import dask_cluster, passing_user, remove_user, run_code
 from selenium.webdriver import Chrome
 from selenium.webdriver.common.by import By
@@ -65,10 +66,10 @@ def test_each_sees_the_own_runs_and_nobody_s_else(pia: User, quin: User) -> None
 def test_who_has_never_had_a_server_sees_the_own_things(facility: Cluster) -> None:
     rita = User(facility.url, "rita.reads")
     rita.login(facilities.password(facility))
-    resource = identity.resource_name(rita.name)
+    resource = resource_name(rita.name)
 
     def ready() -> bool:
-        found = facility.get(identity.USERS, "-n", "shoppe", "--ignore-not-found", resource)
+        found = facility.get(FACILITY_USERS, "-n", "shoppe", "--ignore-not-found", resource)
         told = (found or {}).get("status", {}).get("conditions", ())
         return {"Ready": "True", "MLflow": "True"}.items() <= {
             one["type"]: one["status"] for one in told
@@ -175,7 +176,7 @@ def test_a_browser_sees_the_status_and_mlflow(
     assert re.search(r"dask-gateway clusters [01] 2", text), text
     # No second login.
     browser.get(f"{facility.url}/services/mlflow/")
-    own = identity.workspace_name(pia.name)
+    own = workspace_name(pia.name)
     shown = eventually(
         lambda: browser.find_elements(By.PARTIAL_LINK_TEXT, "user-"),
         "MLflow shows the workspaces",

@@ -1,8 +1,7 @@
 """What pods are allowed, seen on the cluster itself."""
 
-from collections.abc import Callable
-
 import pytest
+from lib.fixtures import run_code
 from shoppe_ci.cluster import Cluster
 from shoppe_ci.errors import ShoppeError
 from shoppe_ci.facility import User
@@ -25,9 +24,7 @@ def test_the_level_is_enforced(facility: Cluster) -> None:
         facility.apply(bare)
 
 
-def test_users_and_workers_are_nobody_special(
-    user: User, run_code: Callable[..., str], facility: Cluster
-) -> None:
+def test_users_and_workers_are_nobody_special(ann: User, facility: Cluster) -> None:
     probe = (
         "def probe():\n"
         "    import os, pathlib\n"
@@ -37,19 +34,20 @@ def test_users_and_workers_are_nobody_special(
         "    return os.getuid(), token, wrote\n"
     )
     printed = run_code(
+        ann,
         f"{probe}print(probe())\n"
         "from dask_gateway import Gateway\n"
         "cluster = Gateway().new_cluster(); cluster.scale(1); client = cluster.get_client()\n"
         "client.wait_for_workers(1, timeout=180)\n"
         "print(client.submit(probe).result()); print(client.run_on_scheduler(probe))\n"
-        "cluster.shutdown()"
+        "cluster.shutdown()",
     )
     assert printed.splitlines() == ["(1000, False, False)"] * 3
     pod = next(
         item
         for item in facility.get("pods", "-n", "shoppe")["items"]
-        if item["metadata"]["labels"].get("hub.jupyter.org/username") == user.name
-        or item["metadata"]["name"].startswith(f"jupyter-{user.name}")
+        if item["metadata"]["labels"].get("hub.jupyter.org/username") == ann.name
+        or item["metadata"]["name"].startswith(f"jupyter-{ann.name}")
     )
     assert pod["spec"]["automountServiceAccountToken"] is False
     assert pod["spec"]["enableServiceLinks"] is False

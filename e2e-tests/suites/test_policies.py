@@ -5,12 +5,14 @@ kind's own network is used, it does so itself.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import replace
+from typing import Any
 
 import pytest
-from coffea_shoppe_contract import identity
+from coffea_shoppe_contract.names import resource_name, secret_name
+from coffea_shoppe_contract.resources import DASK_SCHEDULER, DASK_WORKER, USER_LABEL
 from lib.enforcement import enforced, pods, reached
 from lib.fixtures import dask_cluster, passing_user
 from lib.policies import STRANGERS, Pod, documented
@@ -56,7 +58,7 @@ def strangers(facility: Cluster) -> Iterator[None]:
         "securityContext": restricted,
     }
     elsewhere = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "elsewhere"}}
-    made = [
+    made: list[dict[str, Any]] = [
         {
             "apiVersion": "v1",
             "kind": "Pod",
@@ -81,13 +83,13 @@ def strangers(facility: Cluster) -> Iterator[None]:
 def otto(facility: Cluster) -> Iterator[Pod]:
     """The scheduler of another user's cluster."""
     for user in passing_user(facility, "otto.networks"):
-        own = (COMPONENT, identity.DASK_SCHEDULER), (identity.USER_LABEL, own_name(user))
+        own = (COMPONENT, DASK_SCHEDULER), (USER_LABEL, own_name(user))
         with dask_cluster(user, workers=0):
             yield next(p for p in pods(facility) if all(p.labels.get(k) == v for k, v in own))
 
 
 def own_name(user: User) -> str:
-    return identity.resource_name(user.name)
+    return resource_name(user.name)
 
 
 def release(facility: Cluster, user: User) -> dict[str, Pod]:
@@ -95,7 +97,7 @@ def release(facility: Cluster, user: User) -> dict[str, Pod]:
     found: dict[str, Pod] = {}
     for pod in pods(facility):
         component = pod.labels.get(COMPONENT, "")
-        whose = pod.labels.get(identity.USER_LABEL)
+        whose = pod.labels.get(USER_LABEL)
         if pod.name in STRANGERS:
             found[pod.name] = pod
         elif pod.labels.get("app.kubernetes.io/instance") == RELEASE and whose in (
@@ -107,6 +109,7 @@ def release(facility: Cluster, user: User) -> dict[str, Pod]:
     return found
 
 
+@pytest.mark.alone
 @pytest.mark.usefixtures("strangers")
 def test_pods_reach_what_is_documented_and_nothing_else(
     facility: Cluster,
@@ -114,7 +117,7 @@ def test_pods_reach_what_is_documented_and_nothing_else(
     nell: User,
     worker_port: int,
     otto: Pod,
-    capsys: pytest.CaptureFixture[str],
+    figure: Callable[[str], None],
 ) -> None:
     everybody = release(facility, nell)
     worker = everybody["dask-worker"]
@@ -133,18 +136,19 @@ def test_pods_reach_what_is_documented_and_nothing_else(
         if source in everybody and source != target  # what stays in a pod meets no policy
     }
     # The scheduler of somebody else reaches, and is reached, as this user's, but for those.
-    between = (identity.DASK_SCHEDULER, identity.DASK_WORKER)
+    between = (DASK_SCHEDULER, DASK_WORKER)
     for source, target, port in list(wanted):
         if source in between and target in between:
             continue
-        if identity.DASK_SCHEDULER in (source, target):
-            names = (OTHERS if one == identity.DASK_SCHEDULER else one for one in (source, target))
-            wanted.add((*names, port))
+        if DASK_SCHEDULER in (source, target):
+            first, second = (
+                OTHERS if name == DASK_SCHEDULER else name for name in (source, target)
+            )
+            wanted.add((first, second, port))
     everybody[OTHERS] = otto
     assert {(target, port) for _, target, port in wanted} <= targets
     ours = facility.source == "source"
-    with capsys.disabled():
-        print(f"\npolicies are enforced by {'the tests' if ours else 'the network'}")
+    figure(f"policies are enforced by {'the tests' if ours else 'the network'}")
     if ours:
         # Without the agent the way is free: what is refused below is so by the policies.
         free = reached(engine, facility, everybody, targets)
@@ -157,17 +161,21 @@ def test_pods_reach_what_is_documented_and_nothing_else(
     assert sorted(wanted - actual) == [], "documented, and not reached"
 
 
+@pytest.mark.alone
 def test_a_user_s_policy_that_was_opened_by_hand_is_closed_again(
     facility: Cluster, nell: User
 ) -> None:
-    where = ("networkpolicy", "-n", f"{NAMESPACE}-dask", identity.secret_name(nell.name))
+    where = ("networkpolicy", "-n", f"{NAMESPACE}-dask", secret_name(nell.name))
 
     def rules() -> list[dict[str, object]]:
         found: list[dict[str, object]] = facility.get(*where)["spec"]["ingress"]
         return found
 
-    before, opened = rules(), {"spec": {"ingress": [{}]}}
-    assert before != opened["spec"]["ingress"]
+    before = rules()
+    everything: list[dict[str, object]] = [{}]
+    assert before != everything
     kind, *rest = where
-    facility.kubectl("patch", kind, *rest, "--type=merge", "-p", json.dumps(opened))
+    facility.kubectl(
+        "patch", kind, *rest, "--type=merge", "-p", json.dumps({"spec": {"ingress": everything}})
+    )
     eventually(lambda: rules() == before, "the policy is as it was", timeout=60, every=1)

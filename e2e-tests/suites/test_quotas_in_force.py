@@ -5,7 +5,8 @@ from collections.abc import Iterator
 from urllib.parse import quote
 
 import pytest
-from coffea_shoppe_contract import identity
+from coffea_shoppe_contract.names import resource_name
+from coffea_shoppe_contract.resources import FACILITY_USERS
 from lib.fixtures import GROUP, administrator, passing_user, run_code
 from shoppe_ci.cluster import Cluster
 from shoppe_ci.facility import User
@@ -35,13 +36,13 @@ def set_quota(facility: Cluster, user: User, **quota: object) -> None:
 
     None takes a service's part back.
     """
-    name = identity.resource_name(user.name)
+    name = resource_name(user.name)
     patch = json.dumps({"spec": {"quota": quota}})
-    words = ("-n", "shoppe", "patch", identity.USERS, name, "--type=merge", "-p", patch)
+    words = ("-n", "shoppe", "patch", FACILITY_USERS, name, "--type=merge", "-p", patch)
     facility.kubectl(*words)
     eventually(
         lambda: all(
-            (in_force(facility, user)[service] == part) is (part is not None)
+            (effective_quota(facility, user)[service] == part) is (part is not None)
             for service, part in quota.items()
         ),
         f"the quota of {user.name} is in force",
@@ -49,17 +50,17 @@ def set_quota(facility: Cluster, user: User, **quota: object) -> None:
     )
 
 
-def in_force(facility: Cluster, user: User) -> dict[str, object]:
+def effective_quota(facility: Cluster, user: User) -> dict[str, object]:
     """Return what a user may use."""
-    name = identity.resource_name(user.name)
-    found: dict[str, object] = facility.get(identity.USERS, name, "-n", "shoppe")["status"]["quota"]
+    name = resource_name(user.name)
+    found: dict[str, object] = facility.get(FACILITY_USERS, name, "-n", "shoppe")["status"]["quota"]
     return found
 
 
 def conditions(facility: Cluster, user: User) -> dict[str, str]:
     """Return the reasons of a user's conditions."""
-    name = identity.resource_name(user.name)
-    held = facility.get(identity.USERS, name, "-n", "shoppe")["status"]["conditions"]
+    name = resource_name(user.name)
+    held = facility.get(FACILITY_USERS, name, "-n", "shoppe")["status"]["conditions"]
     return {one["type"]: one["reason"] for one in held}
 
 
@@ -112,7 +113,7 @@ def test_a_bucket_that_holds_too_much_is_read_and_emptied_only(
     refused, size, *status, left = printed.splitlines()
     assert (refused, size, left) == ("refused", "3000000", "False")
     assert any("stored 0.003 of 0.002 GB" in line for line in status), printed
-    assert any("ObjectStore" in line and "NOT mine" in line for line in status), printed
+    assert any("ObjectStore" in line and "NOT ready" in line for line in status), printed
     eventually(lambda: not full(), "the bucket is open again", timeout=MEASURED_S, every=2)
     assert run_code(carl, PUT + "print(put('more', 10))").strip() == "stored"
     set_quota(facility, carl, objectStore={"gigabytes": 0})
@@ -122,7 +123,7 @@ def test_a_group_of_the_hub_decides(carl: User, facility: Cluster) -> None:
     usual = {"clusters": 2, "cores": 8, "memoryGiB": 16}
     set_quota(facility, carl, dask=None)
     eventually(
-        lambda: in_force(facility, carl)["dask"] == usual,
+        lambda: effective_quota(facility, carl)["dask"] == usual,
         "the facility's own quota is in force",
         timeout=60,
     )
@@ -132,7 +133,7 @@ def test_a_group_of_the_hub_decides(carl: User, facility: Cluster) -> None:
     assert joined.ok, joined.text
     carl.stop()
     carl.spawn()
-    assert in_force(facility, carl)["dask"] == {**usual, "clusters": 3}
+    assert effective_quota(facility, carl)["dask"] == {**usual, "clusters": 3}
     boss.hub("DELETE", f"/groups/{GROUP}/users", json={"users": [carl.name]})
     left = boss.hub("GET", f"/users/{quote(carl.name)}").json()["groups"]
     assert left == []

@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from coffea_shoppe_contract import identity
+from coffea_shoppe_contract.names import bucket_name
 from lib.fixtures import passing_user, run_code
 from shoppe_ci import origin
 from shoppe_ci.cluster import Cluster
 from shoppe_ci.facility import User
 from shoppe_ci.wait import eventually
 
-pytestmark = pytest.mark.long
+pytestmark = pytest.mark.part("load")
 
 USERS, REQUESTS = 5, 380
 CAP = 2
@@ -37,9 +37,9 @@ def submit(number):
     body = {{"title": "{tag}%d" % number, "codegen": "uproot-raw", "result-format": "parquet",
              "result-destination": "object-store", "file-list": {files},
              "selection": json.dumps(query)}}
-    answer = ask("POST", "/servicex/transformation", json=body)
-    assert answer.status_code == 200, answer.text
-    return answer.json()["request_id"]
+    response = ask("POST", "/servicex/transformation", json=body)
+    assert response.status_code == 200, response.text
+    return response.json()["request_id"]
 with ThreadPoolExecutor(20) as pool:
     asked = list(pool.map(submit, range({first}, {first} + {count})))
 """
@@ -163,8 +163,8 @@ def test_kill_9_in_the_middle_loses_nothing_and_leaves_nothing(
         "def submit(", "def steady(*a, **k):\n"
         "    for _ in range(200):\n"
         "        try:\n"
-        "            answer = once(*a, **k)\n"
-        "            if answer.status_code < 500: return answer\n"
+        "            response = once(*a, **k)\n"
+        "            if response.status_code < 500: return response\n"
         "        except requests.RequestException: pass\n"
         "        time.sleep(1)\n"
         "    raise SystemExit('the API stays away')\n"
@@ -187,7 +187,7 @@ def test_kill_9_in_the_middle_loses_nothing_and_leaves_nothing(
     told, found = json.loads(lines[-2]), json.loads(lines[-1])
     assert [status for _, status in told["ended"]] == ["Complete"] * count
     assert list(found.values()) == [["Complete", True, True, [[url[1], 0]]]] * count
-    folder = f"/data/objects/{identity.bucket_name(user.name)}/servicex"
+    folder = f"/data/objects/{bucket_name(user.name)}/servicex"
     pod = ("-n", "shoppe", "exec", "shoppe-objectstore-0", "-c", "objectstore", "--")
     held = facility.kubectl(*pod, "ls", folder).split()
     assert set(told["asked"]) <= set(held)

@@ -1,12 +1,11 @@
 """Models registered in MLflow are served by Triton to their owner, and to nobody else."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from coffea_shoppe_contract import identity
-from lib.fixtures import passing_user, run_code
-from lib.serving import REGISTER, SERVE, serve_first, told
+from coffea_shoppe_contract.names import model_prefix
+from lib.fixtures import run_code
+from lib.serving import REGISTER, SERVE, printed_lines, serve_first
 from shoppe_ci.cluster import Cluster
 from shoppe_ci.facility import User
 from shoppe_ci.wait import eventually
@@ -51,6 +50,50 @@ tell([config[f"mlflow.v1.{key}"]["string_value"] == getattr(one, key) for key in
       ("sha256", "training", "code")])
 """
 
+KINDS = """
+from concurrent.futures import ThreadPoolExecutor
+import tritonclient.grpc as triton
+def whole(name, rows):
+    address, headers = shoppe.triton()
+    with triton.InferenceServerClient(address) as client:
+        tensor = triton.InferInput("input__0", rows.shape, "FP32")
+        tensor.set_data_from_numpy(rows)
+        result = client.infer(name, [tensor], headers=headers, compression_algorithm="gzip")
+        return result.as_numpy("output__0")
+def log(booster, name):
+    signature = infer_signature(rows, booster.predict(xgboost.DMatrix(rows)))
+    with mlflow.start_run():
+        logged = mlflow.xgboost.log_model(
+            booster, name="model", model_format="ubj", registered_model_name=name,
+            signature=signature, pip_requirements=["xgboost-cpu"])
+    return f"models:/{name}/{logged.registered_model_version}"
+three = np.digitize(rows[:, 0], [-0.5, 0.5])
+matrix = xgboost.DMatrix(rows, three)
+options = {"objective": "multi:softprob", "num_class": 3, "nthread": 1}
+booster = xgboost.train(options, matrix, 20)
+one = shoppe.serve(log(booster, "three"))
+tell(one.method, one.outputs)
+own = booster.predict(matrix)
+tell(abs(whole(one.model, rows) - own).max() < 1e-6)
+# Many small requests come in batches; each gets its own rows.
+starts = range(0, len(rows), 5)
+with ThreadPoolExecutor(16) as pool:
+    parts = list(pool.map(lambda start: whole(one.model, rows[start : start + 5]), starts))
+tell(abs(np.concatenate(parts) - own).max() < 1e-6)
+real = xgboost.train({"nthread": 1}, xgboost.DMatrix(rows, rows[:, 1]), 20)
+one = shoppe.serve(log(real, "real"))
+tell(one.method, one.outputs)
+noise = np.random.default_rng(2).integers(0, 2, len(rows))
+held = [(xgboost.DMatrix(rows, noise[::-1]), "held")]
+early = xgboost.train({"objective": "binary:logistic"}, xgboost.DMatrix(rows, noise), 60,
+                      evals=held, early_stopping_rounds=5, verbose_eval=False)
+tell(said(lambda: shoppe.serve(log(early, "early"))))
+cut = early[: early.best_iteration + 1]
+one = shoppe.serve(log(cut, "early"))
+best = early.predict(xgboost.DMatrix(rows), iteration_range=(0, early.best_iteration + 1))
+tell(abs(whole(one.model, rows)[:, 1] - best).max() < 1e-6)
+for name in ("three", "real", "early"): shoppe.unserve(name)
+"""
 PUBLISHED = """
 import subprocess
 from pathlib import Path
@@ -78,23 +121,13 @@ with uproot.open("/tmp/local_ml.root") as mine, uproot.open("/tmp/served_ml.root
 
 
 @pytest.fixture(scope="module")
-def ann(facility: Cluster) -> Iterator[User]:
-    yield from passing_user(facility, "ann.serves")
-
-
-@pytest.fixture(scope="module")
-def bob(facility: Cluster) -> Iterator[User]:
-    yield from passing_user(facility, "bob.serves")
-
-
-@pytest.fixture(scope="module")
 def served(ann: User) -> str:
     """A model that a user serves: its name in Triton."""
     return serve_first(ann)
 
 
 def test_a_model_is_served_and_triton_counts_what_was_asked(ann: User, served: str) -> None:
-    assert served == f"{identity.model_prefix(ann.name)}bdt"
+    assert served == f"{model_prefix(ann.name)}bdt"
     code = (
         f"{REGISTER}{COUNT}"
         f"before = counted('{served}')\n"
@@ -123,7 +156,7 @@ def test_a_model_is_served_and_triton_counts_what_was_asked(ann: User, served: s
 def test_two_users_with_the_same_name_do_not_meet(
     ann: User, bob: User, served: str, facility: Cluster
 ) -> None:
-    assert told(run_code(bob, SERVE))[-1] == "0.0"
+    assert printed_lines(run_code(bob, SERVE))[-1] == "0.0"
     tried = (
         f"{REGISTER}import requests\n"
         "base, token = shoppe.connections()['triton'], shoppe.triton()[1]\n"
@@ -137,7 +170,7 @@ def test_two_users_with_the_same_name_do_not_meet(
         "    print(requests.get(f'{base}/v2', headers=headers).status_code)\n"
     )
     lines = run_code(bob, tried).splitlines()
-    assert f"PERMISSION_DENIED] '{served}' is no model of 'bob.serves'" in lines[0]
+    assert f"PERMISSION_DENIED] '{served}' is not a model of '{bob.name}'" in lines[0]
     assert lines[1:] == ["403"] * 4 + ["401", "401", "200"]
     assert run_code(ann, f"{REGISTER}print(len(infer('{served}', rows)))").strip() == "1000"
 
@@ -165,7 +198,7 @@ def test_versions_change_roll_back_and_break_as_the_status_tells(ann: User, serv
         "shoppe.unserve('code')\n"
         f"tell((infer('{served}', rows) == back).all())\n"
     )
-    lines = told(run_code(ann, code))
+    lines = printed_lines(run_code(ann, code))
     new, same, old, other, missing, foreign, wrong, shape, still = lines
     assert (new, float(same), old, other) == ("2", 0.0, "1", "True")
     assert "version 1 is still served" in missing
@@ -175,7 +208,7 @@ def test_versions_change_roll_back_and_break_as_the_status_tells(ann: User, serv
     assert still == "True"
 
 
-@pytest.mark.long
+@pytest.mark.part("faults")
 def test_a_restarted_triton_serves_what_it_did(ann: User, served: str, facility: Cluster) -> None:
     facility.kubectl(
         *("-n", "shoppe", "delete", "pod", "--grace-period=0", "--force", "--wait=false"),
@@ -190,8 +223,16 @@ def test_a_restarted_triton_serves_what_it_did(ann: User, served: str, facility:
     )
 
 
+def test_each_kind_of_model_is_served_correctly_or_refused(bob: User) -> None:
+    three, same, apart, real, early, cut = printed_lines(run_code(bob, f"{REGISTER}{KINDS}"))
+    assert (three, same, apart) == ("predict_proba 3", "True", "True")
+    assert real == "predict 1"
+    assert "training stopped early" in early
+    assert cut == "True"
+
+
 def test_the_analysis_scores_the_same_locally_and_by_triton(bob: User) -> None:
-    lines = told(run_code(bob, f"{REGISTER}{COUNT}{AGC}"))
+    lines = printed_lines(run_code(bob, f"{REGISTER}{COUNT}{AGC}"))
     same = ["True", "True", "True True", "True"]
     assert lines == [*same, "True 64", "[-1, 20]", "[True, True, True]"]
 
@@ -204,7 +245,7 @@ def test_published_models_and_the_real_sample_score_the_same_by_triton(
         name = f"model_{parity}.json"
         bob.upload(reference_data / "agc" / name, f"published/{name}")
     bob.upload(reference_data / "NanoAODv5_sample.root", "published/sample.root")
-    even, odd, same = told(run_code(bob, f"{REGISTER}{PUBLISHED}"))
+    even, odd, same = printed_lines(run_code(bob, f"{REGISTER}{PUBLISHED}"))
     assert (float(even), float(odd), same) == (0.0, 0.0, "True True")
 
 

@@ -4,22 +4,22 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
-from lib.fixtures import install, passing_user, run_code
-from lib.serving import REGISTER, serve_first, told
-from shoppe_ci import release
+from lib.fixtures import passing_user, run_code
+from lib.serving import REGISTER, printed_lines, serve_first
+from shoppe_ci import release, testing
 from shoppe_ci.cluster import Cluster
 from shoppe_ci.facility import User
 from shoppe_ci.wait import eventually
 
-pytestmark = pytest.mark.long
+pytestmark = pytest.mark.part("faults")
 
 
 @pytest.fixture(scope="module")
 def strict(facility: Cluster) -> Iterator[Cluster]:
     """The facility with a small largest size of models; as it was afterwards."""
-    install(facility, {"operator": {"triton": {"megabytes": 1}}})
+    testing.install(facility, {"operator": {"triton": {"megabytes": 1}}})
     yield facility
-    install(facility)
+    testing.install(facility)
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +33,7 @@ def served(dan: User) -> str:
 
 
 @contextmanager
-def away(cluster: Cluster, workload: str) -> Iterator[None]:
+def stopped(cluster: Cluster, workload: str) -> Iterator[None]:
     """Have a component stopped meanwhile."""
     cluster.kubectl("-n", "shoppe", "scale", workload, "--replicas=0")
     component = workload.rpartition("/")[2].removeprefix("shoppe-")
@@ -63,7 +63,7 @@ def test_a_model_that_is_too_large_is_refused_and_a_smaller_one_in_its_stead_is_
         "tell(one.ready, abs(infer(one.model, rows) - booster.inplace_predict(rows)).max())\n"
         "shoppe.unserve('large')"
     ).replace("{served}", served)
-    refused, unknown, then = told(run_code(dan, code))
+    refused, unknown, then = printed_lines(run_code(dan, code))
     assert "is larger than 1 MiB" in refused
     assert "is not found" in unknown or "unknown model" in unknown
     assert then == "True 0.0"
@@ -78,7 +78,7 @@ def test_a_model_whose_artifact_is_gone_is_told_and_the_old_one_stays(
         "found = mlflow.MlflowClient().get_model_version('bdt', version)\n"
         "tell(version, found.source.rpartition('/')[2])"
     )
-    ((version, model),) = (line.split() for line in told(run_code(dan, register)))
+    ((version, model),) = (line.split() for line in printed_lines(run_code(dan, register)))
     store = ("-n", "shoppe", "exec", "shoppe-objectstore-0", "-c", "objectstore", "--")
     where = strict.kubectl(*store, "find", "/data/objects/service-mlflow", "-name", model).split()
     assert len(where) == 1
@@ -88,7 +88,7 @@ def test_a_model_whose_artifact_is_gone_is_told_and_the_old_one_stays(
         f"tell(said(lambda: shoppe.serve('models:/bdt/{version}')))\n"
         f"tell(len(infer('{served}', rows)))"
     )
-    refused, rows = told(run_code(dan, ask))
+    refused, rows = printed_lines(run_code(dan, ask))
     assert "MLflow has no artifact" in refused
     assert "is still served" in refused
     assert rows == "1000"
@@ -117,8 +117,8 @@ def test_what_is_served_stays_while_a_service_is_away_and_what_is_asked_comes_af
         "(mine,) = [one for one in shoppe.served() if one.name == 'bdt']\n"
         "tell(mine.ready, mine.reason, mine.version != version)"
     )
-    with away(strict, workload):
-        waited, same, status = told(run_code(dan, meanwhile))
+    with stopped(strict, workload):
+        waited, same, status = printed_lines(run_code(dan, meanwhile))
     assert "was not served within 25 s" in waited
     assert named in waited
     assert same == "True"
@@ -131,7 +131,7 @@ def test_what_is_served_stays_while_a_service_is_away_and_what_is_asked_comes_af
         f"tell(abs(infer('{served}', rows) - booster.inplace_predict(rows)).max())"
     )
     eventually(
-        lambda: told(run_code(dan, after)) == ["True", "0.0"],
+        lambda: printed_lines(run_code(dan, after)) == ["True", "0.0"],
         "what was asked for is served by itself",
         timeout=120,
     )

@@ -6,14 +6,14 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from lib.fixtures import install, passing_user, run_code
-from lib.serving import REGISTER, serve_first, told
-from shoppe_ci import release
+from lib.fixtures import passing_user, run_code
+from lib.serving import REGISTER, printed_lines, serve_first
+from shoppe_ci import release, testing
 from shoppe_ci.cluster import Cluster
 from shoppe_ci.facility import User
 from shoppe_ci.wait import eventually
 
-pytestmark = pytest.mark.long
+pytestmark = pytest.mark.part("load")
 
 TRITON = "deployment/shoppe-triton"
 LOAD = """
@@ -29,8 +29,8 @@ patient = ServedModels({"even": model}, shoppe.triton)
 def stock(client):
     tensor = triton.InferInput("input__0", rows.shape, "FP32")
     tensor.set_data_from_numpy(rows)
-    answer = client.infer(model, [tensor], headers=shoppe.triton()[1])
-    return answer.as_numpy("output__0")[:, 0]
+    result = client.infer(model, [tensor], headers=shoppe.triton()[1])
+    return result.as_numpy("output__0")[:, -1]
 def work():
     with triton.InferenceServerClient(shoppe.triton()[0]) as client:
         while not stop.exists():
@@ -52,9 +52,9 @@ Path("told.json").write_text(json.dumps(told))
 @pytest.fixture(scope="module")
 def replicated(facility: Cluster) -> Iterator[Cluster]:
     """The facility with two replicas; with one again afterwards."""
-    install(facility, {"triton": {"replicas": 2}})
+    testing.install(facility, {"triton": {"replicas": 2}})
     yield facility
-    install(facility)
+    testing.install(facility)
 
 
 @pytest.fixture(scope="module")
@@ -117,7 +117,7 @@ def test_one_connection_reaches_all_replicas_evenly(cat: User, served: str) -> N
         "tell(*(new - old for new, old in zip(sorted(counts()), sorted(before))))\n"
         f"tell(shoppe.counts('{served}').requests == sum(counts()))"
     )
-    each, summed = told(run_code(cat, code))
+    each, summed = printed_lines(run_code(cat, code))
     assert [int(one) for one in each.split()] == [100, 100]
     assert summed == "True"
 
@@ -155,7 +155,7 @@ def test_a_killed_replica_costs_the_analysis_no_request(
 
 def test_replicas_come_while_requests_wait(cat: User, served: str, replicated: Cluster) -> None:
     rule = {"enabled": True, "minReplicas": 1, "maxReplicas": 3, "queueMilliseconds": 5}
-    install(replicated, {"triton": {"autoscaling": rule}})
+    testing.install(replicated, {"triton": {"autoscaling": rule}})
 
     def wanted() -> int:
         return int(

@@ -3,12 +3,13 @@
 from collections.abc import Iterator
 
 import pytest
-from lib.fixtures import install, passing_user, run_code
-from lib.serving import REGISTER, serve_first, told
+from lib.fixtures import passing_user, run_code
+from lib.serving import REGISTER, printed_lines, serve_first
+from shoppe_ci import testing
 from shoppe_ci.cluster import Cluster
 from shoppe_ci.facility import User
 
-pytestmark = pytest.mark.long
+pytestmark = pytest.mark.part("logins")
 
 LIFETIME_S, KEY_LIFETIME_S, MINUTES = 300, 600, 12
 USE = f"""{REGISTER}
@@ -16,7 +17,7 @@ import base64, json, time
 from collections import Counter
 from pathlib import Path
 from urllib.parse import urlsplit
-from coffea_shoppe_contract import identity
+from coffea_shoppe_contract.files import IDENTITY_FOLDER, S3_BUCKET_FILE, S3_KEYS_FILE
 from dask_gateway import Gateway
 from pyarrow.fs import S3FileSystem
 import requests
@@ -34,13 +35,13 @@ def servicex():
 # Made once, and kept: keys change under them.
 mine = shoppe.storage()
 stock = S3FileSystem(endpoint_override=urlsplit(shoppe.connections()["s3"]).netloc, scheme="http")
-name = Path(identity.FOLDER, identity.S3_BUCKET_FILE).read_text()
+name = Path(IDENTITY_FOLDER, S3_BUCKET_FILE).read_text()
 def bucket():
     stock.get_file_info(f"{{name}}/use.txt")
     with mine.open("use.txt", "w") as file: file.write("used")
     assert mine.cat("use.txt") == b"used"
 def gateway():
-    # Its answer is kept for a while: a gateway of its own each time.
+    # Its response is cached for a while: each time a new gateway.
     assert Gateway().list_clusters()
 ways = {{
     "api": lambda: shoppe.status(),
@@ -60,7 +61,7 @@ while time.time() < end:
         else: done[name] += 1
     life, rest, expiry = lives()
     tokens.add(expiry); left.append(rest)
-    keys.add(json.loads(Path(identity.FOLDER, identity.S3_KEYS_FILE).read_text())["Expiration"])
+    keys.add(json.loads(Path(IDENTITY_FOLDER, S3_KEYS_FILE).read_text())["Expiration"])
     time.sleep(3)
 cluster.shutdown()
 tell(dict(failures))
@@ -69,26 +70,26 @@ tell(min(done.values()), len(ways) == len(done), len(tokens), life, int(min(left
 
 
 @pytest.fixture(scope="module")
-def hasty(facility: Cluster) -> Iterator[Cluster]:
+def facility_with_short_tokens(facility: Cluster) -> Iterator[Cluster]:
     """The facility with tokens of five minutes; as it was afterwards."""
     short = {
         "tokens": {"lifetimeSeconds": LIFETIME_S},
         "objectStore": {"keyLifetimeSeconds": KEY_LIFETIME_S},
     }
-    install(facility, {"operator": short})
+    testing.install(facility, {"operator": short})
     yield facility
-    install(facility)
+    testing.install(facility)
 
 
 @pytest.fixture(scope="module")
-def eve(hasty: Cluster) -> Iterator[User]:
-    yield from passing_user(hasty, "eve.stays")
+def eve(facility_with_short_tokens: Cluster) -> Iterator[User]:
+    yield from passing_user(facility_with_short_tokens, "eve.stays")
 
 
 @pytest.mark.timeout(1500)
 def test_a_kernel_outlives_its_tokens_unnoticed(eve: User) -> None:
     serve_first(eve)
-    failures, figures = told(run_code(eve, USE, timeout=MINUTES * 60 + 400))
+    failures, figures = printed_lines(run_code(eve, USE, timeout=MINUTES * 60 + 400))
     print(f"12 minutes with tokens of {LIFETIME_S} s: {figures}")
     assert failures == "{}"
     rounds, complete, tokens, life, least, keys = figures.split()

@@ -11,15 +11,16 @@ from typing import Any
 import pytest
 from agc.samples import sample
 from agc.synth import write
-from coffea_shoppe_contract import identity
+from coffea_shoppe_contract.names import bucket_name, model_prefix, resource_name, workspace_name
+from coffea_shoppe_contract.resources import USER_LABEL
 from lib.fixtures import passing_user, run_code
-from lib.serving import REGISTER, told
+from lib.serving import REGISTER, printed_lines
 from shoppe_ci import analysis, origin
 from shoppe_ci.cluster import Cluster
 from shoppe_ci.facility import User
 from shoppe_ci.wait import eventually
 
-pytestmark = pytest.mark.long
+pytestmark = pytest.mark.part("logins")
 
 NAMES = ("fay.chains", "gus.chains")
 EVENTS = 30_000
@@ -55,7 +56,7 @@ def bucket(name):
 
 
 def metrics(cluster: Cluster) -> Counter[tuple[str, str]]:
-    """Return what the fronts of all Tritons have counted, by user and model."""
+    """Return what the proxies of all Tritons have counted, by user and model."""
     found: Counter[tuple[str, str]] = Counter()
     label = "app.kubernetes.io/component=triton"
     for pod in cluster.get("pods", "-n", "shoppe", "-l", label)["items"]:
@@ -94,8 +95,8 @@ def owners(cluster: Cluster) -> dict[str, str]:
         found[name] = owner
         label = f"gateway.dask.org/cluster={one['metadata']['labels']['gateway.dask.org/cluster']}"
         for pod in cluster.get("pods", "-n", "shoppe-dask", "-l", label)["items"]:
-            told = pod["metadata"]["labels"][identity.USER_LABEL]
-            assert told == identity.resource_name(owner)
+            told = pod["metadata"]["labels"][USER_LABEL]
+            assert told == resource_name(owner)
     return found
 
 
@@ -105,8 +106,14 @@ def test_each_service_knows_whom_it_works_for(
     before, old = metrics(data_origin), owners(data_origin)
 
     def work(name: str) -> analysis.Outcome:
-        options = {"inputs": inputs, "results": tmp_path / name, "assignment": "served"}
-        return analysis.run_agc(data_origin, name=name, weights="unit", **options)
+        return analysis.run_agc(
+            data_origin,
+            name=name,
+            weights="unit",
+            inputs=inputs,
+            results=tmp_path / name,
+            assignment="served",
+        )
 
     seen: dict[str, str] = {}
     with ThreadPoolExecutor(2) as pool:
@@ -123,7 +130,7 @@ def test_each_service_knows_whom_it_works_for(
     assert {name: new[name] for name in NAMES} == dict.fromkeys(NAMES, 1)
     scored = metrics(data_origin) - before
     for name, user, outcome in zip(NAMES, (fay, gus), outcomes, strict=True):
-        prefix = identity.model_prefix(name)
+        prefix = model_prefix(name)
         # Triton: each request by its sender, to the sender's own models: what the notebook
         # counted, and the comparison of a sample that it makes before.
         counted = {use["model"]: use["requests"] for use in outcome.report["served"].values()}
@@ -134,7 +141,7 @@ def test_each_service_knows_whom_it_works_for(
             sum(u["rows"] for u in outcome.report["served"].values())
             == (outcome.report["candidates"])
         )
-        runs, asked, _, objects, served = told(run_code(user, MINE))
+        runs, asked, _, objects, served = printed_lines(run_code(user, MINE))
         # MLflow: the training and its trials, and the selection; nothing of the other's.
         assert json.loads(runs) == {"even": TRIALS, "odd": TRIALS, "training": 1, "selection": 1}
         assert asked == "1 {'Complete'}"
@@ -148,20 +155,20 @@ def test_each_service_knows_whom_it_works_for(
 
 def test_nobody_reaches_what_is_the_others(data_origin: Cluster, fay: User, gus: User) -> None:
     """After the first test: each has something in every service."""
-    requests = {user.name: told(run_code(user, MINE))[2] for user in (fay, gus)}
+    requests = {user.name: printed_lines(run_code(user, MINE))[2] for user in (fay, gus)}
     for user, other in ((fay, gus), (gus, fay)):
-        answers = []
+        results = []
         for whose in (other, user):
             name = whose.name
             code = (
                 f"{REGISTER}{OTHERS}"
                 f"tell(said(lambda: transformation('{requests[name]}')))\n"
-                f"tell(said(lambda: workspace('{identity.workspace_name(name)}')))\n"
-                f"tell(said(lambda: bucket('{identity.bucket_name(name)}')))\n"
-                f"tell(said(lambda: len(infer('{identity.model_prefix(name)}{MODELS[0]}', rows))))"
+                f"tell(said(lambda: workspace('{workspace_name(name)}')))\n"
+                f"tell(said(lambda: bucket('{bucket_name(name)}')))\n"
+                f"tell(said(lambda: len(infer('{model_prefix(name)}{MODELS[0]}', rows))))"
             )
-            answers.append(told(run_code(user, code)))
-        (transformation, workspace, bucket, model), own = answers
+            results.append(printed_lines(run_code(user, code)))
+        (transformation, workspace, bucket, model), own = results
         assert transformation in ("403", "404")
         assert workspace == "0" or "PERMISSION_DENIED" in workspace
         assert "ACCESS_DENIED" in bucket

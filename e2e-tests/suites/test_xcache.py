@@ -1,12 +1,13 @@
 """The cache: both protocols, byte for byte, and never one origin's file for another's."""
 
 import hashlib
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from lib.fixtures import run_code
 from shoppe_ci import origin
 from shoppe_ci.cluster import Cluster
+from shoppe_ci.facility import User
 
 READ = """
 import hashlib
@@ -31,18 +32,17 @@ def published(data_origin: Cluster, tmp_path_factory: pytest.TempPathFactory) ->
     return origin.publish(data_origin, path), hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def test_root_and_http_give_the_same_bytes(
-    run_code: Callable[..., str], published: tuple[str, str]
-) -> None:
+def test_root_and_http_give_the_same_bytes(ann: User, published: tuple[str, str]) -> None:
     url, digest = published
     printed = run_code(
+        ann,
         f"{READ}cached = shoppe.data_url({url!r})\n"
         "print(cached)\nprint(read(cached))\n"
         "import requests\n"
         "web = cached.replace('root://', 'http://', 1).replace(':1094/', ':8080/', 1)\n"
         "print(hashlib.sha256(requests.get(web).content).hexdigest())\n"
         "part = requests.get(web, headers={'Range': 'bytes=256-265'})\n"
-        "print(part.status_code, list(part.content))"
+        "print(part.status_code, list(part.content))",
     ).splitlines()
     assert printed[0].startswith("root://shoppe-xcache.")
     assert printed[1:3] == [digest, digest]
@@ -50,28 +50,29 @@ def test_root_and_http_give_the_same_bytes(
 
 
 def test_a_file_of_the_same_path_elsewhere_is_another_file(
-    run_code: Callable[..., str], published: tuple[str, str]
+    ann: User, published: tuple[str, str]
 ) -> None:
     url, digest = published
     elsewhere = url.replace(origin.ADDRESS, "root://origin.shoppe-origin.svc.cluster.local:1094")
     absent = url.replace(origin.ADDRESS, "root://nowhere.invalid:1094")
     printed = run_code(
-        f"{READ}for url in {[url, elsewhere, absent]!r}:\n    print(read(shoppe.data_url(url)))"
+        ann,
+        f"{READ}for url in {[url, elsewhere, absent]!r}:\n    print(read(shoppe.data_url(url)))",
     ).splitlines()
     assert printed[:2] == [digest, digest]
-    # What the cache holds of one origin is no answer for another.
+    # A cached file of one origin is not served for another.
     assert printed[2].startswith("failed")
 
 
-@pytest.mark.long
+@pytest.mark.part("faults")
 def test_an_origin_that_is_down_restarts_no_cache(
-    data_origin: Cluster, run_code: Callable[..., str], tmp_path: Path
+    data_origin: Cluster, ann: User, tmp_path: Path
 ) -> None:
     before = data_origin.get("pod", "shoppe-xcache-0", "-n", "shoppe")
     origin.scale(data_origin, 0)
     try:
         url = f"{origin.ADDRESS}//never/read.bin"
-        assert run_code(f"{READ}print(read(shoppe.data_url({url!r})))").startswith("failed")
+        assert run_code(ann, f"{READ}print(read(shoppe.data_url({url!r})))").startswith("failed")
     finally:
         origin.scale(data_origin, 1)
     after = data_origin.get("pod", "shoppe-xcache-0", "-n", "shoppe")

@@ -13,19 +13,20 @@ import yaml
 from lib.fixtures import forwarded
 from servicex import ProgressBarFormat, dataset, deliver, query
 from shoppe_ci import images, origin, release
-from shoppe_ci.cluster import Cluster
-from shoppe_ci.paths import CHARTS
+from shoppe_ci.cluster import Cluster, free_port
+from shoppe_ci.paths import CHARTS, ROOT
 from shoppe_ci.wait import eventually
 
-NAME = "elsewhere"
-API_PORT, S3_PORT = 17008, 17009
-ROOM_MIB = 32
+NAME = "external"
+VOLUME_MIB = 32
 """Of the store."""
 KEYS = {"root-access-key": f"AK{secrets.token_hex(8)}", "root-secret-key": secrets.token_hex(20)}
 CREDENTIALS = f"""[default]
 aws_access_key_id = {KEYS["root-access-key"]}
 aws_secret_access_key = {KEYS["root-secret-key"]}
 """
+CODEGEN = ROOT / "images" / "servicex" / "tests" / "added" / "columns.py"
+"""A code generator that is not in the image: one file, and one value."""
 Get = Callable[..., list[str]]
 
 
@@ -54,7 +55,7 @@ def store() -> list[dict[str, Any]]:
             for name, key in names.items()
         ],
     }
-    memory = {"medium": "Memory", "sizeLimit": f"{ROOM_MIB}Mi"}
+    memory = {"medium": "Memory", "sizeLimit": f"{VOLUME_MIB}Mi"}
     metadata = {"name": "store", "namespace": NAME, "labels": {"app": "store"}}
     user = {"runAsNonRoot": True, "runAsUser": 1000, "fsGroup": 1000}
     secret = {**KEYS, "aws-credentials": CREDENTIALS}
@@ -82,8 +83,17 @@ def store() -> list[dict[str, Any]]:
 
 
 @pytest.fixture(scope="module")
-def get(facility: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Get]:
+def api_port() -> int:
+    """The port of this machine at which the API of that ServiceX responds."""
+    return free_port()
+
+
+@pytest.fixture(scope="module")
+def get(
+    facility: Cluster, api_port: int, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Get]:
     """A stock client of that ServiceX: asks for one sample, returns its files."""
+    s3_port = free_port()
     release.ensure_namespace(facility, NAME)
     facility.apply(*store())
     databases = {"databases": ["columns"]}
@@ -99,26 +109,27 @@ def get(facility: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator
             "region": "eu-north-9",
             "bucket": "columns",
             "existingSecret": "store",
-            "publicURL": f"127.0.0.1:{S3_PORT}",
+            "publicURL": f"127.0.0.1:{s3_port}",
         },
         "transformer": {"attempts": 2},
+        "codeGen": {"columns": {"source": CODEGEN.read_text()}},
     }
     release.install(facility, CHARTS / "servicex", values, name=NAME, namespace=NAME)
     folder = tmp_path_factory.mktemp("client")
     config = folder / "servicex.yaml"
-    url = f"http://127.0.0.1:{API_PORT}/services/servicex"
+    url = f"http://127.0.0.1:{api_port}/services/servicex"
     told = {"api_endpoints": [{"name": NAME, "endpoint": url}], "cache_path": str(folder / "cache")}
     config.write_text(yaml.safe_dump(told))
 
-    def ask(title: str, file: str, asked: Any) -> list[str]:
-        sample = {"Name": title, "Dataset": dataset.FileList([file]), "Query": asked}
+    def ask(title: str, file: str, asked: Any, **more: str) -> list[str]:
+        sample = {"Name": title, "Dataset": dataset.FileList([file]), "Query": asked, **more}
         spec = {"General": {"OutputFormat": "parquet"}, "Sample": [sample]}
         (found,) = deliver(
             spec, config_path=str(config), progress_bar=ProgressBarFormat.none
         ).values()
         return list(found)
 
-    ports = {API_PORT: 5000, S3_PORT: 7000}
+    ports = {api_port: 5000, s3_port: 7000}
     with forwarded(facility, NAME, f"{NAME}-servicex", ports):
         yield ask
     for one in (NAME, f"{NAME}-db"):
@@ -138,7 +149,7 @@ def objects(facility: Cluster) -> list[str]:
     return facility.kubectl(*where, "find", "/data/objects/columns", "-name", "*.parquet").split()
 
 
-def test_columns_come_from_a_store_and_a_database_elsewhere(
+def test_columns_from_an_external_store_and_database(
     get: Get, file: tuple[str, int], facility: Cluster
 ) -> None:
     url, events = file
@@ -151,10 +162,27 @@ def test_columns_come_from_a_store_and_a_database_elsewhere(
     assert name.endswith(".parquet")
 
 
+def test_a_code_generator_is_added_by_one_file_and_one_value(
+    get: Get, file: tuple[str, int], api_port: int
+) -> None:
+    url, events = file
+    (path,) = get("added", url, "Events: nJet, event", Codegen="columns")
+    metadata = pq.read_metadata(path)
+    assert metadata.num_rows == events
+    assert metadata.schema.names == ["nJet", "event"]
+    api = f"http://127.0.0.1:{api_port}/services/servicex/servicex"
+    body = {"codegen": "columns", "file-list": [url]}
+    # The API has the file, too: it refuses what can never work, and estimates the rest.
+    wrong = requests.post(f"{api}/transformation", json={**body, "selection": "x"}, timeout=20)
+    assert (wrong.status_code, "TREE: BRANCH" in wrong.json()["message"]) == (400, True)
+    good = {**body, "selection": "Events: nJet"}
+    assert requests.post(f"{api}/estimate", json=good, timeout=60).json()["events"] == events
+
+
 LARGE = f"""
 def run_query(file):
     import numpy, awkward
-    numbers = numpy.random.default_rng(1).random({2 * ROOM_MIB} * 2**20 // 8)
+    numbers = numpy.random.default_rng(1).random({2 * VOLUME_MIB} * 2**20 // 8)
     return awkward.Array({{"x": numbers}})
 """
 
@@ -172,8 +200,10 @@ def test_a_full_store_is_told_and_keeps_nobody_from_going_on(
     assert pq.read_metadata(path).num_rows == events
 
 
-def test_results_go_from_the_store_with_their_request(get: Get, facility: Cluster) -> None:
-    url = f"http://127.0.0.1:{API_PORT}/services/servicex/servicex/transformation"
+def test_results_go_from_the_store_with_their_request(
+    get: Get, api_port: int, facility: Cluster
+) -> None:
+    url = f"http://127.0.0.1:{api_port}/services/servicex/servicex/transformation"
     for one in requests.get(url, timeout=20).json()["requests"]:
         assert requests.delete(f"{url}/{one['request_id']}", timeout=20).ok
     eventually(lambda: not objects(facility), "no object is left", timeout=30)
