@@ -4,8 +4,6 @@ MLflow reads the whole body of most requests into memory before it knows the sen
 decompresses those of OpenTelemetry to any size.  Uploads of artifacts alone are streams.
 """
 
-import re
-
 from coffea_shoppe_contract.claims import MLFLOW_ADMIN
 from coffea_shoppe_identity import RefusedError, bearer
 from coffea_shoppe_identity.bodies import (
@@ -22,7 +20,7 @@ from fastapi import FastAPI
 from starlette.datastructures import Headers
 
 from coffea_shoppe_mlflow.auth import verifier
-from coffea_shoppe_mlflow.uploads import UploadQuota
+from coffea_shoppe_mlflow.uploads import ARTIFACT_UPLOAD, UploadQuota
 
 LARGEST_BODY = 32 * 2**20
 """A batch of traces or an image of the user interface, bytes."""
@@ -32,7 +30,6 @@ LARGEST_OF_NOBODY = 64 * 2**10
 """Of a request without a valid token, which MLflow refuses after it has read the body, bytes."""
 OPERATOR = "operator"
 """The sender of requests with the operator's token."""
-UPLOAD = re.compile(r"/(ajax-)?api/2\.0/mlflow-artifacts/artifacts/.*")
 
 
 class Limits:
@@ -58,7 +55,7 @@ class Limits:
             await self.of_nobody(scope, receive, send)
             return
         scope[SENDER] = sender
-        upload = scope["method"] == "PUT" and UPLOAD.fullmatch(scope["path"])
+        upload = ARTIFACT_UPLOAD.fullmatch(f"{scope['method']} {scope['path']}")
         await (self.streaming if upload else self.reading)(scope, receive, send)
 
 

@@ -29,10 +29,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from coffea_shoppe_mlflow import auth
 
 LOG = logging.getLogger(__name__)
+ARTIFACT_UPLOAD = re.compile(r"PUT /(ajax-)?api/2\.0/mlflow-artifacts/artifacts/.*", re.DOTALL)
+"""Uploads an artifact as a stream."""
 UPLOAD = re.compile(
-    r"PUT /(ajax-)?api/2\.0/mlflow-artifacts/artifacts/.*"
-    r"|POST /ajax-api/2\.0/mlflow/upload-artifact",
-    re.DOTALL,
+    rf"{ARTIFACT_UPLOAD.pattern}|POST /ajax-api/2\.0/mlflow/upload-artifact", re.DOTALL
 )
 MULTIPART = re.compile(r"POST /(ajax-)?api/2\.0/mlflow-artifacts/mpu/create/.*", re.DOTALL)
 """Asks for URLs at which parts of any size are uploaded to the store itself."""
