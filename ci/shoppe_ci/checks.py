@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +12,9 @@ from shoppe_ci import catalogue, changelog, history, images, schema, shell, tool
 from shoppe_ci.errors import ShoppeError
 from shoppe_ci.paths import CHARTS, ROOT
 from shoppe_ci.progress import step
+
+TESTS = ("ci", "operator", "images", "charts", "e2e-tests")
+"""Folders with tests."""
 
 
 def _lint() -> None:
@@ -95,6 +99,22 @@ def _pins() -> None:
         )
 
 
+def repeated_modules(root: Path) -> list[str]:
+    """Return the names of test modules that several folders have: pytest imports one of them."""
+    folders = defaultdict(list)
+    for tests in TESTS:
+        for path in (root / tests).rglob("test_*.py"):
+            folders[path.name].append(str(path.parent.relative_to(root)))
+    return [f"{name}: {', '.join(sorted(of))}" for name, of in folders.items() if len(of) > 1]
+
+
+def _test_modules() -> None:
+    if repeated := repeated_modules(ROOT):
+        raise ShoppeError(
+            "test modules with the same name:\n" + "\n".join(repeated), "rename all but one"
+        )
+
+
 def _notebooks() -> None:
     """Notebooks are committed without outputs."""
     for path in (ROOT / "images").rglob("*.ipynb"):
@@ -124,6 +144,7 @@ CHECKS: dict[str, Callable[[], None]] = {
     "lock": _lock,
     "lint": _lint,
     "names": _names,
+    "test modules": _test_modules,
     "types": _types,
     "import contracts": _contracts,
     "generated files": _generated,

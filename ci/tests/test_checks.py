@@ -72,3 +72,13 @@ def test_every_chart_is_under_test() -> None:
     charts = {path.parent.name for path in (ROOT / "charts").glob("*/Chart.yaml")}
     assert {path.name for path in checks.chart_folders()} == charts
     assert settings["chart-dirs"] == ["charts"]
+
+
+def test_test_modules_with_the_same_name_are_listed(tmp_path: Path) -> None:
+    for folder in ("ci/tests", "images/hub/tests", "e2e-tests/suites"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "ci/tests/test_a.py").touch()
+    (tmp_path / "images/hub/tests/test_b.py").touch()
+    assert checks.repeated_modules(tmp_path) == []
+    (tmp_path / "e2e-tests/suites/test_a.py").touch()
+    assert checks.repeated_modules(tmp_path) == ["test_a.py: ci/tests, e2e-tests/suites"]
