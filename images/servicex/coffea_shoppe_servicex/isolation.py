@@ -39,7 +39,7 @@ PROGRAMS = (
     ),
     *("/etc/ld.so.cache", "/dev/null", "/dev/urandom", "/dev/random"),
 )
-"""What a confined process may read, besides Python's modules."""
+"""What a confined process may read, in addition to Python's modules."""
 LARGEST_MESSAGE = 64 * 2**20
 """Bytes of JSON, as of the names of a quarter of a million files."""
 MALLOC_ARENAS = -8
@@ -58,7 +58,7 @@ class Limits:
     memory_mib: int
     """Address space that the call may add to that of the loaded libraries."""
     readable: Sequence[Path] = field(default=())
-    """Files and folders that the call may read, besides those of programs."""
+    """Files and folders that the call may read, in addition to those of programs."""
     confined: bool = True
     """False: it may read all files, as those of this machine's only user."""
 

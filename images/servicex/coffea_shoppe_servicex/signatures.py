@@ -25,7 +25,7 @@ SUBRESOURCES = frozenset(
     + ["partNumber", "policy", "requestPayment", "tagging", "torrent", "uploadId", "uploads"]
     + ["versionId", "versioning", "versions", "website"]
 )
-"""Query parameters, besides `response-…`, that a signature of version 2 covers."""
+"""Query parameters, in addition to `response-…`, that a signature of version 2 covers."""
 
 
 class SignatureError(Exception):

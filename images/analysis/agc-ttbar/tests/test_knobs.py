@@ -1,4 +1,4 @@
-"""What `agc run` can be told besides its input."""
+"""The options of `agc run` that do not name its input."""
 
 import json
 from pathlib import Path
