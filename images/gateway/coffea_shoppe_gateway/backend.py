@@ -37,6 +37,15 @@ def use_of(config: Mapping[str, Any], workers: int) -> Use:
     return Use(workers, config["worker_cores_limit"], config["worker_memory_limit"])
 
 
+def check_owner(user: str, owner: str) -> None:
+    """Raise `PublicException` unless what a cluster's pods would mount is the user's own."""
+    if owner != user:
+        raise PublicException(
+            f"the name {user!r} is too similar to another user's: your pods would have their "
+            "tokens; ask the facility's administrators for another name"
+        )
+
+
 @web.middleware
 async def limit_body(
     request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -86,7 +95,11 @@ class LimitedKubeBackend(KubeBackend):
         return listed | {name for name, owner in self.started.items() if owner == username}
 
     async def limits_of(self, username: str) -> Limits:
-        """Return the limits in the user's resource, or else the gateway's."""
+        """Return the limits in the user's resource, or else the gateway's.
+
+        Raises `PublicException` where the resource is another user's: names that differ may share
+        the name of their resource, and the pods would mount the other user's Secret.
+        """
         default: Limits = self.limits
         if not self.facility_users:
             return default
@@ -98,6 +111,7 @@ class LimitedKubeBackend(KubeBackend):
                 *(API_GROUP, API_VERSION, self.facility_users, FACILITY_USERS),
                 resource_name(username),
             )
+            check_owner(username, (resource.get("spec") or {}).get("username", username))
             limits = limits_in(resource.get("status") or {}, default)
         except ApiException as error:
             if error.status == 404:

@@ -111,6 +111,21 @@ def test_the_limits_of_a_user_s_resource_come_first_and_follow_it(
     run_with_gateway(tmp_path, monkeypatch, steps, facility_users=FACILITY, **limits())
 
 
+def test_a_user_of_a_similar_name_starts_nothing_that_mounts_anothers_secret(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def steps(gateway: Gateway) -> None:
+        resource = facility_user(clusters=2)
+        await gateway.api.put(FACILITY_USERS, {**resource, "spec": {"username": "another"}})
+        status, reason = await gateway.start("ann")
+        assert (status, "'ann' is too similar to another user's" in reason) == (422, True)
+        assert gateway.api.of("daskclusters") == []
+        await gateway.api.put(FACILITY_USERS, {**resource, "spec": {"username": "ann"}})
+        assert (await gateway.start("ann"))[0] == 201
+
+    run_with_gateway(tmp_path, monkeypatch, steps, facility_users=FACILITY, **limits())
+
+
 def test_limits_that_cannot_be_read_are_those_read_last(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
