@@ -7,6 +7,8 @@ cannot tell: enumerations, the shape of a list's items, keys that may be empty, 
 Unknown keys are refused wherever a default has keys; an empty map is free.  Some keys mean the
 same everywhere: images, resources, ports, types of Services; quantities are Kubernetes', and
 numbers are not negative.
+A key whose default is not empty is required, since Helm takes out of the values what a user sets
+to null: an empty text, list or map is what null means elsewhere.
 """
 
 import json
@@ -34,6 +36,12 @@ BYTES = {"type": ["string", "integer"], "pattern": r"^[0-9]+(\.[0-9]+)?[KMGT]?$"
 IMAGE = {"name", "tag", "digest"}
 DIGEST = "^$|^sha256:[0-9a-f]{64}$"
 SERVICE_TYPES = ["ClusterIP", "NodePort", "LoadBalancer"]
+EMPTY: tuple[Any, ...] = ("", None, [], {})
+"""Defaults that null stands for, too."""
+OPTIONAL = {"resources", "tag"}
+"""Keys that null takes away, although their defaults are not empty."""
+OF_UPSTREAM = {"jupyterhub", "dask-gateway"}
+"""Charts whose keys are upstream's, where null is a value."""
 
 
 def charts() -> list[Path]:
@@ -69,6 +77,25 @@ def _of(value: Any, path: str, overrides: dict[str, Any], texts: dict[str, str])
     if "$ref" in changes:
         return {key: schema[key] for key in ("description",) if key in schema} | changes
     return schema | changes
+
+
+def _require(
+    schema: dict[str, Any], values: dict[str, Any], overrides: dict[str, Any], path: str = ""
+) -> None:
+    """Have a schema require the keys of a map of values that must not be null.
+
+    A map with free keys needs none of them, and no resource must be requested or limited.  The
+    templates say what an image without a tag or a digest lacks.
+    """
+    free = "additionalProperties" in overrides.get(path, {})
+    keys = [key for key, value in values.items() if value not in EMPTY and key not in OPTIONAL]
+    if "properties" not in schema:
+        return
+    if keys and not free:
+        schema["required"] = keys
+    for key, value in values.items():
+        if isinstance(value, dict) and key not in OPTIONAL:
+            _require(schema["properties"][key], value, overrides, f"{path}.{key}".lstrip("."))
 
 
 def _with_shapes(schema: Any) -> Any:
@@ -127,12 +154,15 @@ def build(chart: Path) -> dict[str, Any]:
     """Return the JSON schema of a chart's values."""
     text = (chart / "values.yaml").read_text()
     schema = _of(yaml.safe_load(text), "", overrides_of(chart), descriptions.comments(text))
+    if chart.name not in OF_UPSTREAM:
+        _require(schema, yaml.safe_load(text), overrides_of(chart))
     properties = schema["properties"]
     if chart.name == UMBRELLA:
         _close_services(properties["global"]["properties"]["services"])
-        # A component's own schema validates the values below its name.
+        # A component's own schema validates the values below its name, which are never missing.
         for key in catalogue.services():
             properties[key] = {"type": "object"}
+        schema["required"] = sorted(set(schema["required"]) - set(catalogue.services()))
     else:
         if chart == OPERATOR:
             _set_quotas(properties["quotas"]["properties"])
@@ -157,6 +187,7 @@ def _of_all_charts() -> dict[str, Any]:
     """
     settings = build(CHARTS / UMBRELLA)["properties"]["global"]
     alone = {key: entry for key, entry in settings["properties"].items() if key != "services"}
+    del settings["required"]
     return {
         "type": "object",
         "if": {"required": ["services"]},
@@ -235,6 +266,11 @@ def reference() -> str:
         "An installation of the facility sets the values of a component below its chart's name",
         "(`mlflow.workers`); the chart `coffea-shoppe` sets some of them itself, see there.",
         "",
+        "A key that is `null` is an empty text, list or map; `resources`, `requests`, `limits` and",
+        "each resource can be taken out so. A key that must have a value is refused where it is",
+        "`null`: remove it for its default. In `jupyterhub` and `dask-gateway`, `null` is what it",
+        "is in the charts of these names.",
+        "",
         "## Kubernetes' keys",
         "",
         "Each image has the keys `image`.  Which components have the keys `pod`, and which volumes",
@@ -285,7 +321,7 @@ def definition_template(definition: dict[str, Any]) -> str:
     text = yaml.safe_dump(definition["spec"], sort_keys=False, width=96)
     spec = "".join(f"  {line}\n" for line in text.splitlines())
     head = f'''{{{{- /* {GENERATED} from coffea_shoppe_operator.models; do not edit. */ -}}}}
-{{{{- if include "shoppe.lib.ownsCrd" (dict "root" . "name" "{name}") }}}}
+{{{{- if and .Values.crds.create (include "shoppe.lib.ownsCrd" (dict "root" . "name" "{name}")) }}}}
 apiVersion: {definition["apiVersion"]}
 kind: {definition["kind"]}
 metadata:

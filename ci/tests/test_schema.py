@@ -2,14 +2,13 @@ from typing import Any
 
 import jsonschema
 import pytest
+import yaml
 from shoppe_ci import schema
 from shoppe_ci.paths import CHARTS
 
 
 @pytest.mark.parametrize("chart", [path.name for path in schema.charts()])
 def test_defaults_are_valid(chart: str) -> None:
-    import yaml
-
     values = yaml.safe_load((CHARTS / chart / "values.yaml").read_text())
     jsonschema.validate(values, schema.build(CHARTS / chart))
 
@@ -56,8 +55,16 @@ def test_quantities_are_checked(path: str, good: list[Any], bad: list[Any]) -> N
 
 
 def test_a_subchart_accepts_what_helm_passes_to_it() -> None:
-    values = {"global": {"imagePullSecrets": []}, "enabled": True, "shoppe-lib": {}}
+    values = yaml.safe_load((CHARTS / "xcache" / "values.yaml").read_text())
+    values |= {"global": {"imagePullSecrets": []}, "enabled": True, "shoppe-lib": {}}
     jsonschema.validate(values, schema.build(CHARTS / "xcache"))
+
+
+def test_keys_of_upstreams_charts_may_be_null_and_others_need_their_values() -> None:
+    assert "auth" in schema.build(CHARTS / "mlflow")["required"]
+    assert "existingSecret" not in schema.build(CHARTS / "mlflow")["required"]
+    for chart in schema.OF_UPSTREAM:
+        assert "required" not in schema.build(CHARTS / chart)
 
 
 def test_generated_files_say_at_their_top_which_command_writes_them() -> None:

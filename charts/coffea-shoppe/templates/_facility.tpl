@@ -76,7 +76,7 @@ shoppe.facility.issuer: the facility's name in its tokens.  Input: list root.
 */ -}}
 {{- define "shoppe.facility.issuer" -}}
 {{- $root := first . -}}
-{{- tpl $root.Values.global.services.operator.issuer $root | default (printf "coffea-shoppe:%s:%s" $root.Release.Namespace $root.Release.Name) -}}
+{{- tpl ($root.Values.global.services.operator.issuer | default "") $root | default (printf "coffea-shoppe:%s:%s" $root.Release.Namespace $root.Release.Name) -}}
 {{- end -}}
 
 {{- /*

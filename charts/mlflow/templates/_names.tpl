@@ -9,13 +9,13 @@ Names of this component's objects.  Input: the root context.
 shoppe.mlflow.databaseSecret: the Secret of the database; nothing where it is a file.  Input:
 the root context.
 */ -}}
-{{- define "shoppe.mlflow.databaseSecret" -}}{{ tpl .Values.backendStore.existingDatabaseSecret . }}{{- end -}}
+{{- define "shoppe.mlflow.databaseSecret" -}}{{ tpl (.Values.backendStore.existingDatabaseSecret | default "") . }}{{- end -}}
 
 {{- /*
 shoppe.mlflow.bucket: where the artifacts are; nothing where they are files.  Input: the root
 context.
 */ -}}
-{{- define "shoppe.mlflow.bucket" -}}{{ tpl .Values.artifactRoot.s3.bucket . }}{{- end -}}
+{{- define "shoppe.mlflow.bucket" -}}{{ tpl (.Values.artifactRoot.s3.bucket | default "") . }}{{- end -}}
 
 {{- /*
 shoppe.mlflow.database: the address of the database; credentials are in the file that
@@ -39,7 +39,7 @@ context.
 {{- range $host := list $name (printf "%s.%s" $name .Release.Namespace) (printf "%s.%s.svc" $name .Release.Namespace) (printf "%s.%s.svc.cluster.local" $name .Release.Namespace) -}}
 {{- $hosts = concat $hosts (list $host (printf "%s:%v" $host $.Values.service.port)) -}}
 {{- end -}}
-{{- join "," (concat $hosts .Values.allowedHosts) -}}
+{{- join "," (concat $hosts (.Values.allowedHosts | default list)) -}}
 {{- end -}}
 
 {{- /*

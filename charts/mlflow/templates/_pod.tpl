@@ -92,7 +92,7 @@ shoppe.mlflow.volumes: the volumes of these mounts.  Input: the root context.
 {{- if include "shoppe.mlflow.bucket" . }}
 - name: s3
   secret:
-    secretName: {{ tpl .Values.artifactRoot.s3.existingSecret . }}
+    secretName: {{ tpl (.Values.artifactRoot.s3.existingSecret | default "") . }}
 {{- end }}
 {{- if include "shoppe.mlflow.onVolume" . }}
 - name: data

@@ -13,7 +13,7 @@ Names of this component's objects.  Input: the root context.
 shoppe.operator.daskNamespace: the namespace of users' Dask clusters; nothing where the
 operator does not manage them.  Input: the root context.
 */ -}}
-{{- define "shoppe.operator.daskNamespace" -}}{{ tpl .Values.dask.pods.namespace . }}{{- end -}}
+{{- define "shoppe.operator.daskNamespace" -}}{{ tpl (.Values.dask.pods.namespace | default "") . }}{{- end -}}
 
 {{- /*
 shoppe.operator.namespaces: where users' pods run, as a YAML list, the release's first.
@@ -28,18 +28,18 @@ Input: the root context.
 shoppe.operator.store: the address of the object store; nothing without one.  Input: the root
 context.
 */ -}}
-{{- define "shoppe.operator.store" -}}{{ tpl .Values.objectStore.endpoint . }}{{- end -}}
+{{- define "shoppe.operator.store" -}}{{ tpl (.Values.objectStore.endpoint | default "") . }}{{- end -}}
 
 {{- /*
 shoppe.operator.hubUrl: the address of the hub's API; nothing without one.  Input: the root
 context.
 */ -}}
-{{- define "shoppe.operator.hubUrl" -}}{{ tpl .Values.api.hub.url . }}{{- end -}}
+{{- define "shoppe.operator.hubUrl" -}}{{ tpl (.Values.api.hub.url | default "") . }}{{- end -}}
 
 {{- /*
 shoppe.operator.scaled: the Deployment of Triton's replicas, which the operator may scale;
 nothing without one.  Input: the root context.
 */ -}}
 {{- define "shoppe.operator.scaled" -}}
-{{- if tpl .Values.triton.endpoint . }}{{ tpl .Values.triton.deployment . }}{{ end -}}
+{{- if tpl (.Values.triton.endpoint | default "") . }}{{ tpl (.Values.triton.deployment | default "") . }}{{ end -}}
 {{- end -}}

@@ -16,7 +16,7 @@ shoppe.operator.settings: what operator and API read, as YAML (`models.Settings`
 Input: the root context.
 */ -}}
 {{- define "shoppe.operator.settings" -}}
-issuer: {{ tpl .Values.issuer . | default (printf "coffea-shoppe:%s:%s" .Release.Namespace .Release.Name) | quote }}
+issuer: {{ tpl (.Values.issuer | default "") . | default (printf "coffea-shoppe:%s:%s" .Release.Namespace .Release.Name) | quote }}
 tokenLifetime: {{ .Values.tokens.lifetimeSeconds }}
 namespace: {{ .Release.Namespace }}
 userNamespaces:
@@ -31,7 +31,7 @@ connections:
 objectStore:
   endpoint: {{ . | quote }}
   {{- with $.Values.objectStore }}
-  adminEndpoint: {{ tpl .adminEndpoint $ | quote }}
+  adminEndpoint: {{ tpl (.adminEndpoint | default "") $ | quote }}
   region: {{ .region }}
   keyLifetime: {{ .keyLifetimeSeconds | int }}
   services:
@@ -40,29 +40,29 @@ objectStore:
     {{- include "shoppe.lib.list" (dict "root" $ "value" .writers) | nindent 4 }}
   {{- end }}
 {{- end }}
-{{- with tpl .Values.mlflow.endpoint . }}
+{{- with tpl (.Values.mlflow.endpoint | default "") . }}
 mlflow:
   endpoint: {{ . | quote }}
-  bucket: {{ tpl $.Values.mlflow.bucket $ | quote }}
+  bucket: {{ tpl ($.Values.mlflow.bucket | default "") $ | quote }}
 {{- end }}
-{{- with tpl .Values.triton.endpoint . }}
+{{- with tpl (.Values.triton.endpoint | default "") . }}
 triton:
   endpoint: {{ . | quote }}
   {{- with $.Values.triton }}
-  bucket: {{ tpl .bucket $ | quote }}
+  bucket: {{ tpl (.bucket | default "") $ | quote }}
   megabytes: {{ .megabytes }}
   backend: {{ .backend }}
-  deployment: {{ tpl .deployment $ | quote }}
+  deployment: {{ tpl (.deployment | default "") $ | quote }}
   {{- end }}
 {{- end }}
-{{- with tpl .Values.servicex.endpoint . }}
+{{- with tpl (.Values.servicex.endpoint | default "") . }}
 servicex:
   endpoint: {{ . | quote }}
 {{- end }}
 services:
   {{- include "shoppe.operator.services" . | nindent 2 }}
 dask:
-  health: {{ tpl .Values.dask.health . | quote }}
+  health: {{ tpl (.Values.dask.health | default "") . | quote }}
   {{- with include "shoppe.operator.daskNamespace" . }}
   pods:
     namespace: {{ . | quote }}
@@ -73,9 +73,12 @@ dask:
 hub:
   url: {{ . | quote }}
   serviceName: {{ $.Values.api.hub.serviceName }}
-  publicUrl: {{ tpl $.Values.api.hub.publicUrl $ | quote }}
-  servicesUrl: {{ tpl $.Values.api.hub.servicesUrl $ | quote }}
+  publicUrl: {{ tpl ($.Values.api.hub.publicUrl | default "") $ | quote }}
+  servicesUrl: {{ tpl ($.Values.api.hub.servicesUrl | default "") $ | quote }}
 {{- end }}
 quotas:
-  {{- toYaml .Values.quotas | nindent 2 }}
+  default:
+    {{- toYaml .Values.quotas.default | nindent 4 }}
+  groups:
+    {{- .Values.quotas.groups | default dict | toYaml | nindent 4 }}
 {{- end -}}

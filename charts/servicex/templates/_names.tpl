@@ -12,7 +12,7 @@ Names of this component's objects.  Input: the root context.
 shoppe.servicex.dedicatedNamespace: where users' functions run.  Input: the root context.
 */ -}}
 {{- define "shoppe.servicex.dedicatedNamespace" -}}
-{{ tpl .Values.transformer.dedicated.namespace . | default .Release.Namespace }}
+{{ tpl (.Values.transformer.dedicated.namespace | default "") . | default .Release.Namespace }}
 {{- end -}}
 
 {{- /*
@@ -34,5 +34,5 @@ http://{{ include "shoppe.servicex.app" . }}.{{ .Release.Namespace }}:{{ .Values
 shoppe.servicex.onVolume: "true" where results are files.  Input: the root context.
 */ -}}
 {{- define "shoppe.servicex.onVolume" -}}
-{{- if not (tpl .Values.objectStore.endpoint .) }}true{{ end -}}
+{{- if not (tpl (.Values.objectStore.endpoint | default "") .) }}true{{ end -}}
 {{- end -}}

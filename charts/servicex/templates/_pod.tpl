@@ -44,7 +44,7 @@ shoppe.servicex.volumes: the volumes of these mounts.  Input: the root context.
     name: {{ include "shoppe.servicex.app" . }}
 - name: database
   secret:
-    secretName: {{ tpl .Values.postgres.existingDatabaseSecret . }}
+    secretName: {{ tpl (.Values.postgres.existingDatabaseSecret | default "") . }}
     defaultMode: 0440
 - name: keys
   secret:
@@ -60,7 +60,7 @@ shoppe.servicex.volumes: the volumes of these mounts.  Input: the root context.
 {{- else }}
 - name: s3
   secret:
-    secretName: {{ tpl .Values.objectStore.existingSecret . }}
+    secretName: {{ tpl (.Values.objectStore.existingSecret | default "") . }}
     defaultMode: 0440
 {{- end }}
 {{- end -}}

@@ -6,23 +6,23 @@ shoppe.servicex.settings: what API, S3 gateway and controller read, as YAML
 database: postgresql+psycopg2://?service={{ .Values.postgres.service }}
 auth:
   enabled: {{ .Values.app.auth }}
-  api: {{ tpl .Values.app.tokens.api . | quote }}
+  api: {{ tpl (.Values.app.tokens.api | default "") . | quote }}
   issuer: {{ tpl .Values.app.tokens.issuer . | quote }}
 objects:
   {{- if include "shoppe.servicex.onVolume" . }}
   folder: /data/results
   {{- else }}
-  endpoint: {{ tpl .Values.objectStore.endpoint . | quote }}
+  endpoint: {{ tpl (.Values.objectStore.endpoint | default "") . | quote }}
   region: {{ .Values.objectStore.region }}
-  bucket: {{ tpl .Values.objectStore.bucket . | quote }}
+  bucket: {{ tpl (.Values.objectStore.bucket | default "") . | quote }}
   {{- end }}
 s3Gateway:
   endpoint: {{ printf "%s.%s:%v" (include "shoppe.servicex.app" .) .Release.Namespace .Values.service.s3Port | quote }}
-  publicEndpoint: {{ .Values.objectStore.publicURL | quote }}
+  publicEndpoint: {{ .Values.objectStore.publicURL | default "" | quote }}
   publicSecure: {{ .Values.objectStore.publicClientUseTLS }}
 prefix: {{ .Values.app.prefix | quote }}
 pages: {{ .Values.app.pages | quote }}
-cachePrefix: {{ tpl .Values.transformer.cachePrefix . | quote }}
+cachePrefix: {{ tpl (.Values.transformer.cachePrefix | default "") . | quote }}
 image: {{ include "shoppe.lib.image" (dict "root" . "image" .Values.transformer.image "key" "servicex.transformer.image") | quote }}
 failClosed: {{ .Values.app.failClosed }}
 resultCache: {{ .Values.app.resultCache }}

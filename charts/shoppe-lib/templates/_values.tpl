@@ -57,7 +57,7 @@ omitted.  Input: dict root, own (a map).
 */ -}}
 {{- define "shoppe.lib.environment" -}}
 {{- $environment := dict -}}
-{{- range $name, $value := merge (dict) (.own | default dict) (.root.Values.global.environment | default dict) -}}
+{{- range $name, $value := merge (dict) (.own | default dict) ((.root.Values.global).environment | default dict) -}}
 {{- if include "shoppe.lib.kept" (dict "root" $.root "text" $value) -}}
 {{- $_ := set $environment $name (tpl $value $.root) -}}
 {{- end -}}

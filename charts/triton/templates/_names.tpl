@@ -20,14 +20,14 @@ shoppe.triton.serverImage: Triton's own image, or the chart's.  Input: the root 
 shoppe.triton.store: the address of the store of the models; nothing where they are in the
 pod.  Input: the root context.
 */ -}}
-{{- define "shoppe.triton.store" -}}{{ tpl .Values.modelRepository.s3.endpoint . }}{{- end -}}
+{{- define "shoppe.triton.store" -}}{{ tpl (.Values.modelRepository.s3.endpoint | default "") . }}{{- end -}}
 
 {{- /*
 shoppe.triton.repository: where the models are.  Input: the root context.
 */ -}}
 {{- define "shoppe.triton.repository" -}}
 {{- with include "shoppe.triton.store" . -}}
-s3://{{ . }}/{{ tpl $.Values.modelRepository.s3.bucket $ }}
+s3://{{ . }}/{{ tpl ($.Values.modelRepository.s3.bucket | default "") $ }}
 {{- else -}}
 /models
 {{- end -}}
