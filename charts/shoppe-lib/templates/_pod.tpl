@@ -5,16 +5,13 @@ shoppe.lib.pod merges them into it: shapes.yaml lists them.
 
 {{- /*
 shoppe.lib.podSecurityContext: what the restricted Pod Security level requires of a
-pod.  Input: none.
+pod, with the keys of global.podSecurityContext in place of its own.  Input: the root context, or
+dict root.
 */ -}}
 {{- define "shoppe.lib.podSecurityContext" -}}
-runAsNonRoot: true
-runAsUser: 1000
-runAsGroup: 1000
-fsGroup: 1000
-fsGroupChangePolicy: OnRootMismatch
-seccompProfile:
-  type: RuntimeDefault
+{{- $root := .root | default . -}}
+{{- $own := dict "runAsNonRoot" true "runAsUser" 1000 "runAsGroup" 1000 "fsGroup" 1000 "fsGroupChangePolicy" "OnRootMismatch" "seccompProfile" (dict "type" "RuntimeDefault") -}}
+{{- include "shoppe.lib.overridden" (dict "own" $own "keys" ($root.Values.global).podSecurityContext) -}}
 {{- end -}}
 
 {{- /*

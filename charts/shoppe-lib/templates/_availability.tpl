@@ -1,0 +1,39 @@
+{{- /*
+PodDisruptionBudgets: how many pods of a component a drain of nodes may stop at once.
+*/ -}}
+
+{{- /*
+shoppe.lib.podDisruptionBudget: the object, or nothing without pdb.enabled.  Input: dict root,
+component, name, keys (the map of values that has `pdb`).
+*/ -}}
+{{- define "shoppe.lib.podDisruptionBudget" -}}
+{{- $budget := .keys.pdb | default dict -}}
+{{- if $budget.enabled -}}
+apiVersion: policy/v1
+kind: PodDisruptionBudget
+metadata:
+  name: {{ .name }}
+  labels:
+    {{- include "shoppe.lib.labels" . | nindent 4 }}
+spec:
+  {{- range $key := list "minAvailable" "maxUnavailable" }}
+  {{- if hasKey $budget $key }}
+  {{ $key }}: {{ get $budget $key }}
+  {{- end }}
+  {{- end }}
+  selector:
+    matchLabels:
+      {{- include "shoppe.lib.selectorLabels" . | nindent 6 }}
+{{- end -}}
+{{- end -}}
+
+{{- /*
+shoppe.lib.budgetProblem: what Kubernetes would refuse; nothing otherwise.  Input: dict keys, where
+(the path of `pdb` in the values).
+*/ -}}
+{{- define "shoppe.lib.budgetProblem" -}}
+{{- $budget := .keys.pdb | default dict -}}
+{{- if and $budget.enabled (eq (hasKey $budget "minAvailable") (hasKey $budget "maxUnavailable")) -}}
+{{- printf "%s.enabled is true: set one of %s.minAvailable and %s.maxUnavailable" .where .where .where -}}
+{{- end -}}
+{{- end -}}
