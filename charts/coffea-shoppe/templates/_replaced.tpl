@@ -15,6 +15,7 @@ operator.connections: global.services.NAME.url
 operator.dask.health: global.services.dask-gateway.enabled
 operator.dask.pods.namespace: global.services.dask-gateway.namespace
 operator.issuer: global.services.operator.issuer
+operator.mlflow.bucket: global.services.objectstore.bucket
 operator.mlflow.endpoint: global.services.mlflow.url
 operator.objectStore.adminEndpoint: global.services.objectstore.adminUrl
 operator.objectStore.endpoint: global.services.objectstore.url
@@ -22,11 +23,15 @@ operator.objectStore.existingSecret: global.services.objectstore.existingSecret
 operator.objectStore.services: global.services.NAME.enabled
 operator.objectStore.writers: global.services.servicex.enabled
 operator.servicex.endpoint: global.services.servicex.enabled
+operator.triton.bucket: global.services.objectstore.url
 operator.triton.deployment: global.services.triton.enabled
 operator.triton.endpoint: global.services.triton.url
 postgresql.existingSecrets: global.services.postgresql.existingSecrets
 servicex.app.tokens.api: global.services.operator.enabled
 servicex.app.tokens.issuer: global.services.operator.issuer
+triton.modelRepository.s3.bucket: global.services.objectstore.url
+triton.modelRepository.s3.endpoint: global.services.objectstore.url
+triton.modelRepository.s3.existingSecret: global.services.objectstore.existingSecret
 triton.proxy.api: global.services.operator.enabled
 triton.proxy.issuer: global.services.operator.issuer
 {{- end -}}
