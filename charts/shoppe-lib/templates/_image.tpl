@@ -1,9 +1,22 @@
 {{- /*
 shoppe.lib.image: NAME:TAG, or NAME@DIGEST where a digest is set.  global.imageRegistry takes
-the place of ghcr.io in the names of the facility's own images.
+the place of ghcr.io in the names of the facility's own images, and global.userImage that of the
+facility's own image for users' code.
 Input: dict root, image (name, tag, digest), key (where the values name it).
 */ -}}
 {{- define "shoppe.lib.image" -}}
+{{- $userImage := eq (.image.name | default "") "ghcr.io/coffea-shoppe/analysis" | ternary (.root.Values.global).userImage "" -}}
+{{- if $userImage -}}
+{{- $userImage -}}
+{{- else -}}
+{{- include "shoppe.lib.ownImage" . -}}
+{{- end -}}
+{{- end -}}
+
+{{- /*
+shoppe.lib.ownImage: the image that a component's values name.  Input: that of shoppe.lib.image.
+*/ -}}
+{{- define "shoppe.lib.ownImage" -}}
 {{- $name := required (printf "%s.name is missing: set it to the image's name" .key) .image.name -}}
 {{- with (.root.Values.global).imageRegistry -}}
 {{- if hasPrefix "ghcr.io/coffea-shoppe/" $name }}{{ $name = printf "%s/%s" (trimSuffix "/" .) (trimPrefix "ghcr.io/" $name) }}{{ end -}}
