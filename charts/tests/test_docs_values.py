@@ -1,0 +1,46 @@
+"""What the documentation shows as YAML is accepted: values by the charts, objects by the API."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from rendering import CHARTS, NAMESPACE, RELEASE, Manifest, check, template
+
+DOCS = CHARTS.parent / "docs"
+BLOCK = re.compile(r"^```yaml\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
+WITHOUT_SCHEMA = {"gateway.networking.k8s.io/v1"}
+"""Kinds that Kubernetes itself does not define."""
+
+
+def blocks() -> Iterator[Any]:
+    """Yield the text of each block, with its page and line as id."""
+    for page in sorted(DOCS.rglob("*.md")):
+        text = page.read_text()
+        for match in BLOCK.finditer(text):
+            line = text.count("\n", 0, match.start()) + 1
+            # The chart jupyterhub writes a wildcard without quotes.
+            marks = [pytest.mark.xfail] if 'hosts: [hub.example.org, "*' in match["text"] else []
+            yield pytest.param(match["text"], id=f"{page.relative_to(DOCS)}:{line}", marks=marks)
+
+
+def documents(text: str) -> list[Manifest]:
+    """Return what a block has, of the release and namespace of these tests."""
+    text = text.replace("coffea-shoppe:shoppe:shoppe", f"coffea-shoppe:{NAMESPACE}:{RELEASE}")
+    return [document for document in yaml.safe_load_all(text) if document]
+
+
+def test_pages_for_administrators_have_blocks() -> None:
+    pages = {Path(block.id or "").name.partition(":")[0] for block in blocks()}
+    assert {"install.md", "placement.md", "volumes.md", "gitops.md", "clusters.md"} <= pages
+
+
+@pytest.mark.parametrize("text", list(blocks()))
+def test_a_block_is_accepted(text: str) -> None:
+    for document in documents(text):
+        if "apiVersion" not in document:
+            assert template("coffea-shoppe", document)
+        elif document["apiVersion"] not in WITHOUT_SCHEMA:
+            check([document])
