@@ -1,12 +1,11 @@
 """What rendered objects name, and whether it is there."""
 
-import base64
 import re
 from collections.abc import Iterator
 from typing import Any
 
 import yaml
-from rendering import NAMESPACE, Manifest, pod_specs
+from rendering import NAMESPACE, Manifest, files, pod_specs
 
 PORTS = {"http": 80, "https": 443}
 HOST = re.compile(
@@ -48,14 +47,15 @@ class Release:
         return str(manifest["metadata"].get("namespace", NAMESPACE))
 
     def text(self, component: str, file: str) -> str:
-        """Return a file of a component's ConfigMap; "" where it is not there."""
+        """Return a file of a component's ConfigMap or Secret; "" where it is not there."""
         for manifest in self.manifests:
             labels = manifest["metadata"].get("labels", {})
             if (
-                manifest["kind"] == "ConfigMap"
+                manifest["kind"] in ("ConfigMap", "Secret")
                 and labels.get("app.kubernetes.io/component") == component
+                and file in manifest["data"]
             ):
-                return str(manifest["data"].get(file, ""))
+                return files(manifest)[file]
         return ""
 
     def settings(self, component: str, file: str) -> dict[str, Any]:
@@ -150,7 +150,7 @@ class Release:
         for manifest in self.manifests:
             texts = list(_texts(manifest))
             if manifest["kind"] == "Secret":
-                texts = [base64.b64decode(value).decode() for value in manifest["data"].values()]
+                texts = list(files(manifest).values())
             for match in (match for text in texts for match in HOST.finditer(text)):
                 if problem := self._host(**match.groupdict()):
                     yield f"{manifest['kind']} {manifest['metadata']['name']}: {problem}"
@@ -172,7 +172,7 @@ class Release:
             if manifest["kind"] == "ConfigMap"
         )
         hub = self.settings("hub", "settings.yaml")
-        for name, service in hub.get("hub", {}).get("services", {}).items():
+        for name, service in hub.get("values", {}).get("hub", {}).get("services", {}).items():
             traefik = "-dask-traefik." in service["url"]
             if traefik and f"PathPrefix(`/services/{name}/" not in routes:
                 yield f"hub: page of {name}"

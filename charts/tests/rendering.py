@@ -1,5 +1,6 @@
 """Charts rendered as their users would, and what stands in the result."""
 
+import base64
 import json
 import os
 import subprocess
@@ -84,6 +85,27 @@ def pod_specs(manifests: list[Manifest]) -> Iterator[tuple[str, Manifest, Manife
         if manifest["kind"] in ("Deployment", "StatefulSet", "DaemonSet", "Job", "CronJob"):
             pod = spec["template"]
             yield manifest["metadata"]["name"], pod, pod["spec"]
+
+
+def files(manifest: Manifest) -> dict[str, str]:
+    """Return the files in a ConfigMap or a Secret, as text."""
+    entries: dict[str, str] = manifest.get("data") or {}
+    if manifest["kind"] != "Secret":
+        return entries
+    return {name: base64.b64decode(text).decode() for name, text in entries.items()}
+
+
+def settings_of(manifests: list[Manifest], component: str) -> Manifest:
+    """Return what is in settings.yaml of the hub or the gateway, which is in a Secret."""
+    (text,) = (
+        files(m)["settings.yaml"]
+        for m in manifests
+        if m["kind"] == "Secret"
+        and m["metadata"]["labels"]["app.kubernetes.io/component"] == component
+        and "settings.yaml" in m["data"]
+    )
+    settings: Manifest = yaml.load(text, yaml.CSafeLoader)
+    return settings
 
 
 def containers(manifests: list[Manifest]) -> Iterator[tuple[str, Manifest]]:

@@ -42,7 +42,11 @@ EXTERNAL = {"enabled": False, "url": "https://external.example"}
             "/objectStore/keyLifetimeSeconds",
         ),
         ({"xcache": {"XCacheConfig": {"FileUsage": "8g"}}}, "/XCacheConfig/FileUsage"),
-        ({"dask-gateway": {"gateway": {"auth": {"type": "kerberos"}}}}, "/gateway/auth/type"),
+        ({"dask-gateway": {"gateway": {"auth": {"type": "pam"}}}}, "/gateway/auth/type"),
+        (
+            {"dask-gateway": {"gateway": {"auth": {"type": "kerberos"}}}},
+            "gateway.auth.type is kerberos, but the gateway's image has no library",
+        ),
         ({"dask-gateway": {"gateway": {"replicas": 2}}}, "gateway.replicas is 2"),
         (
             services(dask_gateway={"namespace": "{{ .Release.Namespace }}"}),

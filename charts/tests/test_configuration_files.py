@@ -10,7 +10,7 @@ from coffea_shoppe_hub.spawner import FacilitySpawner
 from dask_gateway_server.app import DaskGateway
 from dask_gateway_server.models import User
 from jupyterhub.app import JupyterHub
-from rendering import Manifest, pod_specs, template
+from rendering import Manifest, files, pod_specs, template
 from traitlets.config import Config
 from traitlets.config.loader import PyFileConfigLoader
 
@@ -26,15 +26,15 @@ SECRETS = {
 
 
 def write_configuration(folder: Path, chart: str, values: Manifest) -> Path:
-    """Lay a chart's ConfigMap and Secrets out in a folder; return the configuration file."""
+    """Lay a chart's files and Secrets out in a folder; return the configuration file."""
     for key, value in SECRETS.items():
         (folder / key).write_text(value)
-    files = [
-        manifest["data"]
+    contents = {
+        name: text
         for manifest in template(chart, values)
-        if manifest["kind"] == "ConfigMap" and "settings.yaml" in manifest["data"]
-    ]
-    (contents,) = files
+        for name, text in files(manifest).items()
+        if name == "settings.yaml" or name.endswith("_config.py")
+    }
     for name, text in contents.items():
         mounted = text.replace("/run/secrets/hub", str(folder))
         (folder / name).write_text(mounted.replace("/run/secrets/dask-gateway", str(folder)))

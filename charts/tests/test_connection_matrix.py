@@ -9,7 +9,7 @@ from coffea_shoppe_contract.resources import DASK_SCHEDULER, DASK_WORKER, USER_L
 from coffea_shoppe_operator.adapters.dask import dask_policy
 from coffea_shoppe_operator.models import Settings
 from lib.policies import STRANGERS, Pod, allowed, documented, policies_for, selected
-from rendering import ALONE, NAMESPACE, RELEASE, template
+from rendering import ALONE, NAMESPACE, RELEASE, settings_of, template
 
 DASK = f"{NAMESPACE}-dask"
 SERVERS = ("Deployment", "StatefulSet")
@@ -23,7 +23,7 @@ def maps(manifests: list[Any]) -> dict[str, dict[str, str]]:
 
 def dask_pods(manifests: list[Any], user: str) -> dict[str, Pod]:
     """Return the pods of a user's Dask cluster."""
-    dask = yaml.safe_load(maps(manifests)[f"{RELEASE}-dask-gateway"]["settings.yaml"])
+    dask = settings_of(manifests, "gateway")
     found = {}
     for kind, ports in (
         (DASK_SCHEDULER, {"scheduler": 8786, "dashboard": 8787, "api": 8788}),
@@ -61,7 +61,7 @@ def pods(manifests: list[Any]) -> dict[str, Pod]:
             namespace = manifest["metadata"].get("namespace", NAMESPACE)
             name = labels["app.kubernetes.io/component"]
             found[name] = Pod(name, namespace, labels, ports)
-    hub = yaml.safe_load(maps(manifests)[f"{RELEASE}-hub"]["settings.yaml"])
+    hub = settings_of(manifests, "hub")
     user = {**hub["userLabels"], "app.kubernetes.io/component": "singleuser-server"}
     found["user"] = Pod("user", NAMESPACE, user, {"notebook-port": 8888})
     found |= dask_pods(manifests, "ann")

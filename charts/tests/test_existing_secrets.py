@@ -21,7 +21,9 @@ NAMES = {"my-hub", "my-store", "my-mlflow-database", "my-columns", "my-mlflow", 
 
 def test_a_facility_with_secrets_of_its_own_uses_these_alone() -> None:
     manifests = template("coffea-shoppe", VALUES)
-    assert [m["metadata"]["name"] for m in manifests if m["kind"] == "Secret"] == []
+    rendered = [m["metadata"]["name"] for m in manifests if m["kind"] == "Secret"]
+    # What the values say is in Secrets of its own.
+    assert rendered == ["shoppe-dask-gateway-settings", "shoppe-hub-settings"]
     missing = {line.partition(": Secret ")[2] for line in Release(manifests).dangling()}
     assert missing == NAMES
 

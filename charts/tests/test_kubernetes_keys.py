@@ -34,6 +34,11 @@ COMPONENTS: dict[tuple[str, str], str] = {
     ("operator", "operator"): "operator",
     ("operator", "api"): "api",
     ("xcache", ""): ALONE["xcache"]["instances"][0]["name"],
+    ("jupyterhub", "hub"): "hub",
+    ("jupyterhub", "proxy.chp"): "proxy",
+    ("dask-gateway", "gateway"): "gateway",
+    ("dask-gateway", "controller"): "controller",
+    ("dask-gateway", "traefik"): "traefik",
 }
 """The component's label, where it is not the chart's name."""
 
@@ -109,7 +114,7 @@ def marked() -> dict[str, list[Manifest]]:
 
 def test_the_markers_cover_all_keys() -> None:
     assert set(markers("a")) == set(shapes.keys("pod"))
-    assert {chart for chart, _ in PODS} >= set(ALONE) - {"jupyterhub", "dask-gateway"}
+    assert {chart for chart, _ in PODS} >= set(ALONE)
 
 
 @pytest.mark.parametrize("number", range(len(PODS)), ids=["/".join(entry) for entry in PODS])

@@ -98,9 +98,10 @@ def environments(values: Manifest) -> list[dict[str, str]]:
     """Return the environment of notebooks, Dask pods and users' functions."""
     release = Release(template("coffea-shoppe", values))
     function = release.settings("servicex", "transformer.yaml")["spec"]["containers"][0]
+    hub = release.settings("hub", "settings.yaml")
     return [
-        release.settings("hub", "settings.yaml")["singleuser"]["extraEnv"],
-        release.settings("gateway", "settings.yaml")["gateway"]["backend"]["environment"],
+        hub["environment"] | hub["values"]["singleuser"]["extraEnv"],
+        release.settings("gateway", "settings.yaml")["environment"],
         {variable["name"]: variable["value"] for variable in function["env"]},
     ]
 
@@ -158,7 +159,7 @@ def test_users_get_the_address_of_an_external_servicex() -> None:
     assert "servicex" not in {*settings, *settings["objectStore"]["services"]}
     assert settings["objectStore"]["writers"] == []
     assert release.dangling() == []
-    assert "servicex" not in release.settings("hub", "settings.yaml")["hub"]["services"]
+    assert "servicex" not in release.settings("hub", "settings.yaml")["values"]["hub"]["services"]
 
 
 @pytest.mark.parametrize(("token", "workspaces"), [("facility", True), ("none", False)])
@@ -235,12 +236,7 @@ def test_the_namespace_of_dask_clusters_is_one_for_all() -> None:
     assert settings["dask"]["pods"]["namespace"] == own
     assert settings["userNamespaces"] == [NAMESPACE, own]
     assert release.settings("servicex", "servicex.yaml")["dedicatedPods"]["namespace"] == own
-    assert (
-        own
-        in release.settings("hub", "settings.yaml")["singleuser"]["extraEnv"][
-            "DASK_GATEWAY__ADDRESS"
-        ]
-    )
+    assert own in release.settings("hub", "settings.yaml")["environment"]["DASK_GATEWAY__ADDRESS"]
     assert not [m for m in release.manifests if release.namespace(m) == f"{NAMESPACE}-dask"]
 
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 import yaml
-from rendering import HelmError, containers
+from rendering import HelmError, containers, settings_of
 
 HUB, SERVICES = "https://hub.example.org:8443", "https://all--services.hub.example.org:8443"
 
@@ -13,7 +13,7 @@ def rendered(render: Any, values: dict[str, Any]) -> tuple[list[str], Any, Any]:
     """Return the proxy's arguments, the hub's settings and the facility API's settings."""
     manifests = render("coffea-shoppe", values)
     maps = {m["metadata"]["name"]: m["data"] for m in manifests if m["kind"] == "ConfigMap"}
-    hub = yaml.safe_load(maps["shoppe-hub"]["settings.yaml"])
+    hub = settings_of(manifests, "hub")
     operator = yaml.safe_load(maps["shoppe-operator"]["operator.yaml"])
     return dict(containers(manifests))["shoppe-proxy/chp"]["args"], hub, operator["hub"]
 
@@ -22,9 +22,9 @@ def test_hub_proxy_and_logins_follow_the_address(render: Any) -> None:
     values = {"global": {"services": {"jupyterhub": {"subdomainHost": f"{HUB}/"}}}}
     proxy, hub, api = rendered(render, values)
     assert "--host-routing" in proxy
-    assert hub["hub"]["config"]["JupyterHub"]["subdomain_host"] == HUB
+    assert hub["values"]["hub"]["config"]["JupyterHub"]["subdomain_host"] == HUB
     assert (api["publicUrl"], api["servicesUrl"]) == (HUB, SERVICES)
-    callback = hub["hub"]["services"]["api"]["oauth_redirect_uri"]
+    callback = hub["values"]["hub"]["services"]["api"]["oauth_redirect_uri"]
     assert callback == f"{SERVICES}/services/api/callback"
     assert SERVICES.startswith(f"https://{hub['servicesLabel']}.")
 
@@ -32,9 +32,9 @@ def test_hub_proxy_and_logins_follow_the_address(render: Any) -> None:
 def test_by_default_all_is_on_one_host(render: Any) -> None:
     proxy, hub, api = rendered(render, {})
     assert "--host-routing" not in proxy
-    assert not hub["hub"]["config"]["JupyterHub"]["subdomain_host"]
+    assert "subdomain_host" not in hub["values"]["hub"]["config"]["JupyterHub"]
     assert (api["publicUrl"], api["servicesUrl"]) == ("", "")
-    assert hub["hub"]["services"]["api"]["oauth_redirect_uri"] == "/services/api/callback"
+    assert hub["values"]["hub"]["services"]["api"]["oauth_redirect_uri"] == "/services/api/callback"
 
 
 def test_the_hub_s_own_key_alone_is_refused(render: Any) -> None:

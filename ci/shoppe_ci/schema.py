@@ -21,7 +21,7 @@ import yaml
 from coffea_shoppe_operator import models
 from coffea_shoppe_operator.schema import schema_of
 
-from shoppe_ci import catalogue, descriptions, misspelt, shapes
+from shoppe_ci import catalogue, descriptions, misspelt, shapes, upstream
 from shoppe_ci.paths import CHARTS, ROOT
 
 OPERATOR = CHARTS / "operator"
@@ -70,6 +70,10 @@ def _of(value: Any, path: str, overrides: dict[str, Any], texts: dict[str, str])
                 schema["properties"] = shapes.keys(shape) | properties
             if path.rpartition(".")[2] == "resources":
                 _open_resources(properties)
+        elif shape:
+            schema |= {"properties": shapes.keys(shape), "additionalProperties": False}
+        elif path.rpartition(".")[2] == "resources":
+            schema = {"$ref": f"{shapes.REFERENCE}resources"}
     else:
         schema = _of_leaf(value, path)
     if path in texts:
@@ -170,6 +174,7 @@ def build(chart: Path) -> dict[str, Any]:
         # The templates refuse it, and name what replaces it.
         properties.setdefault("enabled", {})
     properties["shoppe-lib"] = {"type": "object"}
+    upstream.add_refused(chart, schema)
     return {
         "$schema": "http://json-schema.org/draft-07/schema#",
         "$comment": f"{GENERATED} from values.yaml; do not edit.",
@@ -340,6 +345,7 @@ def generated() -> dict[Path, str]:
     """Return the text of each generated file."""
     texts = {chart / "values.schema.json": render(chart) for chart in charts()}
     texts[REFERENCE] = reference()
+    texts |= upstream.generated()
     texts[catalogue.REFERENCE] = catalogue.reference()
     for definition in models.definitions():
         file = CRDS / f"{definition['spec']['names']['plural']}.yaml"

@@ -1,30 +1,45 @@
 {{- /*
-shoppe.dask-gateway.settings: what dask_gateway_config.py reads, as YAML.
-Input: the root context.
+shoppe.dask-gateway.settings: what dask_gateway_config.py reads, as YAML: the values, what follows
+from them, and names of objects.  Input: the root context.
 */ -}}
 {{- define "shoppe.dask-gateway.settings" -}}
+{{- $hub := .Values.gateway.auth.jupyterhub -}}
 instance: {{ include "shoppe.dask-gateway.instance" . }}
 namespace: {{ include "shoppe.dask-gateway.namespace" . }}
 apiUrl: http://{{ include "shoppe.dask-gateway.api" . }}.{{ .Release.Namespace }}:8000/api
+hubUrl: {{ tpl ($hub.apiUrl | default "") . | quote }}
+hubService: {{ $hub.jupyterhubServiceName | default (tpl ($hub.serviceName | default "") .) | quote }}
+prefix: {{ include "shoppe.dask-gateway.prefix" . | quote }}
+tcpEntrypoint: {{ include "shoppe.dask-gateway.tcpEntrypoint" . }}
 image: {{ include "shoppe.lib.image" (dict "root" . "image" .Values.gateway.backend.image "key" "dask-gateway.gateway.backend.image") }}
 labels:
   {{- include "shoppe.lib.podLabels" (dict "root" . "component" "dask") | nindent 2 }}
 imagePullSecrets:
-  {{- toYaml .Values.global.imagePullSecrets | nindent 2 }}
+  {{- include "shoppe.lib.pullSecrets" (dict "root" . "images" (dict "dask" (include "shoppe.dask-gateway.image" .Values.gateway.backend | fromYaml))) | nindent 2 }}
 podSecurityContext:
   {{- include "shoppe.lib.podSecurityContext" . | nindent 2 }}
 containerSecurityContext:
   {{- include "shoppe.lib.containerSecurityContext" . | nindent 2 }}
 facilityUsers: {{ ternary .Release.Namespace "" (eq (include "shoppe.dask-gateway.facilityUsers" .) "true") | quote }}
-gateway:
-  {{- tpl (toYaml (omit .Values.gateway "image" "resources" "networkPolicy" "limits" "backend")) . | nindent 2 }}
-  limits:
-    {{- toYaml (omit .Values.gateway.limits "facilityUsers") | nindent 4 }}
-  backend:
-    {{- tpl (toYaml (omit .Values.gateway.backend "environment" "userSecrets")) . | nindent 4 }}
-    userSecrets: {{ include "shoppe.dask-gateway.userSecrets" . | default "false" }}
-    environment:
-      {{- include "shoppe.lib.environment" (dict "root" . "own" .Values.gateway.backend.environment) | nindent 6 }}
-controller:
-  {{- toYaml (omit .Values.controller "resources") | nindent 2 }}
+userSecrets: {{ include "shoppe.dask-gateway.userSecrets" . | default "false" }}
+environment:
+  {{- include "shoppe.lib.environment" (dict "root" . "own" dict) | nindent 2 }}
+{{- /* JSON, because YAML writes large numbers as 1e+06. */}}
+values: {{ pick .Values "gateway" "controller" | toJson }}
+{{- end -}}
+
+{{- /*
+shoppe.dask-gateway.prefix: the path of the gateway's URL without a slash at its end; nothing for the
+root.  Input: the root context.
+*/ -}}
+{{- define "shoppe.dask-gateway.prefix" -}}
+{{- with .Values.gateway.prefix | default "" | trimAll "/" }}/{{ . }}{{ end -}}
+{{- end -}}
+
+{{- /*
+shoppe.dask-gateway.tcpEntrypoint: Traefik's entry point for connections to schedulers.  Input: the
+root context.
+*/ -}}
+{{- define "shoppe.dask-gateway.tcpEntrypoint" -}}
+{{- if has (toString (.Values.traefik.service.ports.tcp.port | default "web")) (list "web" "") }}web{{ else }}tcp{{ end -}}
 {{- end -}}

@@ -6,10 +6,14 @@ and those whose address is a template that yields nothing.  Input: the root cont
 {{- $services := dict -}}
 {{- range $name, $service := .Values.hub.services -}}
 {{- if and $service (include "shoppe.lib.kept" (dict "root" $ "text" ($service.url | default ""))) -}}
-{{- $_ := set $services $name $service -}}
+{{- $expanded := deepCopy $service -}}
+{{- range $key := list "url" "oauth_redirect_uri" -}}
+{{- with get $service $key }}{{ $_ := set $expanded $key (tpl . $) }}{{ end -}}
+{{- end -}}
+{{- $_ := set $services $name $expanded -}}
 {{- end -}}
 {{- end -}}
-{{- tpl (toYaml $services) . -}}
+{{- toYaml $services -}}
 {{- end -}}
 
 {{- /*
@@ -17,7 +21,7 @@ shoppe.jupyterhub.facilityUsers: "true" where each user becomes a FacilityUser. 
 root context.
 */ -}}
 {{- define "shoppe.jupyterhub.facilityUsers" -}}
-{{- include "shoppe.lib.flag" (dict "root" . "value" .Values.hub.facilityUsers.enabled "key" "jupyterhub.hub.facilityUsers.enabled") -}}
+{{- include "shoppe.lib.flag" (dict "root" . "value" (.Values.hub.facilityUsers.enabled | default "") "key" "jupyterhub.hub.facilityUsers.enabled") -}}
 {{- end -}}
 
 {{- /*
@@ -25,12 +29,34 @@ shoppe.jupyterhub.subdomainHost: the hub's address for browsers where users' ser
 their own; nothing otherwise.  Input: the root context.
 */ -}}
 {{- define "shoppe.jupyterhub.subdomainHost" -}}
-{{- tpl ((.Values.hub.config.JupyterHub).subdomain_host | default "") . | trimSuffix "/" -}}
+{{- tpl (.Values.hub.config.JupyterHub.subdomain_host | default "") . | trimSuffix "/" -}}
 {{- end -}}
 
 {{- /*
-shoppe.jupyterhub.settings: what jupyterhub_config.py reads, as YAML: the values
-with templates expanded, and the names of this release's objects.
+shoppe.jupyterhub.basePath: the path below which the hub is, without a slash at its end; nothing
+for the root.  Input: the root context.
+*/ -}}
+{{- define "shoppe.jupyterhub.basePath" -}}
+{{- .Values.hub.config.JupyterHub.base_url | default .Values.hub.baseUrl | default "/" | trimSuffix "/" -}}
+{{- end -}}
+
+{{- /*
+shoppe.jupyterhub.values: the values that the hub reads, and that z2jh.get_config returns, as JSON:
+YAML writes large numbers as 1e+06.  Input: the root context.
+*/ -}}
+{{- define "shoppe.jupyterhub.values" -}}
+{{- $values := omit .Values "global" "shoppe-lib" "enabled" | deepCopy -}}
+{{- $_ := set $values "proxy" (omit $values.proxy "chp") -}}
+{{- with include "shoppe.jupyterhub.subdomainHost" . }}{{ $_ := set $values.hub.config.JupyterHub "subdomain_host" . }}{{ else }}{{ $_ := unset $values.hub.config.JupyterHub "subdomain_host" }}{{ end -}}
+{{- $_ := include "shoppe.jupyterhub.services" . | fromYaml | set $values.hub "services" -}}
+{{- $_ := set $values "Chart" (dict "Name" .Chart.Name "Version" .Chart.Version "AppVersion" .Chart.AppVersion) -}}
+{{- $_ := set $values "Release" (pick .Release "Name" "Namespace" "Service") -}}
+{{- toJson $values -}}
+{{- end -}}
+
+{{- /*
+shoppe.jupyterhub.settings: what jupyterhub_config.py reads, as YAML: the values, what follows from
+them, and the names of this release's objects.
 Input: the root context.
 */ -}}
 {{- define "shoppe.jupyterhub.settings" -}}
@@ -40,26 +66,23 @@ names:
   proxyApi: {{ include "shoppe.jupyterhub.proxyApi" . }}
   proxyPublic: {{ include "shoppe.jupyterhub.proxyPublic" . }}
   instance: {{ .Release.Name }}
+files: {{ include "shoppe.jupyterhub.userFiles" . }}
+baseUrl: {{ include "shoppe.jupyterhub.basePath" . }}/
 userLabels:
   {{- include "shoppe.lib.podLabels" (dict "root" . "component" "singleuser-server") | nindent 2 }}
 userImage: {{ include "shoppe.lib.image" (dict "root" . "image" .Values.singleuser.image "key" "jupyterhub.singleuser.image") }}
 imagePullSecrets:
-  {{- toYaml .Values.global.imagePullSecrets | nindent 2 }}
+  {{- include "shoppe.lib.pullSecrets" (dict "root" . "images" (dict "user" (include "shoppe.jupyterhub.image" (dict "root" . "image" .Values.singleuser.image) | fromYaml))) | nindent 2 }}
 podSecurityContext:
   {{- include "shoppe.lib.podSecurityContext" . | nindent 2 }}
-hub:
-  {{- tpl (toYaml (pick .Values.hub "config" "db" "loadRoles" "extraConfig" "concurrentSpawnLimit" "activeServerLimit" "allowNamedServers")) . | nindent 2 }}
-  services:
-    {{- include "shoppe.jupyterhub.services" . | nindent 4 }}
-  facilityUsers:
-    enabled: {{ include "shoppe.jupyterhub.facilityUsers" . | default "false" }}
-    timeout: {{ .Values.hub.facilityUsers.timeout }}
-singleuser:
-  {{- tpl (toYaml (omit .Values.singleuser "image" "networkPolicy" "profileList" "extraEnv")) . | nindent 2 }}
-  extraEnv:
-    {{- include "shoppe.lib.environment" (dict "root" . "own" .Values.singleuser.extraEnv) | nindent 4 }}
-  profileList:
-    {{- toYaml .Values.singleuser.profileList | nindent 4 }}
-cull:
-  {{- toYaml .Values.cull | nindent 2 }}
+containerSecurityContext:
+  {{- include "shoppe.lib.containerSecurityContext" . | nindent 2 }}
+priorityClass: {{ if .Values.scheduling.podPriority.enabled }}{{ include "shoppe.jupyterhub.priority" . }}{{ else }}""{{ end }}
+storageClass: {{ .Values.singleuser.storage.dynamic.storageClass | default .Values.singleuser.storage.storageClass | default .Values.global.storageClass | default "" | quote }}
+environment:
+  {{- include "shoppe.lib.environment" (dict "root" . "own" .Values.singleuser.environment) | nindent 2 }}
+facilityUsers:
+  enabled: {{ include "shoppe.jupyterhub.facilityUsers" . | default "false" }}
+  timeout: {{ .Values.hub.facilityUsers.timeout | default 90 }}
+values: {{ include "shoppe.jupyterhub.values" . }}
 {{- end -}}

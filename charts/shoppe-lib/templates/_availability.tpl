@@ -3,8 +3,9 @@ PodDisruptionBudgets: how many pods of a component a drain of nodes may stop at 
 */ -}}
 
 {{- /*
-shoppe.lib.podDisruptionBudget: the object, or nothing without pdb.enabled.  Input: dict root,
-component, name, keys (the map of values that has `pdb`).
+shoppe.lib.podDisruptionBudget: the object, or nothing without pdb.enabled.  As in z2jh,
+maxUnavailable comes before minAvailable, which is 1 by default.  Input: dict root, component,
+name, keys (the map of values that has `pdb`).
 */ -}}
 {{- define "shoppe.lib.podDisruptionBudget" -}}
 {{- $budget := .keys.pdb | default dict -}}
@@ -16,10 +17,10 @@ metadata:
   labels:
     {{- include "shoppe.lib.labels" . | nindent 4 }}
 spec:
-  {{- range $key := list "minAvailable" "maxUnavailable" }}
-  {{- if hasKey $budget $key }}
-  {{ $key }}: {{ get $budget $key }}
-  {{- end }}
+  {{- if kindIs "invalid" $budget.maxUnavailable }}
+  minAvailable: {{ kindIs "invalid" $budget.minAvailable | ternary 1 $budget.minAvailable }}
+  {{- else }}
+  maxUnavailable: {{ $budget.maxUnavailable }}
   {{- end }}
   selector:
     matchLabels:

@@ -64,3 +64,36 @@ omitted.  Input: dict root, own (a map).
 {{- end -}}
 {{- toYaml $environment -}}
 {{- end -}}
+
+{{- /*
+shoppe.lib.fillMaps: puts an empty map wherever the values have none: Helm removes a key that is
+null, and templates read below it.  Input: dict values, maps (the keys that are maps, nested).
+*/ -}}
+{{- define "shoppe.lib.fillMaps" -}}
+{{- range $key, $inner := .maps -}}
+{{- if not (hasKey $.values $key) }}{{ $_ := set $.values $key dict }}{{ end -}}
+{{- $below := get $.values $key -}}
+{{- if kindIs "map" $below }}{{ include "shoppe.lib.fillMaps" (dict "values" $below "maps" ($inner | default dict)) }}{{ end -}}
+{{- end -}}
+{{- end -}}
+
+{{- /*
+shoppe.lib.refused: the keys of an upstream chart that the values set and that are refused, one
+problem a line.  Input: dict root, table (the text of the chart's upstream.yaml), chart.
+*/ -}}
+{{- define "shoppe.lib.refused" -}}
+{{- $table := fromYaml .table -}}
+{{- if $table.Error }}{{ fail (printf "upstream.yaml of %s is no YAML: %s" .chart $table.Error) }}{{ end -}}
+{{- range $path, $entry := $table.refused -}}
+{{- $value := $.root.Values -}}
+{{- range splitList "." $path -}}
+{{- if kindIs "map" $value }}{{ $value = get $value . }}{{ else }}{{ $value = "" }}{{ end -}}
+{{- end -}}
+{{- $harmless := empty $value -}}
+{{- range $entry.unless }}{{ if eq (toJson .) (toJson $value) }}{{ $harmless = true }}{{ end }}{{ end -}}
+{{- if and $entry.unlessFalse (kindIs "map" $value) }}{{ if eq (toString (get $value $entry.unlessFalse)) "false" }}{{ $harmless = true }}{{ end }}{{ end -}}
+{{- if not $harmless }}
+{{ printf "%s.%s is set, but %s: %s" $.chart $path $entry.reason $entry.remedy }}
+{{- end -}}
+{{- end -}}
+{{- end -}}

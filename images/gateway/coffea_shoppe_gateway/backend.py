@@ -17,8 +17,9 @@ from dask_gateway_server.backends.base import PublicException
 from dask_gateway_server.backends.kubernetes import KubeBackend
 from dask_gateway_server.models import ClusterStatus, User
 from kubernetes_asyncio.client.exceptions import ApiException
-from traitlets import Instance, Unicode
+from traitlets import Dict, Instance, Unicode
 
+from coffea_shoppe_gateway.clusters import complete
 from coffea_shoppe_gateway.limits import Limits, Use, granted, limits_in, refusal
 
 MAX_AGE_S = 10
@@ -70,6 +71,7 @@ class LimitedKubeBackend(KubeBackend):
     """
 
     limits = Instance(Limits, help="what a user may use").tag(config=True)
+    facility = Dict(help="the settings, for what each pod of a cluster has").tag(config=True)
     facility_users = Unicode(
         help="namespace of the users' resources, whose limits come first; '' for none"
     ).tag(config=True)
@@ -120,6 +122,15 @@ class LimitedKubeBackend(KubeBackend):
                 self.log.warning("The limits of %s cannot be read: %s", username, error.reason)
         self.limits_read[username] = time.monotonic(), limits
         return limits
+
+    async def process_cluster_options(self, user: User, request: Any) -> tuple[Any, Any]:
+        """Return the options, and a configuration with the user's tokens and labels.
+
+        Options and their handlers may be the administrator's own.
+        """
+        requested, cluster = await super().process_cluster_options(user, request)
+        complete(cluster, self.facility, user.name)
+        return requested, cluster
 
     async def start_cluster(self, user: User, cluster_options: dict[str, Any]) -> str:
         """Start a cluster, or refuse with a reason that the client shows."""

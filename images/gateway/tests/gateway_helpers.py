@@ -42,8 +42,13 @@ def settings_of(**gateway: Any) -> Object:
         "podSecurityContext": {"runAsNonRoot": True},
         "containerSecurityContext": {"readOnlyRootFilesystem": True},
         "facilityUsers": "",
-        "gateway": values["gateway"],
-        "controller": values["controller"],
+        "userSecrets": False,
+        "environment": {},
+        "hubUrl": "http://hub/api",
+        "hubService": "dask-gateway",
+        "prefix": "/services/dask-gateway",
+        "tcpEntrypoint": "web",
+        "values": {"gateway": values["gateway"], "controller": values["controller"]},
     }
 
 

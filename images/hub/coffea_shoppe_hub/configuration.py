@@ -1,19 +1,22 @@
 """The hub's configuration, from the chart's values and from its Secret."""
 
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import z2jh
 from jupyterhub.utils import subdomain_hook_idna
 from traitlets.config import Config
 
+from coffea_shoppe_hub.composition import Facility
 from coffea_shoppe_hub.facility_users import FacilityUsers
-from coffea_shoppe_hub.profiles import profiles_of
-from coffea_shoppe_hub.spawner import FacilitySpawner
+from coffea_shoppe_hub.servers import describe_servers
+from coffea_shoppe_hub.spawner import FacilitySpawner, ShoppeSpawner
 
 Settings = dict[str, Any]
-"""The values of the chart with their templates expanded: `settings.yaml`."""
+"""`settings.yaml`: the chart's values, what follows from them, and names of objects."""
 
 PREFIX = "hub.config."
 """Keys of the Secret with this prefix are traits: hub.config.CLASS.TRAIT."""
@@ -24,7 +27,24 @@ READ_BY_NAME = {
     f"{PREFIX}JupyterHub.cookie_secret",
     *(f"{PREFIX}SharedPasswordAuthenticator.{password}" for password in PASSWORDS),
 }
-"""Keys of the Secret that have a meaning of their own here."""
+"""Keys of the Secret that have a meaning of their own here; the chart writes those of the values
+into it."""
+HUB_TRAITS = {
+    "concurrent_spawn_limit": "concurrentSpawnLimit",
+    "active_server_limit": "activeServerLimit",
+    "allow_named_servers": "allowNamedServers",
+    "named_server_limit_per_user": "namedServerLimitPerUser",
+    "authenticate_prometheus": "authenticatePrometheus",
+    "redirect_to_server": "redirectToServer",
+    "shutdown_on_logout": "shutdownOnLogout",
+    "template_paths": "templatePaths",
+    "template_vars": "templateVars",
+}
+"""Trait of JupyterHub → key below `hub`."""
+DATABASE_PASSWORDS = {"mysql": "MYSQL_PWD", "postgres": "PGPASSWORD"}
+"""Type of database → variable from which its client reads the password."""
+ALLOWED = ("allow_all", "allow_existing_users", "allowed_users", "allowed_groups")
+"""Traits of an authenticator that say whom it lets in."""
 
 
 @dataclass(frozen=True)
@@ -33,14 +53,18 @@ class Secrets:
 
     folder: Path
 
+    def get(self, key: str) -> str:
+        """Return one entry; "" where there is none."""
+        path = self.folder / key
+        return path.read_text().strip() if path.exists() else ""
+
     def __getitem__(self, key: str) -> str:
         """Return one entry, or exit with a message that names the missing key."""
-        path = self.folder / key
-        if not path.exists():
+        if not (self.folder / key).exists():
             raise SystemExit(
                 f"the hub's Secret lacks the key {key!r}: add it to hub.existingSecret"
             )
-        return path.read_text().strip()
+        return self.get(key)
 
     def traits(self) -> Iterator[tuple[str, str, str]]:
         """Yield (class, trait, value) of all other keys hub.config.CLASS.TRAIT."""
@@ -50,38 +74,53 @@ class Secrets:
                 yield kind, trait, self[path.name]
 
 
-def configure(c: Config, settings: Settings, *, secrets: Path, namespace: str) -> None:
+def configure(c: Config, settings: Settings, *, secrets: Path, namespace: str) -> Facility:
     """Set all traits of the hub: the chart's, then those of `hub.config` on top.
 
     `secrets` is the folder of the hub's Secret, `namespace` that of the hub and its users'
-    servers.  Exits with the reason where the Secret lacks a key.
+    servers.  Returns what the facility needs, to be completed after `hub.extraConfig`.  Exits
+    with the reason where the Secret lacks a key.
     """
-    secret = Secrets(secrets)
+    secret, values = Secrets(secrets), settings["values"]
+    names = settings["names"]
+    objects = {"hub": names["hub"], "proxy-api": names["proxyApi"]}
+    objects |= {"proxy-public": names["proxyPublic"], "singleuser": settings["files"]}
+    z2jh.use(values, objects, secrets)
     _hub_and_proxy(c, settings, secret)
-    _servers(c, settings, namespace)
-    _storage(c, settings["singleuser"]["storage"])
-    if settings["hub"]["facilityUsers"]["enabled"]:
-        users = FacilityUsers(namespace, settings["hub"]["facilityUsers"]["timeout"])
+    _database(c, z2jh.lookup(values, "hub.db", {}), secret)
+    describe_servers(c, settings, namespace)
+    c.JupyterHub.spawner_class = ShoppeSpawner
+    users = None
+    if settings["facilityUsers"]["enabled"]:
+        users = FacilityUsers(namespace, settings["facilityUsers"]["timeout"])
         c.JupyterHub.spawner_class = FacilitySpawner
         c.FacilitySpawner.facility_users = users
         c.Authenticator.post_auth_hook = users.after_login
-    _services(c, settings["hub"], secret)
-    if settings["cull"]["enabled"]:
-        _culler(c, settings["cull"])
-    for name, role in settings["hub"]["loadRoles"].items():
-        c.JupyterHub.load_roles.append({"name": name, **role})
-    for kind, traits in _traits(settings["hub"]["config"], secret).items():
+    _services(c, z2jh.lookup(values, "hub.services") or {}, secret)
+    if z2jh.lookup(values, "cull.enabled"):
+        _culler(c, values["cull"])
+    facility = Facility(
+        users=users,
+        services=tuple(c.JupyterHub.services),
+        roles=tuple(c.JupyterHub.load_roles),
+    )
+    for name, role in (z2jh.lookup(values, "hub.loadRoles") or {}).items():
+        c.JupyterHub.load_roles.append({"name": name, **(role or {})})
+    for kind, traits in _traits(z2jh.lookup(values, "hub.config") or {}, secret).items():
         for trait, value in traits.items():
             c[kind][trait] = value
+    return facility
 
 
 def _hub_and_proxy(c: Config, settings: Settings, secret: Secrets) -> None:
-    names, hub = settings["names"], settings["hub"]
+    names, values = settings["names"], settings["values"]
     c.JupyterHub.subdomain_hook = _subdomain_hook(settings["servicesLabel"])
+    c.JupyterHub.base_url = settings["baseUrl"]
     c.JupyterHub.hub_bind_url = "http://0.0.0.0:8081"
     c.JupyterHub.hub_connect_url = f"http://{names['hub']}:8081"
-    c.JupyterHub.cookie_secret = bytes.fromhex(secret[f"{PREFIX}JupyterHub.cookie_secret"])
-    c.CryptKeeper.keys = [bytes.fromhex(secret[f"{PREFIX}CryptKeeper.keys"])]
+    c.JupyterHub.cookie_secret = _key(secret[f"{PREFIX}JupyterHub.cookie_secret"])
+    # Several keys, the first of which encrypts, are one text in the Secret.
+    c.CryptKeeper.keys = [_key(key) for key in secret[f"{PREFIX}CryptKeeper.keys"].split(";")]
     c.JupyterHub.proxy_class = "jupyterhub.proxy.ConfigurableHTTPProxy"
     c.ConfigurableHTTPProxy.should_start = False
     c.ConfigurableHTTPProxy.api_url = f"http://{names['proxyApi']}:8001"
@@ -94,15 +133,34 @@ def _hub_and_proxy(c: Config, settings: Settings, secret: Secrets) -> None:
     c.JupyterHub.last_activity_interval = 15
     # A server that does not respond at the hub's start may just be slow: check it for longer.
     c.JupyterHub.init_spawners_timeout = 10
-    c.JupyterHub.concurrent_spawn_limit = hub["concurrentSpawnLimit"]
-    c.JupyterHub.active_server_limit = hub["activeServerLimit"]
-    c.JupyterHub.allow_named_servers = hub["allowNamedServers"]
     c.JupyterHub.tornado_settings = {"slow_spawn_timeout": 0}
-    c.JupyterHub.db_url = (
-        hub["db"]["url"]
-        if hub["db"]["type"] == "other"
-        else "sqlite:////srv/jupyterhub/jupyterhub.sqlite"
+    for trait, key in HUB_TRAITS.items():
+        z2jh.set_config_if_not_none(c.JupyterHub, trait, f"hub.{key}")
+    z2jh.set_config_if_not_none(
+        c.Spawner, "consecutive_failure_limit", "hub.consecutiveFailureLimit"
     )
+    if z2jh.lookup(values, "debug.enabled"):
+        c.JupyterHub.log_level = "DEBUG"
+        c.Spawner.debug = True
+
+
+def _key(text: str) -> bytes | str:
+    """Return the bytes of a key in hexadecimal digits; JupyterHub reads other forms itself."""
+    try:
+        return bytes.fromhex(text)
+    except ValueError:
+        return text
+
+
+def _database(c: Config, database: Settings, secret: Secrets) -> None:
+    kind = database.get("type") or "sqlite-pvc"
+    c.JupyterHub.db_url = {
+        "sqlite-pvc": "sqlite:////srv/jupyterhub/jupyterhub.sqlite",
+        "sqlite-memory": "sqlite://",
+    }.get(kind) or database["url"]
+    password = secret.get("hub.db.password") or database.get("password")
+    if password and kind in DATABASE_PASSWORDS:
+        os.environ[DATABASE_PASSWORDS[kind]] = password
 
 
 def _subdomain_hook(services_label: str) -> Callable[[str, str, str], str]:
@@ -119,75 +177,16 @@ def _subdomain_hook(services_label: str) -> Callable[[str, str, str], str]:
     return host
 
 
-def _servers(c: Config, settings: Settings, namespace: str) -> None:
-    """Describe the pods of users' servers."""
-    singleuser, spawner = settings["singleuser"], c.KubeSpawner
-    c.JupyterHub.spawner_class = "kubespawner.KubeSpawner"
-    spawner.namespace = namespace
-    spawner.image = settings["userImage"]
-    spawner.image_pull_secrets = [entry["name"] for entry in settings["imagePullSecrets"]]
-    spawner.cmd = singleuser["cmd"]
-    spawner.default_url = singleuser["defaultUrl"]
-    spawner.start_timeout = singleuser["startTimeout"]
-    spawner.http_timeout = 60
-    spawner.k8s_api_request_timeout = 10
-    spawner.uid = singleuser["uid"]
-    spawner.gid = singleuser["uid"]
-    spawner.fs_gid = singleuser["fsGid"]
-    spawner.pod_security_context = settings["podSecurityContext"] | {
-        "runAsUser": singleuser["uid"],
-        "runAsGroup": singleuser["uid"],
-        "fsGroup": singleuser["fsGid"],
-    }
-    spawner.container_security_context = {
-        "allowPrivilegeEscalation": False,
-        "readOnlyRootFilesystem": True,
-        "capabilities": {"drop": ["ALL"]},
-    }
-    spawner.automount_service_account_token = False
-    spawner.enable_user_namespaces = False
-    spawner.mem_guarantee = singleuser["memory"]["guarantee"]
-    spawner.mem_limit = singleuser["memory"]["limit"]
-    spawner.cpu_guarantee = singleuser["cpu"]["guarantee"]
-    spawner.cpu_limit = singleuser["cpu"]["limit"]
-    spawner.node_selector = singleuser["nodeSelector"]
-    spawner.tolerations = singleuser["extraTolerations"]
-    spawner.common_labels = settings["userLabels"]
-    spawner.extra_labels = settings["userLabels"] | singleuser["extraLabels"]
-    spawner.component_label = "singleuser-server"
-    spawner.profile_list = profiles_of(singleuser["profileList"])
-    spawner.extra_pod_config = {"enableServiceLinks": False}
-    home = singleuser["storage"]["homeMountPath"]
-    spawner.working_dir = home
-    spawner.environment = {"HOME": home, "USER": "jovyan", "SHELL": "/bin/bash"} | {
-        name: str(value) for name, value in singleuser["extraEnv"].items()
-    }
-
-
-def _storage(c: Config, storage: Settings) -> None:
-    """Mount a home, which is kept where the storage is dynamic, and a /tmp."""
-    home: dict[str, Any] = {"emptyDir": {}}
-    if storage["type"] == "dynamic":
-        c.KubeSpawner.pvc_name_template = "claim-{user_server}"
-        c.KubeSpawner.storage_pvc_ensure = True
-        c.KubeSpawner.storage_capacity = storage["capacity"]
-        if storage["storageClass"]:
-            c.KubeSpawner.storage_class = storage["storageClass"]
-        c.KubeSpawner.storage_access_modes = ["ReadWriteOnce"]
-        home = {"persistentVolumeClaim": {"claimName": "{pvc_name}"}}
-    c.KubeSpawner.volumes = [{"name": "tmp", "emptyDir": {}}, {"name": "home", **home}]
-    c.KubeSpawner.volume_mounts = [
-        {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108  (the pod's own)
-        {"name": "home", "mountPath": storage["homeMountPath"]},
-    ]
-
-
-def _services(c: Config, hub: Settings, secret: Secrets) -> None:
+def _services(c: Config, services: Settings, secret: Secrets) -> None:
     """Register the services, each with a token of its own, and who may use them."""
-    services = {name: service for name, service in hub["services"].items() if service is not None}
-    for name, service in services.items():
-        token = secret[f"hub.services.{name}.apiToken"]
-        c.JupyterHub.services.append({"name": name, "api_token": token, **service})
+    c.JupyterHub.services = []
+    for name, fields in services.items():
+        service = {"name": name, **fields}
+        chosen = service.pop("apiToken", None) or service.get("api_token")
+        # The token of an existing Secret comes before that of the values.
+        key = f"hub.services.{name}.apiToken"
+        service["api_token"] = secret.get(key) or chosen or secret[key]
+        c.JupyterHub.services.append(service)
     access = {name: f"access:services!service={name}" for name in services}
     # A server's token is sent to the services that it uses; it opens no page that a browser
     # has to log in for.
@@ -200,14 +199,16 @@ def _services(c: Config, hub: Settings, secret: Secrets) -> None:
 
 def _culler(c: Config, cull: Settings) -> None:
     """Run the service that stops idle servers, with the rights that it needs."""
-    command = [
-        *["python3", "-m", "jupyterhub_idle_culler", f"--timeout={cull['timeout']}"],
-        *[f"--cull-every={cull['every']}", f"--max-age={cull['maxAge']}"],
-    ]
-    if cull["removeNamedServers"]:
+    command = ["python3", "-m", "jupyterhub_idle_culler"]
+    options = {"timeout": "timeout", "every": "cull-every", "concurrency": "concurrency"}
+    options["maxAge"] = "max-age"
+    command += [f"--{flag}={cull[key]}" for key, flag in options.items() if cull.get(key)]
+    if cull.get("removeNamedServers"):
         command.append("--remove-named-servers")
+    if cull.get("adminUsers") is False:
+        command.append("--cull-admin-users=false")
     scopes = ["list:users", "read:users:activity", "read:servers", "delete:servers"]
-    if cull["users"]:
+    if cull.get("users"):
         command.append("--cull-users")
         scopes.append("admin:users")
     c.JupyterHub.services.append({"name": "idle-culler", "command": command})
@@ -219,19 +220,40 @@ def _culler(c: Config, cull: Settings) -> None:
 def _traits(config: Settings, secret: Secrets) -> dict[str, dict[str, Any]]:
     """Return the facility's own traits by class: `hub.config`, and further keys of the Secret.
 
-    An OIDC client's secret is such a key; `hub.config` comes before it.
+    An OIDC client's secret is such a key; `hub.config` comes before it.  Keys that are in the
+    Secret by name are not here, nor are services and roles, which have values of their own.
     """
     configured: dict[str, dict[str, Any]] = {
-        kind: dict(traits or {}) for kind, traits in config.items()
+        kind: {
+            trait: value
+            for trait, value in (traits or {}).items()
+            if f"{PREFIX}{kind}.{trait}" not in READ_BY_NAME or trait in PASSWORDS
+        }
+        for kind, traits in config.items()
     }
-    if configured.get("JupyterHub", {}).get("authenticator_class") == "dummy":
-        # Any name, but not without the facility's password.
-        configured["JupyterHub"]["authenticator_class"] = "shared-password"
-        shared = configured.setdefault("SharedPasswordAuthenticator", {})
-        for password in PASSWORDS:
-            if password not in shared:
-                shared[password] = secret[f"{PREFIX}SharedPasswordAuthenticator.{password}"]
-        configured.setdefault("Authenticator", {}).setdefault("allow_all", True)
+    hub = configured.setdefault("JupyterHub", {})
+    for removed in ("services", "proxy_auth_token", "base_url"):
+        hub.pop(removed, None)
     for kind, trait, value in secret.traits():
         configured.setdefault(kind, {}).setdefault(trait, value)
+    if hub.get("authenticator_class") == "dummy":
+        _dummy(configured, secret)
     return configured
+
+
+def _dummy(configured: dict[str, dict[str, Any]], secret: Secrets) -> None:
+    """Let any name in, or those who are allowed, but not without a password."""
+    named = [configured.get(kind, {}) for kind in ("Authenticator", "DummyAuthenticator")]
+    if named[1].get("password"):
+        configured["JupyterHub"]["authenticator_class"] = "dummy"
+        return
+    configured["JupyterHub"]["authenticator_class"] = "shared-password"
+    shared = configured.setdefault("SharedPasswordAuthenticator", {})
+    for password in PASSWORDS:
+        if password not in shared:
+            shared[password] = secret[f"{PREFIX}SharedPasswordAuthenticator.{password}"]
+    # Traits of the class that was configured go to the one that takes its place.
+    for trait, value in named[1].items():
+        shared.setdefault(trait, value)
+    if not any(traits.get(trait) for traits in (*named, shared) for trait in ALLOWED):
+        configured.setdefault("Authenticator", {}).setdefault("allow_all", True)

@@ -1,5 +1,8 @@
 """The spawner of a facility: its servers have their user's tokens."""
 
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from coffea_shoppe_contract.names import resource_name
@@ -7,22 +10,103 @@ from coffea_shoppe_contract.resources import USER_LABEL, identity_volume
 from jupyterhub.utils import maybe_future
 from kubernetes_asyncio.client.exceptions import ApiException
 from kubespawner import KubeSpawner
-from traitlets import Instance
+from traitlets import Dict, Instance
 
 from coffea_shoppe_hub.errors import SpawnError
 from coffea_shoppe_hub.facility_users import FacilityUsers, check_owner
 
 USERNAME_ANNOTATION = "hub.jupyter.org/username"
 """KubeSpawner's annotation of objects that it creates for a user."""
+FIELD = re.compile(r"\{\w+\}")
 
-Entries = list[dict[str, Any]] | dict[str, dict[str, Any]]
+Entry = dict[str, Any]
+Entries = list[Entry] | dict[str, Entry]
 """Volumes, or mounts: KubeSpawner takes a list, or a dictionary with keys of any kind."""
 
 
-class FacilitySpawner(KubeSpawner):
+class ShoppeSpawner(KubeSpawner):
+    """A spawner whose servers have the facility's volumes, whatever else sets volumes."""
+
+    facility_volumes = Dict(help="the chart's volumes, by any key").tag(config=True)
+    facility_mounts = Dict(help="where servers mount them, by any key").tag(config=True)
+    # Traits of KubeSpawner, which has no types.
+    volumes: Any
+    volume_mounts: Any
+    extra_labels: Any
+
+    async def get_pod_manifest(self) -> Any:
+        """Return the pod, with the facility's volumes beside those of profiles and hooks.
+
+        A mount of theirs at a path of the facility's takes its place.
+        """
+        with self._with_facility():
+            return await super().get_pod_manifest()
+
+    @contextmanager
+    def _with_facility(self) -> Iterator[None]:
+        """Change volumes and labels while the pod is described, and not for its next start."""
+        before = self.volumes, self.volume_mounts, self.extra_labels
+        mounts = _entries(self.volume_mounts)
+        paths = [mount["mountPath"].rstrip("/") for mount in mounts]
+        mounts += [
+            mount for mount in self.added_mounts() if mount["mountPath"].rstrip("/") not in paths
+        ]
+        volumes = _entries(self.volumes)
+        names = [volume["name"] for volume in volumes]
+        mounted = {mount["name"] for mount in mounts}
+        volumes += [
+            volume
+            for volume in self.added_volumes()
+            if volume["name"] not in names and volume["name"] in mounted
+        ]
+        self.volumes, self.volume_mounts = volumes, mounts
+        self.extra_labels = {**self.extra_labels, **self.added_labels()}
+        try:
+            yield
+        finally:
+            self.volumes, self.volume_mounts, self.extra_labels = before
+
+    def added_volumes(self) -> list[Entry]:
+        """Return the volumes that each server has."""
+        return list(self.facility_volumes.values())
+
+    def added_mounts(self) -> list[Entry]:
+        """Return the mounts that each server has."""
+        return list(self.facility_mounts.values())
+
+    def added_labels(self) -> dict[str, str]:
+        """Return the labels that each server has."""
+        return {}
+
+    def _expand_all(self, src: Any) -> Any:
+        """Fill in fields such as {username}; other braces, such as those of JSON, stay."""
+        if not isinstance(src, str):
+            return super()._expand_all(src)
+        try:
+            return self._expand_user_properties(src)
+        except (KeyError, ValueError, IndexError, AttributeError):
+            return FIELD.sub(self._expand_field, src)
+
+    def _expand_field(self, match: re.Match[str]) -> str:
+        try:
+            return str(self._expand_user_properties(match[0]))
+        except KeyError:
+            return match[0]
+
+
+def _entries(entries: Entries) -> list[Entry]:
+    """Return volumes or mounts as a list of the caller's own."""
+    if isinstance(entries, dict):
+        return [entries[key] for key in sorted(entries)]
+    return list(entries)
+
+
+class FacilitySpawner(ShoppeSpawner):
     """A spawner whose user is a user of the facility, until the hub deletes the user."""
 
     facility_users = Instance(FacilityUsers, help="the users' resources").tag(config=True)
+    identity: tuple[Entry, Entry] | None = None
+    """Volume and mount with the user's tokens, from the last start."""
 
     async def run_pre_spawn_hook(self) -> None:
         """Run the facility's `pre_spawn_hook`; then wait for the user's tokens, and mount them.
@@ -36,10 +120,19 @@ class FacilitySpawner(KubeSpawner):
         secret = await self.facility_users.wait(
             self.api.api_client, user=user, groups=sorted(group.name for group in self.user.groups)
         )
-        self.extra_labels: dict[str, str] = {**self.extra_labels, USER_LABEL: resource_name(user)}
-        volume, mount = identity_volume(secret, defaultMode=0o440)
-        self.volumes: Entries = _with(self.volumes, volume)
-        self.volume_mounts: Entries = _with(self.volume_mounts, mount)
+        self.identity = identity_volume(secret, defaultMode=0o440)
+
+    def added_volumes(self) -> list[Entry]:
+        """Return the volumes that each server has, with the user's tokens."""
+        return [*super().added_volumes(), *((self.identity[0],) if self.identity else ())]
+
+    def added_mounts(self) -> list[Entry]:
+        """Return the mounts that each server has, with the user's tokens."""
+        return [*super().added_mounts(), *((self.identity[1],) if self.identity else ())]
+
+    def added_labels(self) -> dict[str, str]:
+        """Return the label by which policies and quotas find the user's pods."""
+        return {**super().added_labels(), USER_LABEL: resource_name(self.user.name)}
 
     async def _check_home(self, user: str) -> None:
         """Raise `SpawnError` if the claim of the home was created for another user."""
@@ -70,10 +163,3 @@ class FacilitySpawner(KubeSpawner):
         # Deleting a named server does not delete its user.
         if not self.name:
             await self.facility_users.remove(self.api.api_client, user=self.user.name)
-
-
-def _with(entries: Entries, entry: dict[str, Any]) -> Entries:
-    """Return the entries with one more, which replaces that of an earlier start."""
-    if isinstance(entries, dict):
-        return {**entries, entry["name"]: entry}
-    return [*(other for other in entries if other["name"] != entry["name"]), entry]

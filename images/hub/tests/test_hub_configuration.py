@@ -1,62 +1,28 @@
 """The hub's traits, from the chart's defaults and changes of them, and from the Secret."""
 
 from pathlib import Path
-from typing import Any
 
 import pytest
-import yaml
-from coffea_shoppe_hub.configuration import configure
 from coffea_shoppe_hub.facility_users import FacilityUsers
-from coffea_shoppe_hub.spawner import FacilitySpawner
+from coffea_shoppe_hub.spawner import FacilitySpawner, ShoppeSpawner
+from hub_settings import KEYS, Values, configured, settings_of_defaults, write_secrets
 from jupyterhub.app import JupyterHub
 from jupyterhub.auth import Authenticator
 from jupyterhub.authenticators.shared import SharedPasswordAuthenticator
-from shoppe_ci.paths import CHARTS
-from traitlets.config import Config
-
-Values = dict[str, Any]
-KEYS = {
-    "hub.config.JupyterHub.cookie_secret": "ab" * 32,
-    "hub.config.CryptKeeper.keys": "cd" * 32,
-    "hub.config.ConfigurableHTTPProxy.auth_token": "for the proxy",
-    "hub.config.SharedPasswordAuthenticator.user_password": "for all users",
-    "hub.config.SharedPasswordAuthenticator.admin_password": "for administrators" * 2,
-}
 
 
 @pytest.fixture
 def secrets(tmp_path: Path) -> Path:
-    for key, value in KEYS.items():
-        (tmp_path / key).write_text(f"{value}\n")
-    return tmp_path
+    return write_secrets(tmp_path)
 
 
 @pytest.fixture
 def settings() -> Values:
-    """The chart's values, with what its template adds."""
-    values: Values = yaml.safe_load((CHARTS / "jupyterhub" / "values.yaml").read_text())
-    values["hub"]["facilityUsers"]["enabled"] = False
-    return {
-        "names": {"hub": "hub", "proxyApi": "proxy-api"},
-        "servicesLabel": "all--services",
-        "userLabels": {"app.kubernetes.io/part-of": "coffea-shoppe"},
-        "userImage": "notebook:1",
-        "imagePullSecrets": [{"name": "registry"}],
-        "podSecurityContext": {"runAsNonRoot": True},
-        "hub": values["hub"],
-        "singleuser": values["singleuser"],
-        "cull": values["cull"],
-    }
-
-
-def configured(settings: Values, secrets: Path) -> Config:
-    config = Config()
-    configure(config, settings, secrets=secrets, namespace="facility")
-    return config
+    return settings_of_defaults()
 
 
 def test_the_hub_takes_the_traits(settings: Values, secrets: Path) -> None:
-    settings["hub"] |= {"activeServerLimit": 7, "allowNamedServers": True}
+    settings["values"]["hub"] |= {"activeServerLimit": 7, "allowNamedServers": True}
     hub = JupyterHub(config=configured(settings, secrets))
     assert hub.hub_connect_url == "http://hub:8081"
     assert hub.cookie_secret == bytes.fromhex("ab" * 32)
@@ -66,7 +32,7 @@ def test_the_hub_takes_the_traits(settings: Values, secrets: Path) -> None:
 
 
 def test_another_database_is_used_by_its_url(settings: Values, secrets: Path) -> None:
-    settings["hub"]["db"] |= {"type": "other", "url": "postgresql://db/hub"}
+    settings["values"]["hub"]["db"] |= {"type": "other", "url": "postgresql://db/hub"}
     assert configured(settings, secrets).JupyterHub.db_url == "postgresql://db/hub"
 
 
@@ -78,22 +44,24 @@ def test_a_key_that_the_secret_lacks_is_named(settings: Values, secrets: Path, k
 
 
 def test_the_home_is_a_claim_or_gone_with_the_server(settings: Values, secrets: Path) -> None:
-    storage = settings["singleuser"]["storage"]
-    storage |= {"type": "dynamic", "storageClass": "fast"}
+    storage = settings["values"]["singleuser"]["storage"]
+    settings["storageClass"] = "fast"
+    storage["type"] = "dynamic"
     spawner = configured(settings, secrets).KubeSpawner
-    claim = {"claimName": "{pvc_name}"}
-    assert {"name": "home", "persistentVolumeClaim": claim} in spawner.volumes
+    name, claim = "volume-{user_server}", {"claimName": "{pvc_name}"}
+    assert spawner.volumes[name] == {"name": name, "persistentVolumeClaim": claim}
+    assert spawner.volume_mounts[name] == {"name": name, "mountPath": "/home/jovyan"}
     assert (spawner.storage_class, spawner.storage_pvc_ensure) == ("fast", True)
     storage["type"] = "none"
     spawner = configured(settings, secrets).KubeSpawner
-    assert {"name": "home", "emptyDir": {}} in spawner.volumes
+    assert spawner.volumes["home"] == {"name": "home", "emptyDir": {}}
     assert "storage_pvc_ensure" not in spawner
-    assert {mount["name"] for mount in spawner.volume_mounts} == {"tmp", "home"}
+    assert set(spawner.volume_mounts) == {"tmp", "home"}
 
 
 def test_users_of_the_facility_need_the_facility_s_spawner(settings: Values, secrets: Path) -> None:
-    assert configured(settings, secrets).JupyterHub.spawner_class == "kubespawner.KubeSpawner"
-    settings["hub"]["facilityUsers"] |= {"enabled": True, "timeout": 9}
+    assert configured(settings, secrets).JupyterHub.spawner_class is ShoppeSpawner
+    settings["facilityUsers"] |= {"enabled": True, "timeout": 9}
     config = configured(settings, secrets)
     assert JupyterHub(config=config).spawner_class is FacilitySpawner
     users = FacilityUsers("facility", 9)
@@ -103,12 +71,11 @@ def test_users_of_the_facility_need_the_facility_s_spawner(settings: Values, sec
 
 
 def test_services_have_tokens_and_users_access(settings: Values, secrets: Path) -> None:
-    settings["hub"]["services"] = {
+    settings["values"]["hub"]["services"] = {
         "data": {"url": "http://data"},
         "pages": {"url": "http://pages", "oauth_redirect_uri": "/services/pages/callback"},
-        "removed": None,
     }
-    settings["cull"]["enabled"] = False
+    settings["values"]["cull"]["enabled"] = False
     for name in ("data", "pages"):
         (secrets / f"hub.services.{name}.apiToken").write_text(f"for {name}")
     hub = JupyterHub(config=configured(settings, secrets))
@@ -131,25 +98,27 @@ def test_the_culler_has_the_rights_that_its_options_need(settings: Values, secre
         (role,) = [role for role in hub.load_roles if role["name"] == "idle-culler"]
         return service["command"], role["scopes"]
 
-    settings["hub"]["services"] = {}
-    settings["cull"] |= {"enabled": True, "users": False, "removeNamedServers": False}
+    settings["values"]["hub"]["services"] = {}
+    settings["values"]["cull"] |= {"enabled": True, "users": False, "removeNamedServers": False}
     command, scopes = culler()
     assert not {"--cull-users", "--remove-named-servers"} & set(command)
     assert "admin:users" not in scopes
-    settings["cull"] |= {"users": True, "removeNamedServers": True}
+    settings["values"]["cull"] |= {"users": True, "removeNamedServers": True}
     command, scopes = culler()
     assert {"--cull-users", "--remove-named-servers"} <= set(command)
     assert "admin:users" in scopes
 
 
 def test_roles_of_the_facility_come_on_top(settings: Values, secrets: Path) -> None:
-    settings["hub"]["loadRoles"] = {"shifters": {"scopes": ["list:users"], "groups": ["shift"]}}
+    settings["values"]["hub"]["loadRoles"] = {
+        "shifters": {"scopes": ["list:users"], "groups": ["shift"]}
+    }
     roles = configured(settings, secrets).JupyterHub.load_roles
     assert {"name": "shifters", "scopes": ["list:users"], "groups": ["shift"]} in roles
 
 
 def test_the_demo_s_login_asks_for_a_password(settings: Values, secrets: Path) -> None:
-    settings["hub"]["config"] = {"JupyterHub": {"authenticator_class": "dummy"}}
+    settings["values"]["hub"]["config"] = {"JupyterHub": {"authenticator_class": "dummy"}}
     config = configured(settings, secrets)
     hub = JupyterHub(config=config)
     assert hub.authenticator_class is SharedPasswordAuthenticator
@@ -162,7 +131,7 @@ def test_the_demo_s_login_asks_for_a_password(settings: Values, secrets: Path) -
 def test_the_facility_s_traits_come_before_the_secret_s(settings: Values, secrets: Path) -> None:
     (secrets / "hub.config.GenericOAuthenticator.client_secret").write_text("of the Secret\n")
     (secrets / "hub.config.GenericOAuthenticator.client_id").write_text("of the Secret\n")
-    settings["hub"]["config"] = {
+    settings["values"]["hub"]["config"] = {
         "GenericOAuthenticator": {"client_id": "of the values"},
         "KubeSpawner": {"http_timeout": 5},
     }

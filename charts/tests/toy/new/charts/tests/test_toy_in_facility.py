@@ -128,14 +128,14 @@ def test_the_toy_has_a_bucket(release: Release) -> None:
 
 
 def test_the_toy_s_page_is_behind_the_login(release: Release) -> None:
-    assert release.settings("hub", "settings.yaml")["hub"]["services"]["toy"]["display"]
+    assert release.settings("hub", "settings.yaml")["values"]["hub"]["services"]["toy"]["display"]
     routes = yaml.safe_load(release.text("traefik", "routes.yaml"))["http"]
     assert routes["services"]["page-toy"]["loadBalancer"]["servers"] == [{"url": URL}]
 
 
 def test_users_find_the_toy(release: Release) -> None:
     assert release.settings("operator", "operator.yaml")["connections"]["toy"] == URL
-    assert release.settings("hub", "settings.yaml")["singleuser"]["extraEnv"]["TOY_URL"] == URL
+    assert release.settings("hub", "settings.yaml")["environment"]["TOY_URL"] == URL
 
 
 def test_a_user_gets_a_token_and_a_limit_and_loses_both(
