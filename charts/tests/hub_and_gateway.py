@@ -33,7 +33,9 @@ def write_configuration(folder: Path, chart: str, manifests: list[Manifest]) -> 
                 (folder / name).write_text(text)
             if name == "settings.yaml" or name.endswith("_config.py"):
                 mounted = text.replace("/run/secrets/hub", str(folder))
-                (folder / name).write_text(mounted.replace("/run/secrets/dask-gateway", str(folder)))
+                (folder / name).write_text(
+                    mounted.replace("/run/secrets/dask-gateway", str(folder))
+                )
     (file,) = folder.glob("*_config.py")
     return file
 
