@@ -43,8 +43,10 @@ def test_the_size_of_all_files_has_three_limits(render: Any) -> None:
     assert "pfc.diskusage 0.9 0.95 files 5g 7g 8g" in lines
 
 
-def test_files_are_told_apart_by_origin(render: Any) -> None:
-    assert any("libOriginName.so" in line for line in config(render, preset="atlas"))
+def test_files_are_told_apart_by_origin_and_content(render: Any) -> None:
+    # +: the plugin gets the parameters of the URL, one of which names the content.
+    expected = "pss.namelib -lfncachesrc+ /usr/local/lib/libOriginName.so"
+    assert expected in config(render, preset="atlas")
 
 
 def test_several_caches_stand_side_by_side(render: Any) -> None:

@@ -144,7 +144,8 @@ def scale(cluster: Cluster, replicas: int, name: str = NAME) -> None:
 def publish(cluster: Cluster, source: Path, *, below: str = "") -> str:
     """Copy a file to the origin, below a digest of its content, and return its URL there.
 
-    A cache identifies a file by its path, so one path never has two contents.
+    A cache identifies a file by its path, so one path never has two contents: for a file that
+    changes see `replace`.
     """
     if not source.is_file():
         raise ShoppeError(f"{source}: no such file", "--data takes NanoAOD files or root:// URLs")
@@ -160,6 +161,22 @@ def publish(cluster: Cluster, source: Path, *, below: str = "") -> str:
         shutil.copyfile(source, partial)
         partial.chmod(0o644)
         partial.rename(target)
+    for folder in (cluster.data, target.parent):
+        folder.chmod(0o755)
+    return f"{ADDRESS}//{relative}"
+
+
+def replace(cluster: Cluster, source: Path, relative: str) -> str:
+    """Copy a file to a path on the origin, over an earlier one, and return its URL there.
+
+    Its time of change is that of this call, as if it had been written there.
+    """
+    target = cluster.data / relative
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_suffix(".partial")
+    shutil.copyfile(source, partial)
+    partial.chmod(0o644)
+    partial.rename(target)
     for folder in (cluster.data, target.parent):
         folder.chmod(0o755)
     return f"{ADDRESS}//{relative}"

@@ -1,6 +1,7 @@
 """The cache: both protocols, byte for byte, and never one origin's file for another's."""
 
 import hashlib
+import uuid
 from pathlib import Path
 
 import pytest
@@ -62,6 +63,29 @@ def test_a_file_of_the_same_path_elsewhere_is_another_file(
     assert printed[:2] == [digest, digest]
     # A cached file of one origin is not served for another.
     assert printed[2].startswith("failed")
+
+
+def test_a_changed_file_is_another_entry_by_the_name_of_its_content(
+    data_origin: Cluster, ann: User, tmp_path: Path
+) -> None:
+    """And without a name it stays what the cache has."""
+    relative = f"changing-{uuid.uuid4().hex[:8]}/numbers.bin"
+    digests = []
+    for version in range(2):
+        content = bytes((number + version) % 256 for number in range(256)) * 4000
+        path = tmp_path / f"{version}.bin"
+        path.write_bytes(content)
+        digests.append(hashlib.sha256(content).hexdigest())
+        url = origin.replace(data_origin, path, relative)
+        names = ("", "?shoppe.content=v1", "?shoppe.content=v2")[: version + 2]
+        urls = [f"{url}{name}" for name in names]
+        code = f"{READ}for url in {urls!r}:\n    print(read(shoppe.data_url(url)))"
+        printed = run_code(ann, code).split()
+        assert printed == [digests[0], digests[0], digests[-1]][: version + 2]
+    # No name leads out of the cache's folder.
+    bad = [f"{url}?shoppe.content={name}" for name in ("../x", "a/b", "A", "")]
+    code = f"{READ}for url in {bad!r}:\n    print(read(shoppe.data_url(url))[:6])"
+    assert run_code(ann, code).split() == ["failed"] * len(bad)
 
 
 @pytest.mark.part("faults")

@@ -1,10 +1,13 @@
-// Adds the origin to the names of cached files: /path of root://host:port is cached
-// as /host:port/path.
+// Adds the origin and the content to the names of cached files: /path of root://host:port
+// is cached as /host:port/path, and with the parameter shoppe.content=NAME in its URL as
+// /host:port@NAME/path.
 //
 // A forwarding cache names a file only by its path, so two origins that contain
-// different files under one path would be served each other's bytes.  XRootD
-// gets the name from this plugin instead (pss.namelib -lfncachesrc), which is called
-// with "/path?src=root://user@host:port".
+// different files under one path would be served each other's bytes, and a file that
+// changes at its origin would be served as it was.  Who knows what the file is now names
+// that content, and a changed file is another entry; the origin ignores the parameter.
+// XRootD gets the name from this plugin instead (pss.namelib -lfncachesrc+), which is
+// called with "/path?src=root://user@host:port&parameters".
 
 #include <cerrno>
 #include <cstring>
@@ -16,6 +19,16 @@
 XrdVERSIONINFO(XrdOucgetName2Name, OriginName);
 
 namespace {
+
+const std::string CONTENT = "&shoppe.content=";
+const std::string::size_type LONGEST_CONTENT = 64;
+
+// Whether text may be a part of a file's name: no separator, and nothing that stands for
+// another folder.
+bool isContent(const std::string &text) {
+  return !text.empty() && text.size() <= LONGEST_CONTENT &&
+         text.find_first_not_of("0123456789abcdefghijklmnopqrstuvwxyz") == std::string::npos;
+}
 
 int copy(const std::string &name, char *buffer, int size) {
   if (static_cast<int>(name.size()) >= size)
@@ -35,14 +48,21 @@ public:
     const auto mark = whole.find("?src=");
     if (mark == std::string::npos)
       return copy(whole, buffer, size);
-    std::string source = whole.substr(mark + 5);
+    std::string source = whole.substr(mark + 5), content;
+    if (const auto start = source.find(CONTENT); start != std::string::npos) {
+      content = source.substr(start + CONTENT.size());
+      content = content.substr(0, content.find('&'));
+      if (!isContent(content))
+        return EINVAL;
+      content = "@" + content;
+    }
     if (const auto scheme = source.find("://"); scheme != std::string::npos)
       source = source.substr(scheme + 3);
     source = source.substr(0, source.find_first_of("/&"));
     source = source.substr(source.find('@') + 1);
     if (source.empty())
       return EINVAL;
-    return copy("/" + source + whole.substr(0, mark), buffer, size);
+    return copy("/" + source + content + whole.substr(0, mark), buffer, size);
   }
 };
 
