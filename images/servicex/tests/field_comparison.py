@@ -427,8 +427,6 @@ def main(arguments: list[str] | None = None) -> None:
         "--rows", metavar="OWNER/NAME", help="print rows for all files of a checkout instead"
     )
     options = parser.parse_args(arguments)
-    logging.disable(logging.ERROR)
-    warnings.simplefilter("ignore")
     paths = sorted(path for path in options.folder.rglob("*.root*") if path.is_file())
     if options.rows:
         for path in paths:
@@ -451,5 +449,8 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
+    # Not in main(), which tests call: these settings are the process'.
+    logging.disable(logging.ERROR)
+    warnings.simplefilter("ignore")
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_GIB << 30, resource.RLIM_INFINITY))
     main()
