@@ -6,14 +6,17 @@ import json
 import re
 import textwrap
 import time
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import jwt
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import requests
+import uproot
 import yaml
 from coffea_shoppe_contract.claims import SERVICEX_REFRESH
 from coffea_shoppe_contract.names import bucket_name
@@ -370,6 +373,88 @@ def test_what_goes_wrong_ends_in_the_client_s_output(
     assert {name: text for name, text in told.items() if text not in lines.get(name, "")} == {}, (
         printed
     )
+
+
+def write_numbers(path: Path, first: int) -> Path:
+    """Write a tree of numbers in a file whose size does not depend on them."""
+    with uproot.recreate(path, compression=None) as file:
+        file["Events"] = {"number": np.arange(first, first + 1000, dtype="i4")}
+    return path
+
+
+NUMBERS = """
+import awkward as ak
+from servicex import ProgressBarFormat, dataset, deliver, query
+def numbers(url, form="parquet"):
+    asked = query.UprootRaw({{"treename": "Events", "expressions": ["number"]}})
+    sample = {{"Name": "numbers", "Dataset": dataset.FileList([url]), "Query": asked}}
+    spec = {{"General": {{"OutputFormat": form}}, "Sample": [sample]}}
+    ((path,),) = deliver(
+        spec, progress_bar=ProgressBarFormat.none, ignore_local_cache=True
+    ).values()
+    if form == "parquet":
+        return int(ak.from_parquet(path)["number"][0])
+    import uproot
+    with uproot.open(path) as file:
+        return int(file[file.keys()[0]]["number"].array()[0])
+print({call})
+latest = max(mine(), key=lambda request: request["submit-time"])
+print(latest["status"], latest["remarks"])
+"""
+
+
+def first_number(user: User, url: str, form: str = "parquet") -> tuple[int, str]:
+    """Deliver numbers; return the first one, and the request's status with its remarks."""
+    call = f"numbers({url!r}, {form!r})"
+    number, status = run_code(user, ASK + NUMBERS.format(call=call)).strip().splitlines()
+    return int(number), status.strip()
+
+
+def test_a_file_that_was_overwritten_is_delivered_as_it_is(
+    ann: User, data_origin: Cluster, tmp_path: Path
+) -> None:
+    """Neither a stored result nor the cache's content takes its place."""
+    relative = f"changing-{uuid.uuid4().hex[:8]}/numbers.root"
+    first, second = (write_numbers(tmp_path / f"{n}.root", n) for n in (100, 700))
+    assert first.stat().st_size == second.stat().st_size
+    url = origin.replace(data_origin, first, relative)
+    assert first_number(ann, url) == (100, "Complete")
+    assert first_number(ann, url) == (100, "Complete")
+    # XRootD gives whole seconds.
+    eventually(
+        lambda: time.time() > (data_origin.data / relative).stat().st_mtime + 1,
+        "the second of the first file is over",
+        timeout=5,
+    )
+    assert origin.replace(data_origin, second, relative) == url
+    assert first_number(ann, url) == (700, "Complete")
+
+
+AWAY = "origin-of-changes"
+
+
+@pytest.mark.part("faults")
+def test_files_of_an_origin_that_is_away_are_delivered_as_they_were(
+    ann: User, data_origin: Cluster, tmp_path: Path
+) -> None:
+    relative = f"away-{uuid.uuid4().hex[:8]}/numbers.root"
+    replaced = origin.replace(data_origin, write_numbers(tmp_path / "a.root", 100), relative)
+    origin.install(data_origin, name=AWAY)
+    try:
+        url = replaced.replace(origin.ADDRESS, origin.address(AWAY))
+        assert first_number(ann, url) == (100, "Complete")
+        origin.scale(data_origin, 0, name=AWAY)
+        number, status = first_number(ann, url)
+        assert number == 100
+        assert "1 of 1 files are taken as they were at" in status
+        # Another request of the same columns is read from the cache.
+        number, status = first_number(ann, url, "root-ttree")
+        assert number == 100
+        assert "1 of 1 files are taken as they were at" in status
+        origin.scale(data_origin, 1, name=AWAY)
+        assert first_number(ann, url) == (100, "Complete")
+    finally:
+        origin.scale(data_origin, 0, name=AWAY)
 
 
 def signed(facility: Cluster, said: dict[str, Any]) -> str:

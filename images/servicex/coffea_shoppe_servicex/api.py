@@ -1,6 +1,7 @@
 """The REST API: calls of the stock client, of the operator and of transformers."""
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -51,6 +52,12 @@ TOTAL_BODY_BYTES, USER_BODY_BYTES = 24 * 2**20, 8 * 2**20
 twenty times as much memory."""
 TOTAL_ESTIMATES, USER_ESTIMATES = 2, 1
 """Number of estimates at once: of all users, and of each.  Others wait, and no thread with them."""
+LOOKUP_INTERVALS_S = (0.1, 0.2, 0.4, 0.8)
+"""Intervals at which a submission waits for the look-up of its files.
+
+The stock client fetches the status at once, and then after five seconds: most look-ups have
+ended by the first time.
+"""
 SUBMIT_RETRY_TIMEOUT_S = 120
 """Submissions wait this long for the database: the stock client does not retry them."""
 
@@ -130,7 +137,18 @@ def application(
             "request %s of %s: %s files, codegen %s",
             *(created.id, owner.user, created.files, created.codegen),
         )
+        if created.files:
+            await wait_for_lookup(owner, created.id)
         return JSONResponse({"request_id": created.id})
+
+    async def wait_for_lookup(owner: Owner, identifier: str) -> None:
+        # The request exists: no error may end this call.
+        with contextlib.suppress(*EXPECTED_ERRORS):
+            for interval_s in LOOKUP_INTERVALS_S:
+                await asyncio.sleep(interval_s)
+                request = await run_in_threadpool(backend.requests.get, owner, identifier)
+                if request.status != "Lookup":
+                    return
 
     async def estimate_cost(owner: Owner, request: Request) -> Response:
         submission = await parse_model(request, Submission)

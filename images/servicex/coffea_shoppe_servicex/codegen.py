@@ -29,6 +29,8 @@ class Source:
     url: str
     local_files: bool = False
     """Whether files of this machine are read, too."""
+    size: int | None = None
+    """Bytes that the file has; None: unknown.  What has another size is not this file."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +94,13 @@ class Codegen(ABC):
         Raises `TransformError`, for example if the file lacks a branch.
         """
 
+    def further_urls(self, url: str) -> list[str]:
+        """Return the URLs of the files that the query reads beside the one at `url`.
+
+        A stored result is reused only as long as these are what they were, too.
+        """
+        return []
+
 
 class TreeCodegen(Codegen):
     """A code generator of declared queries over the trees of a ROOT file.
@@ -116,7 +125,9 @@ class TreeCodegen(Codegen):
         """Write the result for one file to `target`; raises `TransformError`."""
         from coffea_shoppe_servicex import writers
 
-        with root_files.opened(source.url, local_files=source.local_files) as file:
+        with root_files.opened(
+            source.url, local_files=source.local_files, size=source.size
+        ) as file:
             output = writers.writer(target, result_format, several=self.has_several_trees())
             try:
                 with root_files.reading(source.url):

@@ -26,6 +26,8 @@ from coffea_shoppe_servicex.models import PodDemand
 LOG = logging.getLogger(__name__)
 INTERVAL_S = 2
 CLEANUP_INTERVAL_S = 60
+LOOKUP_INTERVAL_S = 0.5
+"""Each request waits for its look-up."""
 LOOKUP_THREADS = 4
 """Look-ups at once, of all users."""
 REQUEST_LABEL = f"{API_GROUP}/servicex-request"
@@ -80,16 +82,19 @@ class Controller:
         """User → when the user last had a dedicated pod (monotonic, s)."""
 
     def look_up_datasets(self, stop: threading.Event) -> None:
-        """Look up datasets until stopped; in threads, since a look-up may take minutes."""
-        settings = self.backend.context.settings.finders
+        """Look up requests' files until stopped; in threads, since a look-up may take minutes."""
+        settings = self.backend.context.settings
         while not stop.is_set():
             try:
-                looked_up = self.backend.datasets.look_up(lambda name: lookups.find(name, settings))
+                looked_up = self.backend.datasets.look_up(
+                    lambda name: lookups.find(name, settings.finders),
+                    lambda files: lookups.identify(files, local_files=settings.local_files),
+                )
             except Exception as error:
-                LOG.warning("dataset look-up: %s: %s", type(error).__name__, error)
+                LOG.warning("look-up: %s: %s", type(error).__name__, error)
                 looked_up = False
             if not looked_up:
-                stop.wait(INTERVAL_S)
+                stop.wait(LOOKUP_INTERVAL_S)
 
     def run(self, stop: threading.Event) -> None:
         """Repeat all steps until stopped."""

@@ -72,6 +72,8 @@ class Request(Base):
     status: Mapped[str] = mapped_column(index=True)
     reason: Mapped[str] = mapped_column(Text, default="")
     """Why the request failed or is delayed."""
+    remarks: Mapped[str] = mapped_column(Text, default="")
+    """What is uncertain of its files' identities; '' if nothing is."""
     memory: Mapped[int]
     """Initial memory limit of a file's transform, in MiB."""
     cache_key: Mapped[str] = mapped_column(index=True, default="")
@@ -108,6 +110,10 @@ class File(Base):
     number: Mapped[int]
     urls: Mapped[list[Any]]
     """URLs of the file's replicas, as submitted or looked up."""
+    address: Mapped[str] = mapped_column(default="")
+    """Hash of the canonical address of the first URL; '' before the look-up."""
+    identity: Mapped[list[Any]] = mapped_column(default=list)
+    """Identities (`identities.Identity`) of it and of the files that the query reads beside it."""
     pool: Mapped[bool]
     """Whether shared transformers may lease it."""
     state: Mapped[str]
@@ -130,6 +136,7 @@ class File(Base):
     __table_args__ = (
         Index("files_state", "state", "pool", "owner"),
         Index("files_result", "request_id", "result_at"),
+        Index("files_address", "address", "owner"),
     )
 
 

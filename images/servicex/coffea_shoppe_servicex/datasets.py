@@ -1,23 +1,33 @@
-"""Datasets: look-up of the files behind a name, cached per user."""
+"""Look-ups: the files behind a dataset's name, cached per user, and what each file is."""
 
+import hashlib
 import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+from coffea_shoppe_contract.addresses import canonical_address
 from sqlalchemy import and_, func, select
 from sqlalchemy.orm import Session
 
-from coffea_shoppe_servicex import addresses
+from coffea_shoppe_servicex import addresses, identities
 from coffea_shoppe_servicex.context import Context
-from coffea_shoppe_servicex.database import Dataset, Request, transaction
+from coffea_shoppe_servicex.database import Dataset, File, Request, transaction
 from coffea_shoppe_servicex.errors import ForbiddenError, NotFoundError, QueryError
-from coffea_shoppe_servicex.finders import LookupFailedError
+from coffea_shoppe_servicex.finders import Files, LookupFailedError
+from coffea_shoppe_servicex.identities import Identity
 from coffea_shoppe_servicex.lifecycle import Lifecycle
 from coffea_shoppe_servicex.models import Owner
 
 LOOKUPS_EACH = 2
 """Look-ups of one user at once."""
+ADDRESSES_AT_ONCE = 500
+"""Addresses in one query of the database."""
+
+Find = Callable[[str], Files]
+"""Returns a dataset's files, or raises `LookupFailedError`."""
+Identify = Callable[[Sequence[Sequence[str]]], list[Identity]]
+"""Returns the identity of each file, given as its replicas' URLs."""
 
 
 class Datasets:
@@ -59,12 +69,11 @@ class Datasets:
             dataset.stale = True
             return dataset
 
-    def look_up(self, find: Callable[[str], list[dict[str, Any]]]) -> bool:
-        """Look up the dataset of a waiting request; return whether there was one.
+    def look_up(self, find: Find, identify: Identify) -> bool:
+        """Look up the files of a waiting request; return whether there was one.
 
         Threads may call it at once: first comes the user with the fewest look-ups at present,
-        who has at most `LOOKUPS_EACH`, then that user's oldest request.  `find` returns a
-        dataset's files or raises `LookupFailedError`.
+        who has at most `LOOKUPS_EACH`, then that user's oldest request.
         """
         with self._lock:
             request = self._next_lookup()
@@ -72,7 +81,7 @@ class Datasets:
                 return False
             self._active[request.id] = request.owner_uid
         try:
-            self._look_up(request, find)
+            self._look_up(request, find, identify)
         finally:
             with self._lock:
                 del self._active[request.id]
@@ -97,7 +106,14 @@ class Datasets:
             oldest = select(Request).where(waiting, Request.owner_uid == uid)
             return session.scalars(oldest.order_by(Request.created).limit(1)).first()
 
-    def _look_up(self, oldest: Request, find: Callable[[str], list[dict[str, Any]]]) -> None:
+    def _look_up(self, oldest: Request, find: Find, identify: Identify) -> None:
+        if oldest.files:
+            with transaction(self.context.engine) as session:
+                listed = select(File.urls).where(File.request_id == oldest.id)
+                urls = session.scalars(listed.order_by(File.number))
+                files = [{"paths": replicas} for replicas in urls]
+            self._begin(oldest, files, identify)
+            return
         try:
             name, count = addresses.split_did(oldest.did)
         except QueryError as error:
@@ -107,10 +123,16 @@ class Datasets:
                     session, session.get_one(Request, oldest.id), "Fatal", str(error)
                 )
             return
+        dataset = self._dataset(oldest, name, find)
+        if dataset and dataset.status == "complete":
+            self._begin(oldest, _first_files(dataset.files, count), identify)
+
+    def _dataset(self, oldest: Request, name: str, find: Find) -> Dataset | None:
+        """Return the dataset of a request; a bad one ends it.  None: it was canceled."""
         with transaction(self.context.engine) as session:
             known = _known_dataset(session, oldest.owner_uid, name)
         # Outside of a transaction: a look-up may take minutes.
-        files: list[dict[str, Any]] = []
+        files: Files = []
         status, message = "complete", ""
         if known is None:
             try:
@@ -120,9 +142,9 @@ class Datasets:
             if status == "complete" and not files:
                 status, message = "does_not_exist", f"{name} has no files"
         with transaction(self.context.engine) as session:
-            request = session.get(Request, oldest.id, with_for_update=True)
-            if request is None or request.status != "Lookup":
-                return  # canceled in the meantime
+            request = _waiting(session, oldest)
+            if request is None:
+                return None
             now = self.context.clock()
             dataset = session.get(Dataset, known.id) if known else None
             if dataset is None:
@@ -143,11 +165,89 @@ class Datasets:
             request.dataset_id = dataset.id
             if dataset.status != "complete":
                 self.lifecycle.end(session, request, "Bad Dataset", dataset.message)
+            return dataset
+
+    def _begin(self, oldest: Request, files: Files, identify: Identify) -> None:
+        """Complete a request with a stored result of the same files, or queue its files."""
+        try:
+            query = self.context.codegens.parse(
+                oldest.codegen,
+                oldest.selection,
+                oldest.result_format,  # type: ignore[arg-type]
+            )
+        except QueryError as error:
+            # Submitted to an earlier release, which knew the query.
+            with transaction(self.context.engine) as session:
+                if request := _waiting(session, oldest):
+                    self.lifecycle.end(session, request, "Fatal", str(error))
+            return
+        beside = [query.further_urls(file["paths"][0]) for file in files]
+        # Outside of a transaction: origins may not respond for minutes.
+        own = identify([file["paths"] for file in files])
+        further = iter(identify([[url] for urls in beside for url in urls]))
+        now = self.context.clock()
+        identified: Files = []
+        for file, first, urls in zip(files, own, beside, strict=True):
+            all_of_file = [first, *(next(further) for _ in urls)]
+            identity = [
+                each if "problem" in each else {**each, "seen": now} for each in all_of_file
+            ]
+            address = hashlib.sha256(canonical_address(file["paths"][0]).encode()).hexdigest()
+            identified.append({**file, "address": address[:32], "identity": identity})
+        with transaction(self.context.engine) as session:
+            request = _waiting(session, oldest)
+            if request is None:
                 return
-            selected = _first_files(dataset.files, count)
-            request.cache_key = self.lifecycle.cache_key(request, selected)
+            _use_last_known(session, request, identified)
+            request.remarks = identities.remarks([file["identity"] for file in identified])
+            request.cache_key = self.lifecycle.cache_key(request, identified)
             if not self.lifecycle.reuse_result(session, request):
-                self.lifecycle.start(session, request, selected)
+                self.lifecycle.start(session, request, identified)
+
+
+def _waiting(session: Session, oldest: Request) -> Request | None:
+    """Return a request, locked; None if it was canceled during its look-up."""
+    request = session.get(Request, oldest.id, with_for_update=True)
+    return request if request and request.status == "Lookup" else None
+
+
+def _use_last_known(session: Session, request: Request, files: Files) -> None:
+    """Replace identities whose origin does not respond by the last ones that the user had."""
+    away = {
+        file["address"]: file
+        for file in files
+        if any(each.get("problem") == identities.UNREACHABLE for each in file["identity"])
+    }
+    for address, identity in _last_known(session, request, sorted(away)):
+        by_url = {each["url"]: each for each in identity if "problem" not in each}
+        file = away[address]
+        for number, each in enumerate(file["identity"]):
+            if each.get("problem") == identities.UNREACHABLE or "outdated" in each:
+                urls = [each["url"]] if number else [each["url"], *file["paths"]]
+                known = next((by_url[url] for url in urls if url in by_url), None)
+                if known:
+                    why = each.get("message") or each["outdated"]
+                    file["identity"][number] = {**known, "outdated": why}
+
+
+def _last_known(
+    session: Session, request: Request, wanted_addresses: Sequence[str]
+) -> Iterable[tuple[str, list[Identity]]]:
+    """Yield the addresses and identities of earlier files of a request's owner, oldest first."""
+    for start in range(0, len(wanted_addresses), ADDRESSES_AT_ONCE):
+        some = wanted_addresses[start : start + ADDRESSES_AT_ONCE]
+        earlier = (
+            select(File.address, File.identity)
+            .join(Request, Request.id == File.request_id)
+            .where(
+                File.address.in_(some),
+                File.owner == request.owner,
+                Request.owner_uid == request.owner_uid,
+                Request.id != request.id,
+            )
+            .order_by(File.id)
+        )
+        yield from ((address, identity) for address, identity in session.execute(earlier))
 
 
 def _known_dataset(session: Session, owner_uid: str, name: str) -> Dataset | None:

@@ -11,10 +11,12 @@ from pathlib import PurePosixPath
 from sqlalchemy import and_, func, select, true
 from sqlalchemy.orm import Session
 
+from coffea_shoppe_servicex import identities
 from coffea_shoppe_servicex.context import Context
 from coffea_shoppe_servicex.database import File, Request, User, transaction
 from coffea_shoppe_servicex.errors import LeaseLostError
 from coffea_shoppe_servicex.formats import SUFFIXES
+from coffea_shoppe_servicex.identities import Identity
 from coffea_shoppe_servicex.lifecycle import Lifecycle
 from coffea_shoppe_servicex.models import MESSAGE_LENGTH, Lease, Result
 from coffea_shoppe_servicex.objects import Key, ObjectPrefix
@@ -89,21 +91,25 @@ class FileQueue:
                 codegen=request.codegen,
                 selection=request.selection,
                 result_format=request.result_format,
-                source_urls=self.source_urls(file.urls),
+                source_urls=self.source_urls(file.urls, file.identity),
+                identity=file.identity,
                 memory=file.memory,
                 deadline_s=limits.deadline_s,
                 lease_s=limits.lease_s,
             )
 
-    def source_urls(self, replicas: Sequence[str]) -> list[str]:
-        """Return the URLs to read a file from: first through the cache, then its replicas."""
+    def source_urls(self, replicas: Sequence[str], identity: Sequence[Identity] = ()) -> list[str]:
+        """Return the URLs to read a file from: first through the cache, then its replicas.
+
+        The cache has an entry for each identity.  It may have a file that its origin lacks.
+        """
         origins = [url.replace("davs://", "https://", 1) for url in replicas]
         prefix = self.context.settings.cache_prefix.rstrip("/")
-        cached = [
-            f"{prefix}//{url}"
-            for url in origins
-            if prefix and url.startswith(("root://", "xroot://"))
-        ]
+        if not prefix or identities.is_absent(identity):
+            return origins
+        cached = [f"{prefix}//{url}" for url in origins if url.startswith(("root://", "xroot://"))]
+        if identities.is_known(identity):
+            cached = [identities.with_content(url, identity) for url in cached]
         return [*cached, *origins]
 
     def _leased(

@@ -11,6 +11,7 @@ from typing import Any
 from sqlalchemy import delete, insert, select, update
 from sqlalchemy.orm import Session
 
+from coffea_shoppe_servicex import identities
 from coffea_shoppe_servicex.context import Context
 from coffea_shoppe_servicex.database import File, Request
 from coffea_shoppe_servicex.models import OPEN_STATUSES
@@ -27,15 +28,18 @@ class Lifecycle:
         self.context, self.codegens = context, context.codegens
 
     def cache_key(self, request: Request, files: Sequence[Mapping[str, Any]]) -> str:
-        """Return a hash that is equal for requests with equal results.
+        """Return a hash that is equal for requests with equal results; '' if there is none.
 
         It covers owner, query, format, transformer image, revision of the code, the file of an
-        added code generator, and the input files; their order is ignored.
+        added code generator, and the input files with their identities; their order is ignored.
+        Without the identity of each file, a result may be that of an earlier content.
         """
+        if not all(identities.is_known(file["identity"]) for file in files):
+            return ""
         parts = [
             *(request.owner_uid, request.codegen, request.selection, request.result_format),
             *(self.context.settings.image, request.revision),
-            sorted(file["paths"][0] for file in files),
+            sorted([file["paths"][0], identities.content(file["identity"])] for file in files),
         ]
         if version := self.codegens.versions.get(request.codegen):
             parts.append(version)
@@ -46,7 +50,7 @@ class Lifecycle:
 
         Return whether there is such a result.
         """
-        if not self.context.settings.result_cache:
+        if not self.context.settings.result_cache or not request.cache_key:
             return False
         earlier = session.scalars(
             select(Request)
@@ -61,6 +65,7 @@ class Lifecycle:
         ).first()
         if earlier is None:
             return False
+        session.execute(delete(File).where(File.request_id == request.id))
         request.folder, request.status = earlier.folder, "Complete"
         request.files = request.completed = earlier.files
         request.bytes, request.finished = earlier.bytes, self.context.clock()
@@ -77,9 +82,20 @@ class Lifecycle:
 
     def start(self, session: Session, request: Request, files: Sequence[Mapping[str, Any]]) -> None:
         """Queue the files of a request and set its status to Running."""
+        request.status = "Running"
+        self.store_files(session, request, files)
+
+    def store_files(
+        self, session: Session, request: Request, files: Sequence[Mapping[str, Any]]
+    ) -> None:
+        """Store the files of a request in place of earlier ones.
+
+        Each has `paths` and, once it was looked up, `address` and `identity`.
+        """
         session.add(request)
-        request.status, request.files = "Running", len(files)
+        request.files = len(files)
         session.flush()
+        session.execute(delete(File).where(File.request_id == request.id))
         session.execute(
             insert(File),
             [
@@ -88,6 +104,8 @@ class Lifecycle:
                     "owner": request.owner,
                     "number": number,
                     "urls": file["paths"],
+                    "address": file.get("address", ""),
+                    "identity": file.get("identity", []),
                     "pool": self.codegens.is_declared(request.codegen),
                     "state": "waiting",
                     "memory": request.memory,

@@ -6,6 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from coffea_shoppe_servicex.database import Request
 from coffea_shoppe_servicex.formats import Format
+from coffea_shoppe_servicex.identities import Identity
 
 OPEN_STATUSES = ("Lookup", "Running")
 """Statuses of requests that have not ended."""
@@ -68,6 +69,8 @@ class Lease:
     result_format: str
     source_urls: list[str]
     """URLs to read the file from, in order of preference."""
+    identity: list[Identity]
+    """What the file, and those that the query reads beside it, were when they were looked up."""
     memory: int
     """Memory limit in MiB."""
     deadline_s: float

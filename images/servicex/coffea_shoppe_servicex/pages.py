@@ -98,6 +98,8 @@ def routes(backend: Backend, for_user: Wrapper) -> list[Route]:
         lines = [f"request {identifier} ({title}): {status}"]
         if transform_request.reason:
             lines.append(f"reason: {transform_request.reason}")
+        if transform_request.remarks:
+            lines.append(f"remarks: {transform_request.remarks}")
         for file in files:
             lines += ["", f"=== file {file.number}: {file.urls[0]}"]
             lines.append(f"{file.state}, {file.attempt} attempt(s), by {file.worker or 'nobody'}")

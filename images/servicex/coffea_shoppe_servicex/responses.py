@@ -69,6 +69,7 @@ def request_status(request: Request, settings: Settings, *, external: bool) -> d
         "generated-code-cm": "",
         "status": request.status,
         "reason": reason,
+        "remarks": request.remarks,
         "app-version": VERSION,
         "files": request.files,
         "files-completed": request.completed,

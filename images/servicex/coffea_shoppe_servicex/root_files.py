@@ -24,8 +24,8 @@ DECOMPRESSORS = ("zlib", "_lz4", "cramjam", "lzma")
 
 
 @contextlib.contextmanager
-def opened(url: str, *, local_files: bool = False) -> Iterator[Any]:
-    """Yield a ROOT file that uproot has opened.
+def opened(url: str, *, local_files: bool = False, size: int | None = None) -> Iterator[Any]:
+    """Yield a ROOT file that uproot has opened, and that has `size` bytes, if that is known.
 
     Raises `UnreadableError` if it cannot be read, `TransformError` for a URL that must not be.
     """
@@ -54,6 +54,10 @@ def opened(url: str, *, local_files: bool = False) -> Iterator[Any]:
         if present is not None and present < expected:
             message = f"{url}: truncated: {present} of its {expected} bytes are present"
             raise UnreadableError("BadFile", message)
+        if present is not None and size is not None and present != size:
+            message = f"{url}: changed since the request was submitted: its size in bytes was "
+            message += f"{size}, and is {present}; submit it again"
+            raise UnreadableError("ChangedFile", message)
         yield file
 
 

@@ -4,9 +4,11 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
+from coffea_shoppe_servicex import identities
 from coffea_shoppe_servicex.codegen import Codegen, Outcome, Source
 from coffea_shoppe_servicex.errors import TransformError, UnreadableError
 from coffea_shoppe_servicex.formats import Format
+from coffea_shoppe_servicex.identities import Identity
 
 LOG = logging.getLogger(__name__)
 
@@ -18,14 +20,50 @@ def transform(
     result_format: Format,
     *,
     local_files: bool = False,
+    identity: Sequence[Identity] = (),
 ) -> Outcome:
     """Transform a file into `target`, read from the first of its URLs that can be read.
 
-    `local_files`: files of this machine are read, too.  Raises `TransformError`.
+    `local_files`: files of this machine are read, too.  `identity` has the identities of the
+    file, and of those that the query reads beside it, from their look-up: a file that is
+    another one now, or afterwards, fails.  Raises `TransformError`.
     """
+    responsive = _check_unchanged(identity, local_files=local_files)
+    outcome = _transform(query, source_urls, target, result_format, identity, local_files)
+    # A file that changes while it is read may be a mixture.
+    _check_unchanged(responsive, local_files=local_files)
+    return outcome
+
+
+def _check_unchanged(identity: Sequence[Identity], *, local_files: bool) -> list[Identity]:
+    """Raise `TransformError` if a file is another one now; return those whose origin responds."""
+    responsive = []
+    for earlier in identity:
+        if "problem" in earlier:
+            continue
+        now = identities.current(earlier["url"], local_files=local_files)
+        if change := identities.change(earlier, now):
+            message = f"{earlier['url']}: changed since the request was submitted: {change}"
+            raise TransformError("ChangedFile", f"{message}; submit it again")
+        if "problem" in now:
+            LOG.warning("it is not known whether the file has changed: %s", now["message"])
+        else:
+            responsive.append(earlier)
+    return responsive
+
+
+def _transform(
+    query: Codegen,
+    source_urls: Sequence[str],
+    target: Path,
+    result_format: Format,
+    identity: Sequence[Identity],
+    local_files: bool,
+) -> Outcome:
+    size = identity[0].get("size") if identity else None
     for number, url in enumerate(source_urls, 1):
         try:
-            return query.transform(Source(url, local_files), target, result_format)
+            return query.transform(Source(url, local_files, size), target, result_format)
         except UnreadableError as error:
             if number == len(source_urls):
                 raise

@@ -53,11 +53,10 @@ class TransformRequests:
         else:
             raise QueryError("the request names no input: set did or file-list")
         with transaction(self.context.engine) as session:
-            if files:
-                request.cache_key = self.lifecycle.cache_key(request, files)
-                if not self.lifecycle.reuse_result(session, request):
-                    self.lifecycle.start(session, request, files)
             session.add(request)
+            if files:
+                # Their origins are asked by the controller, in a process without keys.
+                self.lifecycle.store_files(session, request, files)
         return request
 
     def _new_request(self, owner: Owner, submission: Submission) -> Request:
@@ -88,6 +87,7 @@ class TransformRequests:
             bytes=0,
             last_result=0,
             reason="",
+            remarks="",
             deleted=False,
             swept=False,
         )

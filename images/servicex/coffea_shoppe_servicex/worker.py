@@ -80,7 +80,12 @@ def _transform(
         loaded = Codegens.load(folder=codegens_folder)
         query = loaded.parse(lease["codegen"], lease["selection"], result_format)
         result = transform(
-            query, lease["source_urls"], Path(target), result_format, local_files=local_files
+            query,
+            lease["source_urls"],
+            Path(target),
+            result_format,
+            local_files=local_files,
+            identity=lease.get("identity", ()),  # none from an API of an earlier release
         )
         outcome = Outcome(events=result.events, read=result.read)
     except UnreadableError as error:

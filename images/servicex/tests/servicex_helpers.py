@@ -5,7 +5,7 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from coffea_shoppe_servicex.backend import Backend
 from coffea_shoppe_servicex.codegens import Codegens
 from coffea_shoppe_servicex.database import Request, transaction
 from coffea_shoppe_servicex.formats import Format
+from coffea_shoppe_servicex.identities import Identity
 from coffea_shoppe_servicex.local import local
 from coffea_shoppe_servicex.models import Lease, Owner, Result, Submission
 from coffea_shoppe_servicex.objects import FolderStore, ObjectPrefix
@@ -148,12 +149,29 @@ CONTENT = b"0123456789"
 """What the transformers of the tests store as a result."""
 
 
+def unchanged(files: Sequence[Sequence[str]]) -> list[Identity]:
+    """Return the identities of files that never change: a look-up without origins."""
+    return [{"url": urls[0], "size": 7, "mtime": "then", "etag": ""} for urls in files]
+
+
+def look_up(backend: Backend, found: Iterable[str] = ()) -> bool:
+    """Look up a waiting request; return whether there was one.  `found`: a dataset's files."""
+    listing = [{"paths": [path], "size": 7} for path in found]
+    return backend.datasets.look_up(lambda _: listing, unchanged)
+
+
 def submit(backend: Backend, owner: Owner = ANN, files: int = 1, **more: Any) -> str:
-    """Submit a request; `_` in the name of a further field stands for a hyphen."""
+    """Submit a request, and look up the files that it lists.
+
+    `_` in the name of a further field stands for a hyphen.
+    """
     listed = [f"root://origin//{more.get('title', '')}{number}.root" for number in range(files)]
     asked = {"codegen": "uproot-raw", "selection": RAW, "file-list": listed}
     asked |= {name.replace("_", "-"): value for name, value in more.items()}
-    return backend.requests.submit(owner, Submission.model_validate(asked)).id
+    created = backend.requests.submit(owner, Submission.model_validate(asked))
+    while created.files and backend.requests.get(owner, created.id).status == "Lookup":
+        assert look_up(backend)
+    return created.id
 
 
 def take(backend: Backend, **more: Any) -> Lease:

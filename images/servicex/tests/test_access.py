@@ -26,7 +26,7 @@ from coffea_shoppe_servicex.objects import S3Store
 from coffea_shoppe_servicex.settings import Auth
 from coffea_shoppe_servicex.signatures import SignatureError, SignedRequest
 from cryptography.hazmat.primitives.asymmetric import ec
-from servicex_helpers import ANN, Clock, changed
+from servicex_helpers import ANN, Clock, changed, look_up
 from starlette.testclient import TestClient
 
 HOST = "store:7000"
@@ -89,6 +89,7 @@ def gateway(backend: Backend, clock: Clock, tmp_path: Path) -> Any:
     selection = '[{"treename": "E", "expressions": ["x"]}]'
     asked = {"codegen": "uproot-raw", "selection": selection, "file-list": ["a.root"]}
     request = backend.requests.submit(ANN, Submission.model_validate(asked))
+    assert look_up(backend)
     lease = backend.queue.lease("w", memory=4000)
     assert lease
     revoked: dict[str, str] = {}
@@ -274,6 +275,7 @@ def test_transformers_are_known_by_their_keys(backend: Backend, tmp_path: Path) 
     source = "ZGVmIHJ1bl9xdWVyeShmKToKICAgIHJldHVybiBmCg=="
     asked = {"codegen": "python", "selection": source, "file-list": ["a"]}
     request = backend.requests.submit(ANN, Submission.model_validate(asked)).id
+    assert look_up(backend)
     key = known.issue(request)
     assert known.identify(f"Bearer {key}") == request
     said = {"aud": access.TRANSFORMER_AUDIENCE, "sub": request}

@@ -8,6 +8,7 @@ import pytest
 import yaml
 from coffea_shoppe_servicex import affected
 from coffea_shoppe_servicex.backend import Backend
+from coffea_shoppe_servicex.codegens.uproot_raw import UprootRaw
 from coffea_shoppe_servicex.database import Request, transaction
 from coffea_shoppe_servicex.faults import FAULTS, REVISION
 from servicex_helpers import ANN, BOB, finish, raw, submit, take
@@ -56,7 +57,8 @@ def test_a_query_that_earlier_code_got_wrong_is_listed(
 ) -> None:
     codegen = "uproot" if selection.startswith("(") else "uproot-raw"
     # The code refuses some of them now.
-    monkeypatch.setattr(type(backend.context.codegens), "parse", lambda *_: None)
+    accepting = UprootRaw((), ())
+    monkeypatch.setattr(type(backend.context.codegens), "parse", lambda *_: accepting)
     identifier = stored(backend, codegen=codegen, selection=selection)
     monkeypatch.undo()
     assert faults(backend) == {identifier: [fault]}
@@ -119,7 +121,8 @@ def test_results_of_earlier_code_are_not_reused(backend: Backend) -> None:
     again = submit(backend, selection=RIGHT)
     assert backend.requests.get(ANN, again).folder == first
     request = backend.requests.get(ANN, first)
-    files = [{"paths": file.urls} for file in backend.requests.files(ANN, first)]
+    (file,) = backend.requests.files(ANN, first)
+    files = [{"paths": file.urls, "identity": file.identity}]
     key = request.cache_key
     assert backend.requests.lifecycle.cache_key(request, files) == key
     request.revision = 0

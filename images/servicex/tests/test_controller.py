@@ -17,7 +17,7 @@ from coffea_shoppe_servicex.responses import iso_time
 from coffea_shoppe_servicex.settings import DedicatedPods, SharedPool
 from coffea_shoppe_servicex.turns import TURN_S
 from lib import api_schemas
-from servicex_helpers import ANN, BOB, Clock, changed, object_path, store
+from servicex_helpers import ANN, BOB, Clock, changed, look_up, object_path, store
 
 TEMPLATE = {
     "apiVersion": "v1",
@@ -106,7 +106,9 @@ def submit(controller: Controller, owner: Owner, files: int, codegen: str = "upr
     listed = [f"{owner.user}{codegen}{number}" for number in range(files)]
     asked = {"codegen": codegen, "selection": selection, "file-list": listed}
     controller.backend.context.clock.now += 1  # type: ignore[attr-defined]
-    return controller.backend.requests.submit(owner, Submission.model_validate(asked)).id
+    created = controller.backend.requests.submit(owner, Submission.model_validate(asked))
+    assert look_up(controller.backend)
+    return created.id
 
 
 def test_the_pool_grows_with_the_queue_up_to_its_limit_and_shrinks_when_idle(

@@ -8,7 +8,7 @@ from coffea_shoppe_servicex.backend import Backend
 from coffea_shoppe_servicex.database import Request, transaction
 from coffea_shoppe_servicex.errors import ForbiddenError, QueryError
 from coffea_shoppe_servicex.finders import LookupFailedError
-from servicex_helpers import ANN, BOB, finish, submit, take
+from servicex_helpers import ANN, BOB, finish, submit, take, unchanged
 
 
 def dataset(backend: Backend, did: str, found: Any) -> str:
@@ -21,7 +21,7 @@ def dataset(backend: Backend, did: str, found: Any) -> str:
             raise found
         return [{"paths": [path], "size": 7} for path in found]
 
-    assert backend.datasets.look_up(find)
+    assert backend.datasets.look_up(find, unchanged)
     return request
 
 
@@ -40,14 +40,14 @@ def test_a_dataset_is_looked_up_once_and_anew_when_it_was_deleted(backend: Backe
     assert len(backend.datasets.owned_by(ANN, deleted=True)) == 1
     third = dataset(backend, did, ["d"])
     assert backend.requests.get(ANN, third).files == 1
-    assert not backend.datasets.look_up(lambda _: [])
+    assert not backend.datasets.look_up(lambda _: [], unchanged)
 
 
 def test_an_option_that_was_accepted_once_ends_its_request(backend: Backend) -> None:
     request = submit(backend, file_list=None, did="rucio://a:b")
     with transaction(backend.context.engine) as session:
         session.get_one(Request, request).did = "rucio://a:b?file=2"
-    assert backend.datasets.look_up(lambda _: [])
+    assert backend.datasets.look_up(lambda _: [], unchanged)
     ended = backend.requests.get(ANN, request)
     assert (ended.status, ended.reason) == (
         "Fatal",
@@ -86,7 +86,7 @@ def test_a_look_up_holds_nobody_up(backend: Backend) -> None:
         backend.requests.cancel(ANN, request)
         return [{"paths": ["root://h//a"]}]
 
-    assert backend.datasets.look_up(find)
+    assert backend.datasets.look_up(find, unchanged)
     assert backend.requests.get(ANN, request).status == "Canceled"
 
 
@@ -107,7 +107,9 @@ def test_look_ups_are_shared_among_users(backend: Backend) -> None:
 
     def begin(count: int) -> threading.Thread:
         """Look up in a thread; return it once `count` look-ups have started."""
-        thread = threading.Thread(target=backend.datasets.look_up, args=(find,), daemon=True)
+        thread = threading.Thread(
+            target=backend.datasets.look_up, args=(find, unchanged), daemon=True
+        )
         thread.start()
         with more:
             assert more.wait_for(lambda: len(started) == count, 60)
@@ -121,15 +123,15 @@ def test_look_ups_are_shared_among_users(backend: Backend) -> None:
         for number in range(2)
     ]
     # Ann's other requests are older than Bob's.
-    assert backend.datasets.look_up(find)
-    assert backend.datasets.look_up(find)
+    assert backend.datasets.look_up(find, unchanged)
+    assert backend.datasets.look_up(find, unchanged)
     assert [backend.requests.get(BOB, request).status for request in quick] == ["Running"] * 2
     threads.append(begin(4))
-    assert not backend.datasets.look_up(find), "Ann has two look-ups, and room remains for others"
+    assert not backend.datasets.look_up(find, unchanged), "Ann has two, and there is room"
     go_on.set()
     for thread in threads:
         thread.join(60)
-    assert backend.datasets.look_up(find)
-    assert backend.datasets.look_up(find)
-    assert not backend.datasets.look_up(find)
+    assert backend.datasets.look_up(find, unchanged)
+    assert backend.datasets.look_up(find, unchanged)
+    assert not backend.datasets.look_up(find, unchanged)
     assert sorted(started) == ["quick0", "quick1", "slow0", "slow1", "slow2", "slow3"]

@@ -127,6 +127,10 @@ def test_an_upgrade_keeps_the_urls_of_files(engine: Engine) -> None:
     migrate(engine)
     with transaction(engine) as session:
         assert session.scalars(select(File.urls)).all() == [["root://origin//a.root"]]
+        # Nothing is known of earlier files: their results are not reused.
+        assert [(file.address, file.identity) for file in session.scalars(select(File))] == [
+            ("", [])
+        ]
 
 
 def test_requests_of_earlier_releases_have_revision_zero(engine: Engine) -> None:
@@ -135,7 +139,7 @@ def test_requests_of_earlier_releases_have_revision_zero(engine: Engine) -> None
     migrate(engine)
     with transaction(engine) as session:
         (request,) = session.scalars(select(Request))
-    assert request.revision == 0
+    assert (request.revision, request.remarks) == (0, "")
     migrate_to(engine, "0004")
     assert "revision" not in columns(engine)
 

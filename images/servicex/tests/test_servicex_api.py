@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 from coffea_shoppe_servicex import access, api
 from coffea_shoppe_servicex.backend import Backend
+from coffea_shoppe_servicex.database import Request, transaction
 from coffea_shoppe_servicex.settings import Auth, S3Gateway
 from coffea_shoppe_servicex.transform_requests import TransformRequests
 from servicex.models import CachedDataset, ServiceXInfo, TransformStatus
-from servicex_helpers import changed
+from servicex_helpers import changed, look_up, unchanged
 from sqlalchemy.exc import OperationalError
 from starlette.testclient import TestClient
 
@@ -27,7 +28,9 @@ POOL = {"Authorization": "Bearer pool"}
 
 
 @pytest.fixture
-def client(backend: Backend, tmp_path: Path) -> Iterator[TestClient]:
+def client(
+    backend: Backend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[TestClient]:
     key = tmp_path / "pool-key"
     key.write_text("pool")
     gateway = S3Gateway(
@@ -35,6 +38,8 @@ def client(backend: Backend, tmp_path: Path) -> Iterator[TestClient]:
     )
     with_gateway = changed(backend, s3_gateway=gateway, codegens=["uproot-raw"], pool_key=key)
     users = access.UserAuthenticator(Auth(enabled=False), None)
+    # Tests look files up themselves.
+    monkeypatch.setattr(api, "LOOKUP_INTERVALS_S", ())
     application = api.application(
         with_gateway, users, access.TransformerAuthenticator(with_gateway)
     )
@@ -43,8 +48,10 @@ def client(backend: Backend, tmp_path: Path) -> Iterator[TestClient]:
 
 
 @pytest.fixture
-def request_id(client: TestClient) -> str:
-    return str(client.post("/servicex/transformation", json=BODY).json()["request_id"])
+def request_id(client: TestClient, backend: Backend) -> str:
+    created = client.post("/servicex/transformation", json=BODY).json()["request_id"]
+    assert look_up(backend)
+    return str(created)
 
 
 def post_internal(client: TestClient, path: str, **body: Any) -> Any:
@@ -209,7 +216,7 @@ def test_datasets_are_listed_as_the_client_reads_them(client: TestClient, backen
     body = {key: value for key, value in BODY.items() if key != "file-list"}
     client.post("/servicex/transformation", json={**body, "did": "xrootd://root://h//*"})
     file = {"paths": ["root://h//a"], "size": 3, "events": 0, "adler32": ""}
-    backend.datasets.look_up(lambda _: [file])
+    backend.datasets.look_up(lambda _: [file], unchanged)
     (one,) = client.get("/servicex/datasets").json()["datasets"]
     dataset = CachedDataset(**client.get(f"/servicex/datasets/{one['id']}").json())
     assert (dataset.n_files, dataset.size, dataset.lookup_status) == (1, 3, "complete")
@@ -232,6 +239,18 @@ def test_pages_and_the_links_that_the_client_prints(client: TestClient, request_
     canceled = client.post(f"/transformation-request/{request_id}/cancel")
     assert canceled.status_code == 303
     assert "Canceled" in client.get(f"/transformation-request/{request_id}").text
+
+
+def test_what_is_uncertain_of_files_is_in_status_page_and_log(
+    client: TestClient, backend: Backend, request_id: str
+) -> None:
+    path = f"/servicex/transformation/{request_id}"
+    assert client.get(path).json()["remarks"] == ""
+    with transaction(backend.context.engine) as session:
+        session.get_one(Request, request_id).remarks = "1 of 1 files are of unknown age"
+    assert client.get(path).json()["remarks"] == "1 of 1 files are of unknown age"
+    for page in (request_id, f"{request_id}/log"):
+        assert "of unknown age" in client.get(f"/transformation-request/{page}").text
 
 
 @pytest.mark.parametrize("path", ["/metrics", "/servicex/internal/lease"])

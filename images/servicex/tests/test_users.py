@@ -8,7 +8,7 @@ from coffea_shoppe_servicex.errors import (
     NotFoundError,
 )
 from coffea_shoppe_servicex.models import LATE_UPLOAD_S, Quota
-from servicex_helpers import ANN, BOB, Clock, changed, finish, submit, take
+from servicex_helpers import ANN, BOB, Clock, changed, finish, look_up, submit, take
 
 
 def test_a_user_s_own_quota_comes_before_the_usual_one(backend: Backend, clock: Clock) -> None:
@@ -56,7 +56,7 @@ def test_a_removed_user_s_datasets_go_and_no_other_s(backend: Backend) -> None:
     did = "xrootd://root://origin//*.root"
     for owner in (ANN, BOB):
         submit(backend, owner, file_list=None, did=did)
-        backend.datasets.look_up(lambda _: [{"paths": ["root://origin//a.root"]}])
+        look_up(backend, ["root://origin//a.root"])
     backend.requests.delete(ANN, backend.requests.owned_by(ANN)[0].id)
     backend.users.remove(ANN.user)
     assert backend.datasets.owned_by(ANN, deleted=True) == []

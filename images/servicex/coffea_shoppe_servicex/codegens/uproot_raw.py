@@ -66,6 +66,10 @@ class Join(BaseModel):
 
     _columns = field_validator("columns", mode="before")(_as_list)
 
+    def url(self, url: str) -> str:
+        """Return the URL of the second tree's file for the first one's."""
+        return url.replace(*self.replace, 1) if self.replace else url
+
 
 class TreeQuery(BaseModel):
     """The columns of one tree, or of several trees with the same branches."""
@@ -179,6 +183,12 @@ class UprootRaw(TreeCodegen):
             names = ", ".join(repeated)
             raise QueryError(f"two trees would be named {names}: rename one by a mapping")
         return cls(tuple(trees), tuple(histograms))
+
+    def further_urls(self, url: str) -> list[str]:
+        """Return the URLs of the files that are joined to the one at `url`, each once."""
+        joins = (query.join for query in self.trees)
+        urls = [join.url(url) for join in joins if join]
+        return [joined for joined in dict.fromkeys(urls) if joined != url]
 
     def has_several_trees(self) -> bool:
         """Return whether the result has more than one tree."""
@@ -380,7 +390,7 @@ class _Joined:
 
     def __init__(self, join: Join, tree: Any, source: Source) -> None:
         self.join, self.first, self.source = join, tree, source
-        self.url = source.url.replace(*join.replace, 1) if join.replace else source.url
+        self.url = join.url(source.url)
         if join.replace and self.url == source.url:
             message = f"{source.url}: does not hold {join.replace[0]!r}, which the join replaces"
             raise TransformError("BadJoin", message)

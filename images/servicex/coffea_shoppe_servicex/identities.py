@@ -1,0 +1,260 @@
+"""Identities of files: what tells a file from an earlier one at the same address.
+
+An identity is what the file's origin says of it: size, time of its last change, and HTTP's
+entity tag.  The origin itself gives it, never a cache.
+"""
+
+import hashlib
+import json
+import re
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import requests
+from coffea_shoppe_contract.addresses import shown_address
+
+from coffea_shoppe_servicex import addresses
+
+Identity = dict[str, Any]
+"""Dictionary with url, size (bytes), mtime and etag ('' if the origin gives none).
+
+If the origin did not give them: with url, problem (`ABSENT`, `UNREACHABLE` or `UNKNOWN`) and
+message.  The service adds `seen`, the time of the origin's response (Unix, s), and `outdated`,
+why the origin could not confirm it since.
+"""
+ABSENT, UNREACHABLE, UNKNOWN = "absent", "unreachable", "unknown"
+"""The origin has no such file; it does not respond; it does not say what the file is."""
+REQUESTS_AT_ONCE = 32
+HOST_FAILURES = 2
+"""After so many failures, the remaining files of an origin count as unreachable."""
+TIMEOUT_S = 10
+"""Timeout of one request to an origin, seconds."""
+STACK_BYTES = 2**20
+"""Stack of a thread: the memory of a look-up's process is limited."""
+XROOTD_SETTINGS = {"TimeoutResolution": 1}
+"""Settings of XRootD's client, by which a timeout is observed to the second."""
+XROOTD_LOOKUP_SETTINGS = {**XROOTD_SETTINGS, "ConnectionWindow": 5, "ConnectionRetry": 1}
+"""The same in a process that reads no file, seconds and attempts."""
+XROOTD_ERROR_RESPONSE, XROOTD_NOT_FOUND = 400, 3011
+"""Code of XRootD's client for a server's error, and that error's number for a missing file."""
+CONTENT_PARAMETER = "shoppe.content"
+"""Parameter of a URL by which the facility's caches distinguish contents of one file."""
+XROOTD_SCHEMES, WEB_SCHEMES = ("root", "roots", "xroot", "xroots"), ("http", "https", "davs")
+CONTENT_RANGE = re.compile(r"bytes [0-9]+-[0-9]+/([0-9]+)")
+UNAVAILABLE = (429, 500, 502, 503, 504)
+"""HTTP statuses of an origin that may respond later."""
+
+
+def look_up(
+    files: Sequence[Sequence[str]], *, local_files: bool, deadline_s: float
+) -> list[Identity]:
+    """Return the identity of each file, given as the URLs of its replicas.
+
+    It is that of the first replica whose origin gives one; without any, the first replica's
+    problem.  Files for which the time does not suffice are `UNREACHABLE`.  To be called in a
+    process of its own, whose settings it changes.
+    """
+    threading.stack_size(STACK_BYTES)
+    origins = _Origins(
+        local_files=local_files,
+        end=time.monotonic() + deadline_s,
+        xrootd_settings=XROOTD_LOOKUP_SETTINGS,
+    )
+    with ThreadPoolExecutor(REQUESTS_AT_ONCE) as pool:
+        return list(pool.map(origins.first_identity, files))
+
+
+def current(url: str, *, local_files: bool) -> Identity:
+    """Return the identity of the file at a URL, within about `TIMEOUT_S` seconds."""
+    end = time.monotonic() + TIMEOUT_S
+    origins = _Origins(local_files=local_files, end=end, xrootd_settings=XROOTD_SETTINGS)
+    return origins.identity(url)
+
+
+def is_known(identities: Sequence[Identity]) -> bool:
+    """Return whether there are identities, and none has a problem."""
+    return bool(identities) and not any("problem" in identity for identity in identities)
+
+
+def is_absent(identities: Iterable[Identity]) -> bool:
+    """Return whether an origin lacks one of the files."""
+    return any(identity.get("problem") == ABSENT for identity in identities)
+
+
+def content(identities: Iterable[Identity]) -> list[list[Any]]:
+    """Return what is equal for equal contents of files: size, mtime and etag of each."""
+    return [[identity[key] for key in ("size", "mtime", "etag")] for identity in identities]
+
+
+def with_content(url: str, identities: Iterable[Identity]) -> str:
+    """Return a URL in a cache, at which files with other identities are another entry."""
+    name = hashlib.sha256(json.dumps(content(identities)).encode()).hexdigest()[:24]
+    return f"{url}{'&' if '?' in url else '?'}{CONTENT_PARAMETER}={name}"
+
+
+def change(earlier: Identity, now: Identity) -> str:
+    """Return how a file has changed, for a message; '' if it has not, or if that is unknown."""
+    if now.get("problem") == ABSENT:
+        return "it is no longer there"
+    if "problem" in now or "problem" in earlier:
+        return ""
+    for key, what in (("size", "size in bytes"), ("mtime", "time of change"), ("etag", "ETag")):
+        if earlier[key] != now[key]:
+            return f"its {what} was {earlier[key] or 'not given'}, and is {now[key] or 'not given'}"
+    return ""
+
+
+def remarks(files: Sequence[Sequence[Identity]]) -> str:
+    """Return in sentences what is uncertain of a request's files; '' if nothing is."""
+    unknown = [each for identities in files for each in identities if "problem" in each]
+    outdated = [each for identities in files for each in identities if "outdated" in each]
+    size_only = [
+        each
+        for identities in files
+        for each in identities
+        if "size" in each and not each["mtime"] and not each["etag"]
+    ]
+    sentences = []
+    if unknown:
+        message = unknown[0]["message"]
+        sentences.append(
+            f"{len(unknown)} of {len(files)} files could not be identified ({message}): the "
+            "result will not be reused"
+        )
+    if outdated:
+        seen = datetime.fromtimestamp(outdated[0]["seen"], UTC).strftime("%Y-%m-%d %H:%M:%S")
+        sentences.append(
+            f"{len(outdated)} of {len(files)} files are taken as they were at {seen} UTC: "
+            f"{outdated[0]['outdated']}"
+        )
+    if size_only:
+        sentences.append(
+            f"{len(size_only)} of {len(files)} files are identified by their size only, because "
+            f"their origin gives no time of change ({shown_address(size_only[0]['url'])}): a "
+            "change that keeps the size is not noticed"
+        )
+    return "; ".join(sentences)
+
+
+class _Origins:
+    """The origins of files, until a time (monotonic, s); threads may ask them at once."""
+
+    def __init__(self, *, local_files: bool, end: float, xrootd_settings: dict[str, int]) -> None:
+        self.local_files, self.end = local_files, end
+        self.xrootd_settings = xrootd_settings
+        self._failures = Counter[str]()
+        self._thread = threading.local()
+
+    def first_identity(self, urls: Sequence[str]) -> Identity:
+        """Return the first identity among a file's replicas, or the first one's problem."""
+        first: Identity | None = None
+        for url in urls:
+            identity = self.identity(url)
+            if "problem" not in identity:
+                return identity
+            first = first or identity
+        return first or _problem("", UNKNOWN, "the file has no URL")
+
+    def identity(self, url: str) -> Identity:
+        """Return the identity of the file at a URL."""
+        try:
+            addresses.check(url, local_files=self.local_files)
+            netloc = urlsplit(url).netloc
+        except ValueError as error:
+            return _problem(url, UNKNOWN, str(error))
+        scheme, separator, _ = url.partition("://")
+        if not separator or scheme == "file":
+            return _local_file(url)
+        if scheme not in (*XROOTD_SCHEMES, *WEB_SCHEMES):
+            return _problem(url, UNKNOWN, f"{shown_address(url)}: {scheme}:// has no identities")
+        host = f"{scheme}://{netloc}"
+        shown = shown_address(url)
+        remaining_s = self.end - time.monotonic()
+        if self._failures[host] >= HOST_FAILURES or remaining_s <= 0:
+            return _problem(url, UNREACHABLE, f"{shown}: its origin does not respond")
+        timeout_s = max(min(TIMEOUT_S, remaining_s), 1)
+        try:
+            if scheme in XROOTD_SCHEMES:
+                identity = self._xrootd_file(url, timeout_s)
+            else:
+                identity = self._web_file(url, timeout_s)
+        except Exception as error:
+            message = f"{shown}: its origin does not respond ({type(error).__name__})"
+            identity = _problem(url, UNREACHABLE, message)
+        if identity.get("problem") == UNREACHABLE:
+            self._failures[host] += 1
+        return identity
+
+    def _web_file(self, url: str, timeout_s: float) -> Identity:
+        """Return the identity that an HTTP server gives."""
+        if not hasattr(self._thread, "session"):
+            self._thread.session = requests.Session()
+            self._thread.session.headers["Accept-Encoding"] = "identity"
+        session: requests.Session = self._thread.session
+        address = url.replace("davs://", "https://", 1)
+        options: dict[str, Any] = {"timeout": timeout_s, "allow_redirects": True, "stream": True}
+        response = session.head(address, **options)
+        if not response.ok and response.status_code not in (404, 410, *UNAVAILABLE):
+            # A signature may be valid for GET only, and some servers know no HEAD.
+            response.close()
+            response = session.get(address, headers={"Range": "bytes=0-0"}, **options)
+        response.close()
+        headers, status = response.headers, f"{response.status_code} {response.reason}"
+        if response.status_code in (404, 410):
+            return _problem(url, ABSENT, f"{shown_address(url)}: {status}")
+        if not response.ok:
+            kind = UNREACHABLE if response.status_code in UNAVAILABLE else UNKNOWN
+            return _problem(url, kind, f"{shown_address(url)}: {status}")
+        part = CONTENT_RANGE.fullmatch(headers.get("Content-Range", ""))
+        size = part[1] if part else headers.get("Content-Length", "")
+        if not size.isdecimal() or (response.status_code == 206 and not part):
+            return _problem(url, UNKNOWN, f"{shown_address(url)}: its server gives no size")
+        mtime, etag = headers.get("Last-Modified", ""), headers.get("ETag", "")
+        return {"url": url, "size": int(size), "mtime": mtime, "etag": etag}
+
+    def _xrootd_file(self, url: str, timeout_s: float) -> Identity:
+        """Return the identity that an XRootD server gives."""
+        from XRootD import client
+
+        for name, setting in self.xrootd_settings.items():
+            client.EnvPutInt(name, setting)
+        parsed = client.URL(url)
+        server = client.FileSystem(f"{parsed.protocol}://{parsed.hostid}")
+        status, statinfo = server.stat(parsed.path_with_params, timeout=int(timeout_s))
+        if status.ok:
+            mtime = _time(int(statinfo.modtime)) if statinfo.modtime else ""
+            return {"url": url, "size": int(statinfo.size), "mtime": mtime, "etag": ""}
+        message = f"{shown_address(url)}: {' '.join(status.message.split())}"
+        if status.code != XROOTD_ERROR_RESPONSE:
+            return _problem(url, UNREACHABLE, message)
+        return _problem(url, ABSENT if status.errno == XROOTD_NOT_FOUND else UNKNOWN, message)
+
+
+def _local_file(address: str) -> Identity:
+    """Return the identity of a file of this machine."""
+    path = unquote(urlsplit(address).path) if address.startswith("file:") else address
+    try:
+        stat = Path(path).stat()
+    except FileNotFoundError:
+        return _problem(address, ABSENT, f"{address}: no such file")
+    except OSError as error:
+        return _problem(address, UNKNOWN, f"{address}: {error.strerror}")
+    mtime = _time(stat.st_mtime_ns // 10**9, stat.st_mtime_ns % 10**9)
+    return {"url": address, "size": stat.st_size, "mtime": mtime, "etag": ""}
+
+
+def _time(seconds: int, nanoseconds: int | None = None) -> str:
+    """Return a Unix time in ISO 8601."""
+    text = datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+    return f"{text}Z" if nanoseconds is None else f"{text}.{nanoseconds:09d}Z"
+
+
+def _problem(url: str, kind: str, message: str) -> Identity:
+    return {"url": url, "problem": kind, "message": message}
