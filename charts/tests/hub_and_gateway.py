@@ -32,10 +32,9 @@ def write_configuration(folder: Path, chart: str, manifests: list[Manifest]) -> 
             if name.startswith("hub.services."):
                 (folder / name).write_text(text)
             if name == "settings.yaml" or name.endswith("_config.py"):
-                mounted = text.replace("/run/secrets/hub", str(folder))
-                (folder / name).write_text(
-                    mounted.replace("/run/secrets/dask-gateway", str(folder))
-                )
+                for secret in ("hub", "dask-gateway"):
+                    text = text.replace(f"/run/secrets/{secret}", str(folder))
+                (folder / name).write_text(text)
     (file,) = folder.glob("*_config.py")
     return file
 
@@ -52,7 +51,8 @@ def hub_config(folder: Path, values: Manifest) -> Config:
     # What the classes do not accept is an error here, as at the hub's start.
     JupyterHub(config=hub.config)
     assert issubclass(hub.spawner_class, ShoppeSpawner)
-    return hub.config
+    config: Config = hub.config
+    return config
 
 
 def gateway_config(folder: Path, values: Manifest) -> Config:

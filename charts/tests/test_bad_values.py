@@ -54,6 +54,23 @@ EXTERNAL = {"enabled": False, "url": "https://external.example"}
         ),
         ({"jupyterhub": {"hub": {"db": {"type": "other"}}}}, "jupyterhub.hub.db.url is empty"),
         (
+            {"jupyterhub": {"hub": {"baseUrl": "/jupyter/"}}},
+            "give the facility a host of its own (jupyterhub.ingress.hosts)",
+        ),
+        ({"jupyterhub": {"hub": {"config": {"loadRoles": {}}}}}, "config.loadRoles is no class"),
+        (
+            {"jupyterhub": {"proxy": {"https": {"enabled": True}}}},
+            "set jupyterhub.proxy.https.type to secret with a certificate",
+        ),
+        (
+            {"jupyterhub": {"singleuser": {"storage": {"type": "static"}}}},
+            "singleuser.storage.static.pvcName is empty",
+        ),
+        (
+            {"dask-gateway": {"traefik": {"service": {"ports": {"tcp": {"port": 8786}}}}}},
+            "traefik.service.ports.tcp.port is 8786, but notebooks connect",
+        ),
+        (
             {"jupyterhub": {"hub": {"facilityUsers": {"enabled": "yes"}}}},
             'jupyterhub.hub.facilityUsers.enabled is "yes": set it to true or false',
         ),

@@ -3,43 +3,14 @@
 from pathlib import Path
 from typing import Any
 
-import pytest
 from coffea_shoppe_gateway.backend import LimitedKubeBackend
 from coffea_shoppe_gateway.controller import ReportingKubeController
 from coffea_shoppe_hub.spawner import FacilitySpawner
 from dask_gateway_server.app import DaskGateway
 from dask_gateway_server.models import User
+from hub_and_gateway import SECRETS, gateway_config, hub_config
 from jupyterhub.app import JupyterHub
-from rendering import Manifest, files, pod_specs, template
-from traitlets.config import Config
-from traitlets.config.loader import PyFileConfigLoader
-
-SECRETS = {
-    "hub.config.JupyterHub.cookie_secret": "ab" * 32,
-    "hub.config.CryptKeeper.keys": "cd" * 32,
-    "hub.config.ConfigurableHTTPProxy.auth_token": "for the proxy",
-    "hub.config.SharedPasswordAuthenticator.user_password": "for all users",
-    "hub.config.SharedPasswordAuthenticator.admin_password": "for administrators" * 2,
-    "hub.services.gateway.apiToken": "for the gateway",
-    "password": "for the gateway's users",
-}
-
-
-def write_configuration(folder: Path, chart: str, values: Manifest) -> Path:
-    """Lay a chart's files and Secrets out in a folder; return the configuration file."""
-    for key, value in SECRETS.items():
-        (folder / key).write_text(value)
-    contents = {
-        name: text
-        for manifest in template(chart, values)
-        for name, text in files(manifest).items()
-        if name == "settings.yaml" or name.endswith("_config.py")
-    }
-    for name, text in contents.items():
-        mounted = text.replace("/run/secrets/hub", str(folder))
-        (folder / name).write_text(mounted.replace("/run/secrets/dask-gateway", str(folder)))
-    (file,) = folder.glob("*_config.py")
-    return file
+from rendering import Manifest, pod_specs
 
 
 def test_no_configmap_holds_a_module(manifests: list[Manifest]) -> None:
@@ -56,10 +27,7 @@ def test_no_configmap_holds_a_module(manifests: list[Manifest]) -> None:
             assert "PYTHONPATH" not in {e["name"] for e in container.get("env", [])}, name
 
 
-def test_the_hub_reads_what_the_chart_renders(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("POD_NAMESPACE", "facility")
+def test_the_hub_reads_what_the_chart_renders(tmp_path: Path) -> None:
     values = {
         "hub": {
             "facilityUsers": {"enabled": True},
@@ -71,9 +39,7 @@ def test_the_hub_reads_what_the_chart_renders(
         },
         "singleuser": {"memory": {"limit": "3G"}, "profileList": [{"display_name": "Small"}]},
     }
-    file = write_configuration(tmp_path, "jupyterhub", values)
-    hub = JupyterHub()
-    hub.load_config_file(str(file))
+    hub = JupyterHub(config=hub_config(tmp_path, values))
     assert hub.spawner_class is FacilitySpawner
     assert [service["name"] for service in hub.services][:1] == ["gateway"]
     assert hub.services[0]["url"] == "http://gateway.facility"
@@ -81,20 +47,12 @@ def test_the_hub_reads_what_the_chart_renders(
     assert (spawner.namespace, spawner.mem_limit, spawner.http_timeout) == ("facility", "3G", 7)
 
 
-def gateway_config(folder: Path, **gateway: Any) -> Config:
-    file = write_configuration(
-        folder, "dask-gateway", {"gateway": {"auth": {"type": "simple"}, **gateway}}
-    )
-    config: Config = PyFileConfigLoader(file.name, path=str(folder)).load_config()
-    return config
-
-
 def test_the_gateway_and_its_controller_read_what_the_chart_renders(tmp_path: Path) -> None:
-    config = gateway_config(
-        tmp_path,
-        limits={"clusters": 3, "cores": 5},
-        extraConfig={"mine": "c.KubeClusterConfig.worker_threads = 3"},
-    )
+    values = {
+        "limits": {"clusters": 3, "cores": 5},
+        "extraConfig": {"mine": "c.KubeClusterConfig.worker_threads = 3"},
+    }
+    config = gateway_config(tmp_path, {"gateway": values})
     gateway = DaskGateway(config=config)
     assert gateway.backend_class is LimitedKubeBackend
     assert gateway.authenticator_class(parent=gateway).password == SECRETS["password"]

@@ -162,8 +162,8 @@ def test_users_code_reaches_data_anywhere_but_no_cloud_s_metadata(
 
 def test_egress_of_users_code_has_one_shape(policies: list[Any]) -> None:
     shapes = [p["spec"]["egress"] for p in policies if "Egress" in p["spec"]["policyTypes"]]
-    # Notebooks, Dask pods, transformers in two namespaces, and ServiceX' API.
-    assert len(shapes) == 5
+    # Notebooks, Dask pods, transformers in two namespaces, ServiceX' API and its controller.
+    assert len(shapes) == 6
     assert all(shape == shapes[0] for shape in shapes)
 
 
