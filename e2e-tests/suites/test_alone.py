@@ -1,5 +1,6 @@
 """Each component installs alone, beside the facility, and is ready."""
 
+import base64
 import json
 import secrets
 from collections.abc import Iterator
@@ -144,7 +145,15 @@ def test_a_hub_sends_its_users_to_the_oidc_provider(oidc_hub: str, facility: Clu
     assert address.startswith(f"{OIDC['authorize_url']}?")
     assert "client_id=coffea-shoppe" in address
     # The operator's Secret replaces the chart's, and nothing of it is in the hub's settings.
-    held = facility.get("secrets", "-n", oidc_hub)["items"]
-    assert [s["metadata"]["name"] for s in held if s["type"] == "Opaque"] == ["own"]
-    settings = json.dumps(facility.get("configmaps", "-n", oidc_hub))
-    assert not any(value in settings for value in SECRET.values())
+    opaque = {
+        secret["metadata"]["name"]: secret["data"]
+        for secret in facility.get("secrets", "-n", oidc_hub)["items"]
+        if secret["type"] == "Opaque"
+    }
+    assert set(opaque) == {"own", f"{oidc_hub}-hub-settings"}
+    settings = [
+        base64.b64decode(text).decode() for text in opaque[f"{oidc_hub}-hub-settings"].values()
+    ]
+    assert any(str(OIDC["authorize_url"]) in text for text in settings)
+    settings.append(json.dumps(facility.get("configmaps", "-n", oidc_hub)))
+    assert not any(value in text for value in SECRET.values() for text in settings)
