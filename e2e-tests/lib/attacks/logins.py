@@ -50,7 +50,10 @@ def api_serve_for_another(me: Names, victim: Names) -> Response:
             status = json.loads(api("GET", f"/serve/{name}").text)["status"]
             ready = {entry["type"]: entry for entry in status["conditions"]}.get("Ready")
             if ready and status["asked"] >= asked:
-                refused = ready["status"] != "True" and ready["reason"] != "Unavailable"
+                # The operator asks with the caller's rights, and MLflow's refusal is one.
+                denied = "403 Permission denied" in ready["message"]
+                waiting = ready["reason"] == "Unavailable" and not denied
+                refused = ready["status"] != "True" and not waiting
                 code = requests.codes.forbidden if refused else requests.codes.ok
                 return Response(code, ready["message"])
             time.sleep(0.5)
