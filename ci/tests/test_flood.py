@@ -1,4 +1,4 @@
-"""The flood reaches a server in every way, and what it does to another user is told by server."""
+"""Each kind of flood reaches a server, and its effect on another user is reported by server."""
 
 import json
 import threading

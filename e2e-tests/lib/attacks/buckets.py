@@ -26,7 +26,7 @@ def bucket_object(me: Names, victim: Names) -> Response:
 @reads
 def bucket_listing(me: Names, victim: Names) -> Response:
     response = s3("GET", f"/{victim.bucket}?list-type=2&prefix=attacks%2F")
-    # The listing names the object, which the attacker knows: that it is told is the secret.
+    # The attacker knows the object's name, so the name in a listing counts as the secret.
     return Response(response.status, response.text.replace(OBJECT, f"{OBJECT} {victim.secret}"))
 
 

@@ -257,7 +257,7 @@ def mlflow_right_to_read(me: Names, victim: Names) -> Response:
     body["permission"] = "READ"
     path = "api/3.0/mlflow/users/permissions/grant"
     granted = mlflow("POST", path, victim.workspace, body)
-    # Who may grant is told so, too, if the right exists: two rows of the owner's grant it.
+    # Two rows of the owner's grant the same right; only who may grant it gets this error.
     if "RESOURCE_ALREADY_EXISTS" in granted.text:
         return Response(requests.codes.ok, granted.text)
     return granted
