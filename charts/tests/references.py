@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import yaml
-from rendering import NAMESPACE, Manifest, files, pod_specs
+from rendering import NAMESPACE, Manifest, files, generated_secrets, pod_specs
 
 PORTS = {"http": 80, "https": 443}
 HOST = re.compile(
@@ -32,6 +32,8 @@ class Release:
     def __init__(self, manifests: list[Manifest]) -> None:
         self.manifests = manifests
         self.objects = {(m["kind"], self.namespace(m), m["metadata"]["name"]): m for m in manifests}
+        for name, keys in generated_secrets(manifests).items():
+            self.objects["Secret", NAMESPACE, name] = {"data": keys}
         self.namespaces = {NAMESPACE} | {
             m["metadata"]["name"] for m in manifests if m["kind"] == "Namespace"
         }
@@ -131,6 +133,7 @@ class Release:
             for rule in manifest.get("rules", ()):
                 for resource in rule.get("resourceNames", ()):
                     kinds = {"deployments": "Deployment", "deployments/scale": "Deployment"}
+                    kinds["secrets"] = "Secret"
                     kind = kinds.get(rule["resources"][0], rule["resources"][0])
                     if resource not in self.made and not self.has(kind, where, resource):
                         yield f"{name}: {kind} {resource}"

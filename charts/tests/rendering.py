@@ -95,6 +95,16 @@ def files(manifest: Manifest) -> dict[str, str]:
     return {name: base64.b64decode(text).decode() for name, text in entries.items()}
 
 
+def generated_secrets(manifests: list[Manifest]) -> dict[str, Manifest]:
+    """Return the Secrets that a release's job creates: NAME: KEY: rule."""
+    return {
+        secret["name"]: secret["keys"]
+        for manifest in manifests
+        if manifest["kind"] == "Secret" and "secrets.json" in manifest["data"]
+        for secret in json.loads(files(manifest)["secrets.json"])
+    }
+
+
 def settings_of(manifests: list[Manifest], component: str) -> Manifest:
     """Return what is in settings.yaml of the hub or the gateway, which is in a Secret."""
     (text,) = (

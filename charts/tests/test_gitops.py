@@ -4,7 +4,16 @@ import json
 from typing import Any
 
 import pytest
-from rendering import ALONE, HelmError, Manifest, merged, pod_specs, template
+from rendering import (
+    ALONE,
+    CHARTS,
+    HelmError,
+    Manifest,
+    generated_secrets,
+    merged,
+    pod_specs,
+    template,
+)
 from test_existing_secrets import VALUES
 
 GITOPS: Manifest = merged({"global": {"generateSecrets": False}}, VALUES)
@@ -15,19 +24,51 @@ def of_kind(manifests: list[Manifest], kind: str) -> list[Manifest]:
     return [m for m in manifests if m["kind"] == kind]
 
 
-def generated_secrets(manifests: list[Manifest]) -> list[str]:
-    """Return the names of the Secrets that contain more than the values' own settings."""
-    names = [secret["metadata"]["name"] for secret in of_kind(manifests, "Secret")]
-    return [name for name in names if not name.endswith("-settings")]
-
-
-def test_two_renderings_are_the_same_and_generate_no_secret() -> None:
-    values = merged(GITOPS, {"postgresql": {"backup": {"always": True}}})
+def test_two_renderings_are_the_same() -> None:
+    values = {"postgresql": {"backup": {"always": True}}}
     first, second = (template("coffea-shoppe", values, again=True) for _ in range(2))
     assert json.dumps(first) == json.dumps(second)
-    assert not generated_secrets(first)
-    generated = template("coffea-shoppe", again=True)
-    assert json.dumps(generated) != json.dumps(template("coffea-shoppe", again=True))
+    assert generated_secrets(first)
+
+
+def test_no_template_reads_a_secret_of_the_cluster() -> None:
+    templates = [
+        path for path in CHARTS.glob("*/templates/**/*") if path.suffix in (".yaml", ".tpl")
+    ]
+    assert templates
+    assert not [path for path in templates if 'lookup "v1" "Secret"' in path.read_text()]
+
+
+def test_values_that_name_all_secrets_need_no_job() -> None:
+    manifests = template("coffea-shoppe", GITOPS)
+    assert not generated_secrets(manifests)
+    names = [job["metadata"]["name"] for job in of_kind(manifests, "Job")]
+    assert "shoppe-secrets" not in names
+
+
+def test_the_job_may_create_secrets_and_read_those_it_creates() -> None:
+    manifests = template("coffea-shoppe")
+    (job,) = (m for m in of_kind(manifests, "Job") if m["metadata"]["name"] == "shoppe-secrets")
+    account = job["spec"]["template"]["spec"]["serviceAccountName"]
+    (binding,) = (
+        m
+        for m in [*of_kind(manifests, "RoleBinding"), *of_kind(manifests, "ClusterRoleBinding")]
+        if account in [subject["name"] for subject in m["subjects"]]
+    )
+    (role,) = (
+        m for m in of_kind(manifests, "Role") if m["metadata"]["name"] == binding["roleRef"]["name"]
+    )
+    create, named = role["rules"]
+    assert (create["resources"], create["verbs"]) == (["secrets"], ["create"])
+    assert set(named["verbs"]) == {"get", "patch"}
+    assert set(named["resourceNames"]) == set(generated_secrets(manifests))
+    # Argo CD runs them as PreSync; all are gone after the job.
+    for manifest in (job, binding, role):
+        hook = manifest["metadata"]["annotations"]
+        assert hook["helm.sh/hook"] == "pre-install,pre-upgrade"
+        assert hook["helm.sh/hook-delete-policy"] == "before-hook-creation,hook-succeeded"
+    weights = [int(m["metadata"]["annotations"]["helm.sh/hook-weight"]) for m in (role, job)]
+    assert weights == sorted(set(weights))
 
 
 def without(values: Manifest, path: str) -> Manifest:
@@ -87,10 +128,9 @@ def test_a_chart_alone_names_its_own_key(chart: str, existing: Manifest) -> None
 
 
 def test_the_dump_before_a_sync_is_in_the_output_where_values_ask_for_it() -> None:
-    assert not of_kind(template("coffea-shoppe", GITOPS), "Job") or all(
-        job["metadata"]["annotations"]["helm.sh/hook"] == "pre-delete"
-        for job in of_kind(template("coffea-shoppe", GITOPS), "Job")
-    )
+    names = [job["metadata"]["name"] for job in of_kind(template("coffea-shoppe"), "Job")]
+    assert names
+    assert "shoppe-postgresql-backup" not in names
     values = merged(GITOPS, {"postgresql": {"backup": {"always": True}}})
     (dump,) = (
         job

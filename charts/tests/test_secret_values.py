@@ -6,7 +6,15 @@ from typing import Any
 
 import pytest
 import yaml
-from rendering import ALONE, HelmError, Manifest, files, settings_of, template
+from rendering import (
+    ALONE,
+    HelmError,
+    Manifest,
+    files,
+    generated_secrets,
+    settings_of,
+    template,
+)
 
 MARK = "only-for-the-hub"
 HUB: dict[str, Any] = {
@@ -62,17 +70,13 @@ def test_secrets_in_values_are_in_secrets_alone(chart: str, values: Any) -> None
 
 
 def test_tokens_in_values_are_those_of_the_hub_s_secret() -> None:
-    manifests = template("jupyterhub", HUB)
-    (secret,) = (
-        files(m)
-        for m in manifests
-        if m["metadata"]["name"] == "shoppe-hub" and m["kind"] == "Secret"
-    )
-    assert secret["hub.services.a.apiToken"] == f"{MARK}-3"
-    assert secret["hub.services.b.apiToken"] == f"{MARK}-4"
-    assert secret["hub.config.ConfigurableHTTPProxy.auth_token"] == f"{MARK}-7"
-    assert secret["hub.config.JupyterHub.cookie_secret"] == "ef" * 32
-    assert secret["hub.config.CryptKeeper.keys"] == f"{'ab' * 32};{'cd' * 32}"
+    keys = generated_secrets(template("jupyterhub", HUB))["shoppe-hub"]
+    values = {key: rule.get("value") for key, rule in keys.items()}
+    assert values["hub.services.a.apiToken"] == f"{MARK}-3"
+    assert values["hub.services.b.apiToken"] == f"{MARK}-4"
+    assert values["hub.config.ConfigurableHTTPProxy.auth_token"] == f"{MARK}-7"
+    assert values["hub.config.JupyterHub.cookie_secret"] == "ef" * 32
+    assert values["hub.config.CryptKeeper.keys"] == f"{'ab' * 32};{'cd' * 32}"
 
 
 def test_files_are_written_by_their_ending() -> None:

@@ -299,6 +299,19 @@ def logs(name: str, output: Path | None, component: str | None) -> None:
 
 
 @main.command()
+@click.option("--release", "name", default=release.RELEASE, show_default=True)
+@click.option("--namespace", default=release.NAMESPACE, show_default=True)
+@click.argument("files", nargs=-1, type=FILE, metavar="[VALUES]...")
+def secrets(name: str, namespace: str, files: tuple[Path, ...]) -> None:
+    """Print new Secrets for a release, as manifests for kubectl, kubeseal or a secret store.
+
+    VALUES are files of Helm values.  The names are those that the charts would use; the
+    values must name them, as docs/how-to/gitops.md shows.
+    """
+    click.echo(release.new_secrets(*release.read_values(files), release=name, namespace=namespace))
+
+
+@main.command()
 @with_source
 def doctor(wish: str) -> None:
     """List what this machine lacks, each with its remedy."""

@@ -1,7 +1,9 @@
 """Installs and upgrades the Helm release, for users and tests."""
 
 import asyncio
+import base64
 import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
@@ -11,10 +13,10 @@ from typing import Any
 import pyhelm3
 import yaml
 
-from shoppe_ci import images, toolchain, unreachable
+from shoppe_ci import images, shell, toolchain, unreachable
 from shoppe_ci.cluster import HTTP_NODE_PORT, Cluster
 from shoppe_ci.errors import ShoppeError
-from shoppe_ci.paths import CHARTS
+from shoppe_ci.paths import CHARTS, ROOT
 from shoppe_ci.progress import step
 from shoppe_ci.wait import eventually
 
@@ -23,6 +25,9 @@ RELEASE = "shoppe"
 NAMESPACE = "shoppe"
 READY_TIMEOUT_S = 600
 HELM_TIMEOUT_S = 120
+GENERATE_SECRETS = ROOT / "images" / "base" / "generate_secrets.py"
+RULES_FILE = "secrets.json"
+"""The key of the Secret from which the job reads what to generate."""
 
 Values = dict[str, Any]
 
@@ -38,16 +43,21 @@ def demo_values() -> Values:
     return {"jupyterhub": {"proxy": {"service": service}}}
 
 
-def check_values(*values: Values, chart: Path = UMBRELLA) -> None:
-    """Render a chart with values; raises `ShoppeError` with Helm's reason where it refuses."""
-    arguments: list[str] = []
+def render(
+    *values: Values, chart: Path = UMBRELLA, release: str = RELEASE, namespace: str = NAMESPACE
+) -> str:
+    """Render a chart without a cluster, and return its objects as YAML.
+
+    Raises `ShoppeError` with Helm's reason where it refuses the values.
+    """
+    arguments: list[str] = ["--namespace", namespace]
     with tempfile.TemporaryDirectory() as folder:
         for count, content in enumerate(values):
             path = Path(folder) / f"{count}.yaml"
             path.write_text(yaml.safe_dump(content))
             arguments += ["--values", str(path)]
         done = subprocess.run(
-            [str(toolchain.program("helm")), "template", RELEASE, str(chart), *arguments],
+            [str(toolchain.program("helm")), "template", release, str(chart), *arguments],
             capture_output=True,
             text=True,
             check=False,
@@ -56,6 +66,27 @@ def check_values(*values: Values, chart: Path = UMBRELLA) -> None:
         raise ShoppeError(
             f"helm: {_reason(done.stderr)}", "docs/reference/values.md lists all keys"
         )
+    return done.stdout
+
+
+def new_secrets(*values: Values, release: str = RELEASE, namespace: str = NAMESPACE) -> str:
+    """Return new Secrets that a release would generate, as a List of Kubernetes in JSON.
+
+    Raises `ShoppeError` where these values generate none.
+    """
+    for manifest in yaml.load_all(
+        render(*values, release=release, namespace=namespace), yaml.CSafeLoader
+    ):
+        rules = ((manifest or {}).get("data") or {}).get(RULES_FILE)
+        if manifest and manifest["kind"] == "Secret" and rules:
+            with tempfile.TemporaryDirectory() as folder:
+                file = Path(folder) / RULES_FILE
+                file.write_bytes(base64.b64decode(rules))
+                return shell.run([sys.executable, GENERATE_SECRETS, "--print", file])
+    raise ShoppeError(
+        "with these values the charts generate no Secret",
+        "the values name all of them: docs/reference/secrets.md lists their keys",
+    )
 
 
 def read_values(files: Iterable[Path]) -> list[Values]:

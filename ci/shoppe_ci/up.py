@@ -150,7 +150,7 @@ def _pull(engine: Engine, cluster: Cluster, name: str) -> None:
 
 def facility(name: str, wish: str = "auto", *values: release.Values) -> tuple[Engine, Cluster]:
     """Return an engine and a cluster in which the facility runs and is ready."""
-    release.check_values(release.demo_values(), *values)
+    release.render(release.demo_values(), *values)
     engine, cluster = prepare(name, wish)
     release.install(cluster, release.UMBRELLA, release.demo_values(), *values)
     return engine, cluster

@@ -1,3 +1,5 @@
+import base64
+import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -74,7 +76,34 @@ def test_values_files_are_read_in_order(tmp_path: Path) -> None:
 
 def test_values_that_helm_refuses_are_found_before_there_is_a_cluster() -> None:
     rows = {"triton": {"enabled": False}}
-    release.check_values(release.demo_values(), {"global": {"services": rows}})
+    release.render(release.demo_values(), {"global": {"services": rows}})
     with pytest.raises(ShoppeError, match="hubb") as refused:
-        release.check_values(release.demo_values(), {"jupyterhub": {"hubb": {}}})
+        release.render(release.demo_values(), {"jupyterhub": {"hubb": {}}})
     assert "symbolic link" not in refused.value.problem
+
+
+def test_new_secrets_are_printed_as_manifests_that_differ_each_time() -> None:
+    first, second = (
+        json.loads(release.new_secrets(release="mine", namespace="other")) for _ in range(2)
+    )
+    names = [secret["metadata"]["name"] for secret in first["items"]]
+    assert {"mine-hub", "mine-mlflow", "mine-objectstore", "mine-servicex"} <= set(names)
+    for earlier, later in zip(first["items"], second["items"], strict=True):
+        assert earlier["data"].keys() == later["data"].keys()
+        assert earlier["data"] != later["data"]
+    (database,) = (s for s in first["items"] if s["metadata"]["name"] == "mine-postgresql-mlflow")
+    entries = {key: base64.b64decode(text).decode() for key, text in database["data"].items()}
+    assert f"password={entries['password']}\n" in entries["service.conf"]
+    assert "host=mine-postgresql.other\n" in entries["service.conf"]
+
+
+def test_values_that_name_all_secrets_leave_none_to_print() -> None:
+    services = {
+        "jupyterhub": {"existingSecret": "a"},
+        "objectstore": {"existingSecret": "a"},
+        "postgresql": {"existingSecrets": {"mlflow": "a", "servicex": "a"}},
+    }
+    own = {"existingSecret": "a"}
+    values = {"global": {"services": services}, "mlflow": own, "servicex": own}
+    with pytest.raises(ShoppeError, match="with these values the charts generate no Secret"):
+        release.new_secrets(values)

@@ -13,6 +13,7 @@ A service has the name of its chart, and its values below global.services.  Its 
   page        path prefix of its pages, for browsers that have logged in
   database    components that may connect to its database
   bucket      true: the operator creates a bucket for it, with access keys
+  secrets     true: it has Secrets that are generated, shoppe.SERVICE.generatedSecrets
   writer      true: it may write to a folder of its name in users' buckets
   external    values that an external service needs in addition to `url`: keys (one of them), and
               what they are
@@ -21,6 +22,7 @@ A service has the name of its chart, and its values below global.services.  Its 
 {{- define "shoppe.facility.catalogue" -}}
 jupyterhub:
   suffix: hub
+  secrets: true
   addresses:
     url: {scheme: http, port: 8081, path: /hub/api}
   noExternal: "a facility needs its own hub, from which all users come"
@@ -34,6 +36,7 @@ operator:
 dask-gateway:
   suffix: dask-traefik
   namespace: -dask
+  secrets: true
   addresses:
     url: {scheme: http, port: 80, connection: dask-gateway}
     proxyUrl: {scheme: gateway, port: 80}
@@ -47,6 +50,7 @@ xcache:
 
 objectstore:
   suffix: objectstore
+  secrets: true
   addresses:
     url: {scheme: http, port: 7070, value: service.port, connection: s3}
     adminUrl: {scheme: http, port: 7080, value: service.adminPort}
@@ -58,11 +62,13 @@ objectstore:
 
 postgresql:
   suffix: postgresql
+  secrets: true
   addresses: {}
   noExternal: "set the Secrets of an external PostgreSQL as mlflow.backendStore.existingDatabaseSecret and servicex.postgres.existingDatabaseSecret"
 
 mlflow:
   suffix: mlflow
+  secrets: true
   addresses:
     url: {scheme: http, port: 5000, value: service.port, connection: mlflow}
   page: /
@@ -74,6 +80,7 @@ mlflow:
 
 servicex:
   suffix: servicex
+  secrets: true
   addresses:
     url: {scheme: http, port: 5000, value: service.port, connection: servicex}
   page: /services/servicex
