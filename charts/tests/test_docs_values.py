@@ -7,10 +7,20 @@ from typing import Any
 
 import pytest
 import yaml
-from rendering import CHARTS, NAMESPACE, RELEASE, Manifest, check, template
+from rendering import (
+    CHARTS,
+    NAMESPACE,
+    RELEASE,
+    Manifest,
+    check,
+    merged,
+    pod_specs,
+    template,
+)
 
 DOCS = CHARTS.parent / "docs"
 BLOCK = re.compile(r"^```yaml\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
+EXAMPLES = sorted((CHARTS / "coffea-shoppe" / "examples").iterdir())
 WITHOUT_SCHEMA = {"gateway.networking.k8s.io/v1"}
 """Kinds that Kubernetes itself does not define."""
 
@@ -42,3 +52,24 @@ def test_a_block_is_accepted(text: str) -> None:
             assert template("coffea-shoppe", document)
         elif document["apiVersion"] not in WITHOUT_SCHEMA:
             check([document])
+
+
+@pytest.mark.parametrize("file", EXAMPLES, ids=[file.stem for file in EXAMPLES])
+def test_ready_values_are_accepted_and_say_what_to_change(file: Path) -> None:
+    text = file.read_text()
+    assert text.startswith("# ")
+    (values,) = documents(text)
+    manifests = template("coffea-shoppe", values)
+    assert len(pods(manifests)) > 1
+    assert f"`{file.name}`" in (DOCS / "how-to" / "install.md").read_text()
+
+
+def test_experiments_values_fit_a_production_facility() -> None:
+    files = {file.stem: yaml.safe_load(file.read_text()) for file in EXAMPLES}
+    for experiment in ("atlas", "cms"):
+        values = merged(files["production"], files[experiment])
+        assert {"shoppe-xcache", "shoppe-opendata"} <= pods(template("coffea-shoppe", values))
+
+
+def pods(manifests: list[Manifest]) -> set[str]:
+    return {name for name, _, _ in pod_specs(manifests)}

@@ -14,7 +14,7 @@ import pyhelm3
 import yaml
 
 from shoppe_ci import images, shell, toolchain, unreachable
-from shoppe_ci.cluster import HTTP_NODE_PORT, Cluster
+from shoppe_ci.cluster import Cluster
 from shoppe_ci.errors import ShoppeError
 from shoppe_ci.paths import CHARTS, ROOT
 from shoppe_ci.progress import step
@@ -39,8 +39,8 @@ def client(cluster: Cluster) -> pyhelm3.Client:
 
 def demo_values() -> Values:
     """Return what a kind cluster on one machine needs beyond the defaults."""
-    service = {"type": "NodePort", "nodePorts": {"http": HTTP_NODE_PORT}}
-    return {"jupyterhub": {"proxy": {"service": service}}}
+    (values,) = read_values([UMBRELLA / "examples" / "laptop.yaml"])
+    return values
 
 
 def render(

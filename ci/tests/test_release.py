@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from shoppe_ci import release
+from shoppe_ci.cluster import HTTP_NODE_PORT
 from shoppe_ci.errors import ShoppeError
 
 
@@ -72,6 +73,11 @@ def test_values_files_are_read_in_order(tmp_path: Path) -> None:
     for name in "ab":
         (tmp_path / name).write_text(f"which: {name}")
     assert release.read_values([tmp_path / "a", tmp_path / "b"]) == [{"which": "a"}, {"which": "b"}]
+
+
+def test_the_hub_of_a_demo_is_at_the_port_that_its_cluster_opens() -> None:
+    service = release.demo_values()["jupyterhub"]["proxy"]["service"]
+    assert service["nodePorts"]["http"] == HTTP_NODE_PORT
 
 
 def test_values_that_helm_refuses_are_found_before_there_is_a_cluster() -> None:
