@@ -3,13 +3,14 @@
 from pathlib import Path
 from typing import Any
 
+import generate_secrets
 import pytest
 from coffea_shoppe_gateway.backend import LimitedKubeBackend
 from coffea_shoppe_gateway.controller import ReportingKubeController
 from coffea_shoppe_hub.spawner import ShoppeSpawner
 from dask_gateway_server.app import DaskGateway
 from jupyterhub.app import JupyterHub
-from rendering import ALONE, Manifest, files, merged, template
+from rendering import ALONE, Manifest, files, generated_secrets, merged, template
 from traitlets.config import Config
 from traitlets.config.loader import PyFileConfigLoader
 
@@ -27,10 +28,12 @@ def write_configuration(folder: Path, chart: str, manifests: list[Manifest]) -> 
     """Lay a chart's files and Secrets out in a folder; return the configuration file."""
     for key, value in SECRETS.items():
         (folder / key).write_text(value)
-    for manifest in manifests:
-        for name, text in files(manifest).items():
+    for keys in generated_secrets(manifests).values():
+        for name, text in generate_secrets.entries(keys, {}).items():
             if name.startswith("hub.services."):
                 (folder / name).write_text(text)
+    for manifest in manifests:
+        for name, text in files(manifest).items():
             if name == "settings.yaml" or name.endswith("_config.py"):
                 for secret in ("hub", "dask-gateway"):
                     text = text.replace(f"/run/secrets/{secret}", str(folder))

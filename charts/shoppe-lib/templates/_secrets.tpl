@@ -118,8 +118,7 @@ spec:
       args: [generate-secrets, /run/secrets.json]
       terminationMessagePolicy: FallbackToLogsOnError
       resources:
-        requests: {cpu: 20m, memory: 32Mi}
-        limits: {cpu: "1", memory: 128Mi}
+        {{- toYaml .chart.keys.resources | nindent 8 }}
       volumeMounts:
         - name: secrets
           mountPath: /run/secrets.json
@@ -136,5 +135,5 @@ shoppe.lib.jobKeys: the keys of Kubernetes that a component's values have for it
 a job in its image shares, as YAML.  Input: the map of values.
 */ -}}
 {{- define "shoppe.lib.jobKeys" -}}
-{{- pick . "nodeSelector" "tolerations" "affinity" "priorityClassName" "podSecurityContext" "securityContext" | toYaml -}}
+{{- pick . "nodeSelector" "tolerations" "affinity" "priorityClassName" "podSecurityContext" "securityContext" "resources" | toYaml -}}
 {{- end -}}
