@@ -4,6 +4,8 @@ import pytest
 from references import Release
 from rendering import HelmError, Manifest, merged, template
 
+NOTEBOOK = "ghcr.io/coffea-shoppe/notebook:"
+"""The other's layers, and tools."""
 OURS = "ghcr.io/coffea-shoppe/analysis:"
 THEIRS = "registry.example.org:5000/hep/analysis:2026.11"
 
@@ -23,8 +25,10 @@ def images(values: Manifest) -> dict[str, str]:
     }
 
 
-def test_by_default_all_have_the_facilitys_own_image() -> None:
-    (image,) = set(images({}).values())
+def test_by_default_all_have_the_facilitys_own_images() -> None:
+    by_use = images({})
+    assert by_use.pop("notebook").startswith(NOTEBOOK)
+    (image,) = set(by_use.values())
     assert image.startswith(OURS)
 
 
@@ -43,8 +47,10 @@ def test_a_component_that_names_another_image_keeps_it() -> None:
 def test_a_mirror_takes_the_facilitys_own_images_alone() -> None:
     values = merged({"global": {"userImage": THEIRS}}, {"global": {"imageRegistry": "mirror"}})
     assert set(images(values).values()) == {THEIRS}
-    (image,) = set(images({"global": {"imageRegistry": "mirror"}}).values())
-    assert image.startswith("mirror/coffea-shoppe/analysis:")
+    for image in images({"global": {"imageRegistry": "mirror"}}).values():
+        assert image.startswith(
+            ("mirror/coffea-shoppe/analysis:", "mirror/coffea-shoppe/notebook:")
+        )
 
 
 @pytest.mark.parametrize("image", ["mine/analysis", "mine/analysis:", "a b:1"])

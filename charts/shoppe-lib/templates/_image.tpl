@@ -1,11 +1,11 @@
 {{- /*
 shoppe.lib.image: NAME:TAG, or NAME@DIGEST where a digest is set.  global.imageRegistry takes
 the place of ghcr.io in the names of the facility's own images, and global.userImage that of the
-facility's own image for users' code.
+facility's own images for users' code.
 Input: dict root, image (name, tag, digest), key (where the values name it).
 */ -}}
 {{- define "shoppe.lib.image" -}}
-{{- $userImage := eq (.image.name | default "") "ghcr.io/coffea-shoppe/analysis" | ternary (.root.Values.global).userImage "" -}}
+{{- $userImage := has .image.name (list "ghcr.io/coffea-shoppe/analysis" "ghcr.io/coffea-shoppe/notebook") | ternary (.root.Values.global).userImage "" -}}
 {{- if $userImage -}}
 {{- $userImage -}}
 {{- else -}}

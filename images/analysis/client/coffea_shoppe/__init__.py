@@ -7,6 +7,7 @@
     shoppe.storage()          # my bucket, as a file system (fsspec)
     shoppe.token("servicex")  # my current token for a service
     shoppe.estimate(files, query)  # the cost of a delivery of columns, beforehand
+    shoppe.share_environment()  # workers have the packages that I have installed
     shoppe.share_runs("bob")  # bob may read what I log to MLflow
     shoppe.serve("models:/bdt@prod")  # a model of mine, in Triton
 
@@ -18,6 +19,7 @@ their origin.
 from coffea_shoppe.columns import Estimate, estimate
 from coffea_shoppe.connections import FacilityError, Status, connections, status, token
 from coffea_shoppe.data import data_url
+from coffea_shoppe.environment import share_environment
 from coffea_shoppe.extras import MissingExtraError
 from coffea_shoppe.serving import Counts, Served, counts, serve, served, triton, unserve
 from coffea_shoppe.sharing import share_runs, unshare_runs, workspace_of
@@ -36,6 +38,7 @@ __all__ = [
     "estimate",
     "serve",
     "served",
+    "share_environment",
     "share_runs",
     "status",
     "storage",
