@@ -87,7 +87,7 @@ def test_a_project_in_development_runs_on_workers_and_is_shared_again(developer:
     assert values == [1, 1, 2]
     # The notebook's image has the layers of the worker's, and tools.
     assert on_worker.items() <= in_notebook.items()
-    assert {"pip", "jupyterlab-git"} <= in_notebook.keys() - on_worker.keys()
+    assert {"pip", "jupyterlab_git"} <= in_notebook.keys() - on_worker.keys()
 
 
 def test_compilers_and_copy_tools_are_at_hand(ann: User) -> None:
