@@ -485,8 +485,14 @@ def fields_command(folder: Path, table: Path | None, output: Path | None) -> Non
 @main.command("images")
 @with_source
 @click.option("--sbom", type=FOLDER, help="Folder for each image's list of packages.")
-def images_command(wish: str, sbom: Path | None) -> None:
+@click.option("--names", is_flag=True, help="Only print the names of the charts' images.")
+def images_command(wish: str, sbom: Path | None, names: bool) -> None:
     """Build the images whose content changed, and list all of them."""
+    if names:
+        for name, image in images.declared().items():
+            if image.values:
+                click.echo(images.reference(name))
+        return
     source = machine.choose_source(wish)
     engine = engines.ensure()
     for name, image in images.declared().items():
