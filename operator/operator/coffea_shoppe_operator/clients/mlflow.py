@@ -93,8 +93,9 @@ class Mlflow:
                 raise StorageError(f"MLflow: {path}: {response.status_code} {response.text[:200]}")
 
     def _query(self, path: str, reader: Reader, **params: str) -> dict[str, Any]:
-        """Query the registry; raises `ModelError` where it has no such entry."""
+        """Query the registry; raises `ModelError` where it has no such entry, or refuses it."""
         response = self._get(f"2.0/mlflow/{path}", reader, params=params)
+        _check_permission(response)
         if response.status_code in (400, 404):
             message = response.json().get("message", response.text)
             raise ModelError("NotFound", f"MLflow: {message[:300]}")
@@ -186,6 +187,7 @@ class Mlflow:
 
     def _artifact(self, path: str, reader: Reader, *, limit: int) -> bytes:
         response = self._get(f"2.0/mlflow-artifacts/artifacts/{path}", reader, stream=True)
+        _check_permission(response)
         if response.status_code == 404 or (
             response.status_code == 500 and self._is_missing(path, reader)
         ):
@@ -200,6 +202,16 @@ class Mlflow:
                     "TooLarge", f"{path} is larger than {limit // 2**20} MiB: log a smaller model"
                 )
         return bytes(content)
+
+
+def _check_permission(response: requests.Response) -> None:
+    """Raise `ModelError` where MLflow does not let the model's user read something."""
+    if response.status_code == 403:
+        raise ModelError(
+            "NotPermitted",
+            f"MLflow refuses it ({' '.join(response.text.split())[:200]}): its owner shares the "
+            "runs with coffea_shoppe.share_runs(), or you log the model in a run of yours",
+        )
 
 
 def signature(description: dict[str, Any]) -> str:
