@@ -19,6 +19,8 @@ ASSUMED_RATE = 20e6
 """Compressed bytes per second and transformer, if there is no earlier transform."""
 DEADLINE_S = 35
 """Longest estimate; with the time for which it waits, it is shorter than its clients' timeout."""
+IDENTITIES_DEADLINE_S = 10
+"""Longest look-up of what the sampled files are now; later ones are read as the cache has them."""
 MEMORY_MIB = 384
 """Memory for what the sampled files contain: each is opened, and none of its baskets is read."""
 PRELOADED = ("awkward", "uproot", "fsspec_xrootd", "qastle", *built_in_modules(), __name__)
@@ -97,7 +99,7 @@ def estimate_submission(backend: Backend, owner: Owner, submission: Submission) 
             paths = backend.requests.check_files(submission.file_list or [])
             replicas = [[path] for path in paths]
         history = backend.requests.history(owner, codegen, submission.selection)
-        sources = [backend.queue.source_urls(replicas[index]) for index in sample(len(replicas))]
+        sources = _sources(backend, [replicas[index] for index in sample(len(replicas))])
         folder = settings.codegens_folder
         limits = isolation.Limits(
             max(deadline - time.monotonic(), 1),
@@ -118,6 +120,23 @@ def estimate_submission(backend: Backend, owner: Owner, submission: Submission) 
         )
     except (TransformError, finders.LookupFailedError) as error:
         raise QueryError(str(error)) from error
+
+
+def _sources(backend: Backend, files: Sequence[Sequence[str]]) -> list[list[str]]:
+    """Return the URLs to read each file from, given as its replicas' URLs.
+
+    A cache is asked for the file's present content, as transformers do.
+    """
+    settings = backend.context.settings
+    if not settings.cache_prefix:
+        return [backend.queue.source_urls(urls) for urls in files]
+    present = lookups.identify(
+        files, local_files=settings.local_files, deadline_s=IDENTITIES_DEADLINE_S
+    )
+    return [
+        backend.queue.source_urls(urls, [identity])
+        for urls, identity in zip(files, present, strict=True)
+    ]
 
 
 def measure(

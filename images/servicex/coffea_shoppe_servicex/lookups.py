@@ -47,27 +47,29 @@ def _find(name: str, settings: Finders) -> dict[str, Any]:
         return {"status": error.status, "message": str(error)}
 
 
-def identify(files: Sequence[Sequence[str]], *, local_files: bool) -> list[Identity]:
+def identify(
+    files: Sequence[Sequence[str]],
+    *,
+    local_files: bool,
+    deadline_s: float = IDENTITIES_DEADLINE_S,
+) -> list[Identity]:
     """Return the identity of each file, given as its replicas' URLs, as its origin gives it.
 
     A process that fails leaves its files unreachable.
     """
     isolation.preload([__name__])
-    limits = isolation.Limits(
-        IDENTITIES_DEADLINE_S + MARGIN_S, MEMORY_MIB, confined=not local_files
-    )
+    limits = isolation.Limits(deadline_s + MARGIN_S, MEMORY_MIB, confined=not local_files)
     answers: list[Identity] = []
     for start in range(0, len(files), FILES_AT_ONCE):
         batch = [list(urls) for urls in files[start : start + FILES_AT_ONCE]]
         try:
-            answers += isolation.call(_identify, batch, local_files, limits=limits)
+            answers += isolation.call(_identify, batch, local_files, deadline_s, limits=limits)
         except TransformError as error:
             kind, message = identities.UNREACHABLE, f"files could not be looked up: {error}"
             answers += [{"url": urls[0], "problem": kind, "message": message} for urls in batch]
     return answers
 
 
-def _identify(files: list[list[str]], local_files: bool) -> list[Identity]:
+def _identify(files: list[list[str]], local_files: bool, deadline_s: float) -> list[Identity]:
     """Return the identities: called in the process."""
-    deadline_s = IDENTITIES_DEADLINE_S
     return identities.look_up(files, local_files=local_files, deadline_s=deadline_s)

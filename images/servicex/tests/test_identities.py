@@ -9,7 +9,7 @@ from typing import Any
 import awkward as ak
 import pytest
 import uproot
-from coffea_shoppe_servicex import identities, lookups
+from coffea_shoppe_servicex import estimate, identities, isolation, lookups
 from coffea_shoppe_servicex.backend import Backend
 from coffea_shoppe_servicex.codegen import Outcome
 from coffea_shoppe_servicex.codegens import Codegens
@@ -17,12 +17,13 @@ from coffea_shoppe_servicex.codegens.uproot_raw import UprootRaw
 from coffea_shoppe_servicex.database import File, Request, transaction
 from coffea_shoppe_servicex.errors import TransformError, UnreadableError
 from coffea_shoppe_servicex.identities import Identity
+from coffea_shoppe_servicex.models import Submission
 from coffea_shoppe_servicex.root_files import opened
 from coffea_shoppe_servicex.transform import transform
 from servicex import ProgressBarFormat, dataset, query
 from servicex import deliver as stock
 from servicex.query_core import Query
-from servicex_helpers import ANN, BOB, Service, changed, finish, look_up, raw, submit, take
+from servicex_helpers import ANN, BOB, RAW, Service, changed, finish, look_up, raw, submit, take
 from xrootd_origin import XRootDOrigin, xrootd_origin
 
 X = raw(treename="t", expressions="x")
@@ -287,6 +288,28 @@ def test_a_changed_file_is_another_entry_of_the_cache(backend: Backend) -> None:
     assert through_cache({**away, "problem": identities.ABSENT}) == []
     submit(cached, file_list=[url])
     assert "shoppe.content=" in take(cached).source_urls[0]
+
+
+def test_an_estimate_reads_the_present_content_from_the_cache(
+    backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cached = changed(backend, cache_prefix="root://cache:1094")
+    url = "root://origin:1094//a.root"
+    identity = {"url": url, "size": 7, "mtime": "then", "etag": ""}
+    sources: list[list[str]] = []
+
+    def measured(_: object, *arguments: Any, **__: object) -> list[tuple[int, int]]:
+        sources.extend(arguments[1])
+        return [(1000, 10)]
+
+    monkeypatch.setattr(lookups, "identify", lambda files, **_: [identity for _ in files])
+    monkeypatch.setattr(isolation, "call", measured)
+    submission = Submission.model_validate(
+        {"codegen": "uproot-raw", "selection": RAW, "file-list": [url]}
+    )
+    assert estimate.estimate_submission(cached, ANN, submission).events == 1000
+    assert sources == [cached.queue.source_urls([url], [identity])]
+    assert "shoppe.content=" in sources[0][0]
 
 
 # What is read.
