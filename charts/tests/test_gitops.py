@@ -137,7 +137,18 @@ def test_the_dump_before_a_sync_is_in_the_output_where_values_ask_for_it() -> No
         for job in of_kind(template("coffea-shoppe", values), "Job")
         if job["metadata"]["name"] == "shoppe-postgresql-backup"
     )
-    # Argo CD runs it as PreSync.
+    # Argo CD runs it as PreSync, before a Secret names a database that is not there yet.
+    (generating,) = (
+        job
+        for job in of_kind(
+            template("coffea-shoppe", {"postgresql": {"backup": {"always": True}}}), "Job"
+        )
+        if job["metadata"]["name"] == "shoppe-secrets"
+    )
+    weights = [
+        int(job["metadata"]["annotations"]["helm.sh/hook-weight"]) for job in (dump, generating)
+    ]
+    assert weights == sorted(set(weights))
     assert dump["metadata"]["annotations"]["helm.sh/hook"] == "pre-upgrade"
     assert "before-hook-creation" in dump["metadata"]["annotations"]["helm.sh/hook-delete-policy"]
     off = merged(values, {"postgresql": {"backup": {"enabled": False}}})
