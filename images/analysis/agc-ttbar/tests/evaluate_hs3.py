@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pyhs3
+import pytensor
 import pytensor.tensor as pt
 from pyhs3.context import Context
 
@@ -24,17 +25,25 @@ def main() -> None:
     document, points = (json.loads(Path(name).read_text()) for name in sys.argv[1:])
     workspace = pyhs3.Workspace(**document)
     data = {one["name"]: one["contents"] for one in document["data"]}
-    found = []
-    for point in points:
-        terms = {}
-        for channel in workspace.distributions:
-            values = {name: pt.constant(value) for name, value in point.items()}
-            observed = np.asarray(data[f"{channel.name}_data"], dtype=float)
-            values[f"{channel.name}_observed"] = pt.constant(observed)
-            context = Context(values)
-            parts = (channel.likelihood(context), channel.extended_likelihood(context))
-            terms[channel.name] = [float(np.sum(pt.log(part).eval())) for part in parts]
-        found.append(terms)
+    names = list(points[0])
+    symbols = [pt.dscalar(name) for name in names]
+    channels = {}
+    for channel in workspace.distributions:
+        values = dict(zip(names, symbols, strict=True))
+        observed = np.asarray(data[f"{channel.name}_data"], dtype=float)
+        values[f"{channel.name}_observed"] = pt.constant(observed)
+        context = Context(values)
+        parts = (channel.likelihood(context), channel.extended_likelihood(context))
+        terms = [pt.sum(pt.log(part)) for part in parts]
+        # A channel does not depend on all parameters.
+        channels[channel.name] = pytensor.function(symbols, terms, on_unused_input="ignore")
+    found = [
+        {
+            channel: [float(term) for term in evaluate(*(point[name] for name in names))]
+            for channel, evaluate in channels.items()
+        }
+        for point in points
+    ]
     print(json.dumps(found))
 
 
