@@ -10,7 +10,6 @@ from coffea_shoppe_contract.names import resource_name, secret_name
 from coffea_shoppe_contract.resources import FACILITY_USERS, USER_LABEL
 from coffea_shoppe_identity import RefusedError, VerificationData, Verifier
 from lib.fixtures import administrator, new_user, passing_user, run_code
-from shoppe_ci import release
 from shoppe_ci.cluster import Cluster
 from shoppe_ci.errors import ShoppeError
 from shoppe_ci.facility import User
@@ -120,11 +119,22 @@ def test_secrets_that_were_deleted_come_back(ann: User, facility: Cluster) -> No
 @pytest.mark.alone
 def test_a_killed_operator_loses_nothing(ann: User, facility: Cluster) -> None:
     before = facility.get("secret", "shoppe-identity-keys", "-n", "shoppe")["data"]
-    selector = "app.kubernetes.io/component in (operator, api)"
-    facility.kubectl(
-        *("-n", "shoppe", "delete", "pod", "-l", selector), "--grace-period=0", "--force"
-    )
-    release.wait_ready(facility)
+    selector = ("-n", "shoppe", "-l", "app.kubernetes.io/component in (operator, api)")
+    killed = {pod["metadata"]["name"] for pod in facility.get("pods", *selector)["items"]}
+    assert len(killed) == 2
+    facility.kubectl("delete", "pod", *selector, "--grace-period=0", "--force")
+
+    # For a moment the Deployments' status counts the killed pods as ready.
+    def replaced() -> bool:
+        pods = facility.get("pods", *selector)["items"]
+        ready = {
+            pod["metadata"]["name"]
+            for pod in pods
+            if all(status["ready"] for status in pod["status"]["containerStatuses"])
+        }
+        return len(ready - killed) == len(killed)
+
+    eventually(replaced, "other pods of the operator and the API are ready", timeout=180)
     assert facility.get("secret", "shoppe-identity-keys", "-n", "shoppe")["data"] == before
     assert "xcache" in run_code(ann, "import coffea_shoppe as s; print(s.status())")
 
