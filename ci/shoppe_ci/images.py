@@ -22,7 +22,8 @@ from shoppe_ci.progress import say, step
 
 # The files of a package of the workspace; its tests are not installed.
 PACKAGE_FILES = (
-    *("pyproject.toml", "**/*.py", "**/py.typed", "**/*.json", "**/*.ipynb", "**/*.html"),
+    *("pyproject.toml", "**/*.py", "**/py.typed"),
+    *("**/*.csv", "**/*.html", "**/*.ipynb", "**/*.json"),
 )
 IGNORED = ("__pycache__", "tests", ".pytest_cache", ".mypy_cache", "node_modules")
 KEPT_TAGS = 2

@@ -1,9 +1,9 @@
 from pathlib import Path
 
 import pytest
-from shoppe_ci import images
+from shoppe_ci import images, shell
 from shoppe_ci.errors import ShoppeError
-from shoppe_ci.paths import IMAGES
+from shoppe_ci.paths import IMAGES, ROOT
 
 
 def test_every_folder_and_target_is_declared_once() -> None:
@@ -36,6 +36,18 @@ def test_requirements_are_locked_with_hashes_and_hold_no_package_of_ours() -> No
     assert any(line.startswith("prometheus-client==") for line in lines)
     assert any("--hash=sha256:" in line for line in lines)
     assert not any(line.startswith("coffea-shoppe") for line in lines)
+
+
+def test_images_have_all_files_of_their_packages() -> None:
+    packages = {package for image in images.declared().values() for package in image.packages}
+    assert packages
+    for package in packages:
+        modules = [path.parent for path in (ROOT / package).glob("*/__init__.py")]
+        listed = shell.run(["git", "ls-files", *modules], cwd=ROOT).split()
+        # Templates of Mako are for new migrations.
+        tracked = {ROOT / path for path in listed if not path.endswith(".mako")}
+        assert tracked
+        assert tracked <= set(images._files(ROOT / package, images.PACKAGE_FILES)), package
 
 
 def test_a_malformed_requirement_is_named() -> None:
