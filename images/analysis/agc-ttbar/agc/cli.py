@@ -603,10 +603,26 @@ def reana(
     help="Events of nominal ttbar; the other samples follow in proportion.",
 )
 @click.option("--seed", type=int, default=1, show_default=True)
-def synth(output: Path, events: int, seed: int) -> None:
+@click.option(
+    "--like",
+    type=click.Choice(["demo", "nano"]),
+    default="demo",
+    show_default=True,
+    help="demo: the branches that the analysis reads.  nano: all 947 of the AGC's files, with "
+    "their precision, sizes and baskets.",
+)
+@click.option(
+    "--container",
+    type=click.Choice(["ttree", "rntuple"]),
+    default="ttree",
+    show_default=True,
+    help="ROOT's format of the events.",
+)
+def synth(output: Path, events: int, seed: int, like: Any, container: Any) -> None:
     """Make synthetic NanoAOD of all nine samples."""
     from agc.synth import write_all
 
-    for path, count in write_all(output, events=events, seed=seed):
+    written = write_all(output, events=events, seed=seed, like=like, container=container)
+    for path, count in written:
         click.echo(f"{path}  {count} events")
     click.echo(output / "fileset.json")

@@ -6,20 +6,26 @@ with a falling spectrum.  The tree has NanoAOD's names and types for everything 
 the analysis reads, and a generator record from which quarks can be matched to jets.
 Efficiencies and radiation are tuned so that the selected fraction of each sample
 is near that of CMS' simulation; `tests/test_synth.py` checks that.
+
+There are two kinds of file.  `demo` has the branches that the analysis reads, and trains its
+models on.  `nano` is like the files of the AGC, at several times the size: all branches
+(`nanoaod_table`), the precision of their floats, further soft objects, and baskets of 7,500
+events.  The objects that the analysis can select are the same kind of events in both.
 """
 
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import awkward as ak
 import numpy as np
 import uproot
 from numpy.typing import NDArray
 
-from agc.samples import Sample, samples
+from agc import nanoaod_table
+from agc.samples import TREE, Sample, samples
 
 Array = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -31,7 +37,30 @@ HADRONIC, ELECTRON, MUON, TAU = range(4)
 W_BRANCHING = np.array([0.676, 0.108, 0.108, 0.108])
 LAST_COPY = 1 << 13
 HARD_PROCESS = 1 << 7
-CHUNK = 50_000
+
+Likeness = Literal["demo", "nano"]
+Container = Literal["ttree", "rntuple"]
+LIKENESSES: tuple[Likeness, ...] = get_args(Likeness)
+CONTAINERS: tuple[Container, ...] = get_args(Container)
+CHUNK: dict[Likeness, int] = {"demo": 50_000, "nano": 7_500}
+"""Events that are generated at once, and are one basket of each branch."""
+
+
+@dataclass(frozen=True)
+class Soft:
+    """Mean numbers of further objects that no selection accepts, as real files have them."""
+
+    jets: float
+    """Below 24 GeV."""
+    electrons: float
+    """Without identification."""
+    muons: float
+    """Without identification."""
+    particles: float
+    """In the generator's record."""
+
+
+SOFT: dict[Likeness, Soft | None] = {"demo": None, "nano": Soft(2.6, 0.93, 0.72, 40.0)}
 
 
 @dataclass(frozen=True)
@@ -248,7 +277,15 @@ def _sorted(columns: Mapping[str, NDArray[Any]], keep: NDArray[np.bool_]) -> ak.
     )
 
 
-def jets(rng: np.random.Generator, tune: Tune, record: Record) -> ak.Array:
+def _more(rng: np.random.Generator, mean: float, count: int) -> NDArray[np.bool_]:
+    """Return which of a few columns are present: a Poisson number with this mean."""
+    columns = int(3 * mean + 3)
+    return np.arange(columns) < rng.poisson(mean, count)[:, None]
+
+
+def jets(
+    rng: np.random.Generator, tune: Tune, record: Record, soft: Soft | None = None
+) -> ak.Array:
     """Return reconstructed jets above 15 GeV: of quarks, hadronic taus, and radiation."""
     count = record.count
     quark = [np.abs(ids) <= 5 for ids in record.ids]
@@ -272,6 +309,13 @@ def jets(rng: np.random.Generator, tune: Tune, record: Record) -> ak.Array:
     keep = np.concatenate([keep, radiated], axis=1)
     pt = pt * np.maximum(rng.normal(0.98, 0.08 + 0.6 / np.sqrt(np.maximum(pt, 10))), 0.1)
     keep &= (pt > 15) & (np.abs(eta) < 4.7)
+    if soft:
+        added = _more(rng, soft.jets, count)
+        pt = np.concatenate([pt, rng.uniform(15, 24, added.shape)], axis=1)
+        eta = np.concatenate([eta, rng.normal(0, 2.2, added.shape).clip(-4.7, 4.7)], axis=1)
+        phi = np.concatenate([phi, rng.uniform(-np.pi, np.pi, added.shape)], axis=1)
+        flavour = np.concatenate([flavour, np.full(added.shape, 21)], axis=1)
+        keep = np.concatenate([keep, added], axis=1)
     efficiency = np.select(
         [flavour == 5, flavour == 4],
         [tune.b_efficiency, tune.c_efficiency],
@@ -291,7 +335,9 @@ def jets(rng: np.random.Generator, tune: Tune, record: Record) -> ak.Array:
     return _sorted(columns | {"jetId": quality.astype(np.int32)}, keep)
 
 
-def leptons(rng: np.random.Generator, tune: Tune, record: Record, pdg: int) -> ak.Array:
+def leptons(
+    rng: np.random.Generator, tune: Tune, record: Record, pdg: int, soft: Soft | None = None
+) -> ak.Array:
     """Return reconstructed electrons (11) or muons (13): prompt, and soft ones from jets."""
     count = record.count
     vectors = np.stack(record.vectors, axis=1)
@@ -308,14 +354,24 @@ def leptons(rng: np.random.Generator, tune: Tune, record: Record, pdg: int) -> a
     )
     charge = -np.sign(ids)
     shape = (count, 1)
-    soft = rng.random(shape) < 0.12
+    from_jet = rng.random(shape) < 0.12
     pt = np.concatenate([pt, 5 + rng.exponential(6, shape)], axis=1)
     eta = np.concatenate([eta, rng.normal(0, 1.3, shape)], axis=1)
     phi = np.concatenate([phi, rng.uniform(-np.pi, np.pi, shape)], axis=1)
     charge = np.concatenate([charge, rng.choice([-1, 1], shape)], axis=1)
     fake = np.zeros(pt.shape, dtype=bool)
     fake[:, -1] = True
-    keep = np.concatenate([keep, soft], axis=1)
+    keep = np.concatenate([keep, from_jet], axis=1)
+    loose = np.zeros(pt.shape, dtype=bool)
+    if soft:
+        added = _more(rng, soft.electrons if pdg == 11 else soft.muons, count)
+        pt = np.concatenate([pt, 5 + rng.exponential(8, added.shape)], axis=1)
+        eta = np.concatenate([eta, rng.uniform(-2.4, 2.4, added.shape)], axis=1)
+        phi = np.concatenate([phi, rng.uniform(-np.pi, np.pi, added.shape)], axis=1)
+        charge = np.concatenate([charge, rng.choice([-1, 1], added.shape)], axis=1)
+        keep = np.concatenate([keep, added], axis=1)
+        fake = np.concatenate([fake, np.ones(added.shape, dtype=bool)], axis=1)
+        loose = np.concatenate([loose, np.ones(added.shape, dtype=bool)], axis=1)
     pt = pt * rng.normal(1, 0.02, pt.shape)
     keep &= (pt > 5) & (np.abs(eta) < (2.5 if pdg == 11 else 2.4))
     impact = np.where(fake, rng.exponential(6, pt.shape), rng.exponential(1.0, pt.shape))
@@ -325,15 +381,19 @@ def leptons(rng: np.random.Generator, tune: Tune, record: Record, pdg: int) -> a
     columns["charge"] = charge.astype(np.int32)
     if pdg == 11:
         good = rng.choice([4, 3, 2, 1, 0], pt.shape, p=[0.72, 0.1, 0.08, 0.06, 0.04])
-        columns["cutBased"] = np.where(fake, rng.choice([0, 1, 4], pt.shape), good).astype(np.int32)
+        identity = np.where(fake, rng.choice([0, 1, 4], pt.shape), good)
+        columns["cutBased"] = np.where(loose, identity % 4, identity).astype(np.int32)
     else:
-        columns["tightId"] = rng.random(pt.shape) < np.where(fake, 0.5, 0.95)
+        tight = rng.random(pt.shape) < np.where(fake, 0.5, 0.95)
+        columns["tightId"] = tight & ~loose
         isolation = np.where(fake, rng.exponential(0.8, pt.shape), rng.exponential(0.05, pt.shape))
         columns["pfRelIso04_all"] = isolation.astype(np.float32)
     return _sorted(columns, keep)
 
 
-def generator_particles(record: Record) -> ak.Array:
+def generator_particles(
+    rng: np.random.Generator, record: Record, soft: Soft | None = None
+) -> ak.Array:
     """Return the record as `GenPart`, mothers numbered within each event."""
     present = np.stack(record.present, axis=1)
     position = np.cumsum(present, axis=1) - 1
@@ -353,10 +413,40 @@ def generator_particles(record: Record) -> ak.Array:
         "genPartIdxMother": np.where(mothers < 0, -1, renumbered),
     }
     columns |= {k: v.astype(np.int32) for k, v in integers.items()}
+    if soft:
+        added = _more(rng, soft.particles, record.count)
+        random = _later_particles(rng, added.shape, counts)
+        columns = {
+            k: np.concatenate([v, random[k].astype(v.dtype)], axis=1) for k, v in columns.items()
+        }
+        present = np.concatenate([present, added], axis=1)
+        counts = present.sum(axis=1)
     return ak.zip({k: ak.unflatten(v[present], counts) for k, v in columns.items()})
 
 
-def chunk(rng: np.random.Generator, tune: Tune, first: int, count: int) -> dict[str, ak.Array]:
+def _later_particles(
+    rng: np.random.Generator, shape: tuple[int, ...], counts: Ints
+) -> dict[str, NDArray[Any]]:
+    """Return gluons, photons and hadrons that come from the particles of a record.
+
+    None is a quark or a lepton, so that the record's decays are found as before.
+    """
+    pdg = rng.choice([21, 22, 111, 211, -211, 321, 511, 521], shape)
+    return {
+        "pt": np.where(rng.random(shape) < 0.1, 0, rng.exponential(20, shape)),
+        "eta": rng.normal(0, 2.5, shape),
+        "phi": rng.uniform(-np.pi, np.pi, shape),
+        "mass": np.where(rng.random(shape) < 0.9, 0, rng.uniform(0, 6, shape)),
+        "pdgId": pdg,
+        "status": rng.choice([1, 2, 51, 52, 62, 71], shape),
+        "statusFlags": rng.choice([257, 4352, 8449, 12352, 385], shape),
+        "genPartIdxMother": (rng.random(shape) * counts[:, None]).astype(np.int32),
+    }
+
+
+def chunk(
+    rng: np.random.Generator, tune: Tune, first: int, count: int, soft: Soft | None = None
+) -> dict[str, Any]:
     """Return the branches of a number of events, numbered from `first`."""
     record = hard_process(rng, tune, count)
     number = np.arange(first, first + count)
@@ -364,34 +454,74 @@ def chunk(rng: np.random.Generator, tune: Tune, first: int, count: int) -> dict[
         "run": np.ones(count, dtype=np.uint32),
         "luminosityBlock": (number // 1000 + 1).astype(np.uint32),
         "event": (number + 1).astype(np.uint64),
-        "Electron": leptons(rng, tune, record, 11),
-        "Muon": leptons(rng, tune, record, 13),
-        "Jet": jets(rng, tune, record),
-        "GenPart": generator_particles(record),
+        "Electron": leptons(rng, tune, record, 11, soft),
+        "Muon": leptons(rng, tune, record, 13, soft),
+        "Jet": jets(rng, tune, record, soft),
+        "GenPart": generator_particles(rng, record, soft),
     }
 
 
-def write(path: Path, target: Sample, *, events: int, seed: int = 1) -> None:
-    """Write one sample's file; the same seed gives the same events."""
-    tune = TUNES[target.name]
-    rng = np.random.default_rng([seed, sorted(TUNES).index(target.name)])
+def chunks(
+    target: Sample, *, events: int, seed: int = 1, like: Likeness = "demo"
+) -> Iterator[dict[str, Any]]:
+    """Yield a sample's branches, a chunk of events at a time."""
+    number = sorted(TUNES).index(target.name)
+    rng = np.random.default_rng([seed, number])
+    size = CHUNK[like]
+    for first in range(0, events, size):
+        count = min(size, events - first)
+        columns = chunk(rng, TUNES[target.name], first, count, SOFT[like])
+        if like == "nano":
+            columns["genWeight"] = np.ones(count, dtype=np.float32)
+            columns = nanoaod_table.completed(rng, columns, count)
+        yield columns
+
+
+def write(
+    path: Path,
+    target: Sample,
+    *,
+    events: int,
+    seed: int = 1,
+    like: Likeness = "demo",
+    container: Container = "ttree",
+) -> None:
+    """Write one sample's file; the same seed gives the same events.
+
+    In an RNTuple each branch is a field of its own, with the tree's names.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
     with uproot.recreate(partial, compression=uproot.ZLIB(1)) as file:
         tree = None
-        for first in range(0, events, CHUNK):
-            branches = chunk(rng, tune, first, min(CHUNK, events - first))
+        for columns in chunks(target, events=events, seed=seed, like=like):
+            if container == "rntuple":
+                fields = nanoaod_table.flat(columns)
+                if tree is None:
+                    tree = file.mkrntuple(TREE, fields.layout.form)
+                tree.extend(fields)
+                continue
             if tree is None:
                 types = {
                     name: values.dtype if isinstance(values, np.ndarray) else values.type
-                    for name, values in branches.items()
+                    for name, values in columns.items()
                 }
-                tree = file.mktree("Events", types)
-            tree.extend(branches)
+                # With room for all baskets the tree's header is built once: for a thousand
+                # branches uproot takes ten seconds each time.
+                baskets = -(-events // CHUNK[like]) + 1
+                tree = file.mktree(TREE, types, initial_basket_capacity=baskets)
+            tree.extend(columns)
     partial.rename(path)
 
 
-def write_all(folder: Path, *, events: int, seed: int = 1) -> Iterator[tuple[Path, int]]:
+def write_all(
+    folder: Path,
+    *,
+    events: int,
+    seed: int = 1,
+    like: Likeness = "demo",
+    container: Container = "ttree",
+) -> Iterator[tuple[Path, int]]:
     """Write all nine samples and `fileset.json`; yield each file and its events.
 
     `events` is the number of nominal ttbar events; the others follow in the
@@ -401,7 +531,7 @@ def write_all(folder: Path, *, events: int, seed: int = 1) -> Iterator[tuple[Pat
     for target in samples():
         count = max(int(events * TUNES[target.name].share), 100)
         path = folder / f"{target.name}.root"
-        write(path, target, events=count, seed=seed)
+        write(path, target, events=count, seed=seed, like=like, container=container)
         entry = {"nevts_total": count, "files": [{"path": path.name, "nevts": count}]}
         listed.setdefault(target.process, {})[target.variation] = entry
         yield path, count
