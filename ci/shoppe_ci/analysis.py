@@ -23,6 +23,8 @@ FOLDER = "agc-ttbar"
 FIT, SUMMARY = "fit/fit.json", "summary.json"
 SYNTH_EVENTS = 120_000
 """Events of nominal ttbar; fewer would leave too little W+jets for the fit."""
+SYNTH_SOURCES = ("synth.py", "nanoaod_table.py", "nanoaod_branches.csv")
+"""The files of the package `agc` that determine the synthetic files."""
 ASSIGNMENTS = ("served", "local", "none")
 """Where the models that assign jets are evaluated: by Triton, on the workers, or not at all."""
 METRICS_SETTLE_S = 60
@@ -80,15 +82,20 @@ def settled_cache_use(cluster: Cluster, before: CacheUse, *, needed: bool = True
     return use.since(before)
 
 
-def synthetic(events: int = SYNTH_EVENTS) -> list[tuple[Path, str, str, int]]:
-    """Return the nine synthetic files with process, variation and events; generated once."""
-    source = ROOT / "images" / "analysis" / "agc-ttbar" / "agc" / "synth.py"
-    key = hashlib.sha256(source.read_bytes() + str(events).encode()).hexdigest()[:12]
+def synthetic(events: int = SYNTH_EVENTS, *options: str) -> list[tuple[Path, str, str, int]]:
+    """Return the synthetic files with process, variation and events; generated once.
+
+    `options` are further options of `agc synth`; without them there are nine files.
+    """
+    package = ROOT / "images" / "analysis" / "agc-ttbar" / "agc"
+    content = b"".join((package / name).read_bytes() for name in SYNTH_SOURCES)
+    words = ["--events", str(events), *options]
+    key = hashlib.sha256(content + " ".join(words).encode()).hexdigest()[:12]
     folder = cache("synth", key)
     listing = folder / "fileset.json"
     if not listing.exists():
-        with step(f"making synthetic NanoAOD of all nine samples in {folder}") as note:
-            shell.run(["agc", "synth", "--output", folder, "--events", str(events)], note=note)
+        with step(f"making synthetic NanoAOD in {folder}") as note:
+            shell.run(["agc", "synth", "--output", folder, *words], note=note)
     files = []
     for process, variations in json.loads(listing.read_text()).items():
         for variation, entry in variations.items():

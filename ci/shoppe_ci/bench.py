@@ -24,25 +24,62 @@ COPIES = 28
 """Number of copies of the synthetic samples: reading them takes over a minute on two cores."""
 
 
-def agc(models: Path | None = None) -> dict[str, str]:
-    """Return the analysis' rates on one core, and uproot's read rates of the same branches."""
-    program: list[str | Path] = ["taskset", "-c", "0", "python", "-m", "agc.benchmark", _large()]
-    rates = _measured(program + ([models] if models else []))
-    return {
-        "events": str(rates["events"]),
-        "in-process run, events/s on one core": f"{rates['run']:.0f}",
-        "uproot reads the same branches, events/s": f"{rates['read']:.0f}",
-        "share of the read rate": f"{rates['run'] / rates['read']:.2f}",
-        "with jets assigned, events/s on one core": f"{rates['run_ml']:.0f}",
-        "uproot reads the branches of that, events/s": f"{rates['read_ml']:.0f}",
-        "share of the read rate with jets assigned": f"{rates['run_ml'] / rates['read_ml']:.3f}",
-        "nodes of the two models": " and ".join(str(count) for count in rates["nodes"]),
-    }
+AGC_EVENTS = 400_000
+AGC_FILES = {
+    "37 branches": (),
+    "947 branches": ("--like", "nano"),
+    "947 branches, RNTuple": ("--like", "nano", "--container", "rntuple"),
+}
+"""Options of `agc synth` for each file that is measured; 947 branches are what real files have."""
+KINDS = {"plain": "no assignment", "assigned": "jets assigned"}
+
+
+def agc(
+    models: Path | None = None, upstream: Path | None = None, events: int = AGC_EVENTS
+) -> dict[str, str]:
+    """Return the analysis' CPU seconds by stage, beside uproot's and upstream's.
+
+    `upstream` is a checkout of upstream's repository.
+    """
+    files = [f"{label}={_large(events, *options)}" for label, options in AGC_FILES.items()]
+    program: list[str | Path] = ["python", "-m", "agc.benchmark"]
+    program += [f"--file={file}" for file in files]
+    extra = [f"--models={models}"] * bool(models) + [f"--upstream={upstream}"] * bool(upstream)
+    single = _measured(["taskset", "-c", "0", *program, *extra])
+    double = _measured([*program, "--workers=2"])
+    rows: dict[str, str] = {}
+    for label, figures in single["files"].items():
+        for kind, title in KINDS.items():
+            rows |= _agc_rows(f"{label}, {title}", figures["events"], figures[kind])
+        both = double[label]
+        rows[f"{label}, {KINDS['plain']}, two workers"] = (
+            f"{both['cpu']:.2f} CPU s, {both['events'] / both['wall'] / 1e3:.0f} kHz of wall time"
+        )
+    rows["nodes of the two models"] = " and ".join(str(count) for count in single["nodes"])
+    return rows
+
+
+def _agc_rows(label: str, events: int, figures: dict[str, Any]) -> dict[str, str]:
+    """Return the rows of one file: `figures` has CPU seconds of `agc.benchmark`."""
+
+    def rate(seconds: float) -> str:
+        return f"{seconds:.2f} CPU s, {events / seconds / 1e3:.1f} kHz"
+
+    run, read = figures["run"], figures["read"]
+    rows = {f"{label}: ours": f"{rate(run)}; {read / run:.2f} of uproot's read rate"}
+    rows[f"{label}: uproot"] = rate(read)
+    if "upstream" in figures:
+        upstream = figures["upstream"]
+        rows[f"{label}: upstream"] = f"{rate(upstream)}; ours is {upstream / run:.1f} times as fast"
+    stages = (f"{name} {seconds:.2f}" for name, seconds in figures["stages"].items())
+    rows[f"{label}: CPU s by stage"] = ", ".join(stages)
+    return rows
 
 
 def scale() -> dict[str, str]:
     """Return the analysis' cost by number of workers and size of the input, and its parts."""
-    figures = _measured(["python", "-m", "agc.benchmark_scale", _large()])
+    path = _large(AGC_EVENTS, *AGC_FILES["947 branches"])
+    figures = _measured(["python", "-m", "agc.benchmark_scale", path])
     rows = {}
     for workers, runs in figures["runs"].items():
         for size, run in runs.items():
@@ -66,10 +103,10 @@ def scale() -> dict[str, str]:
     return rows
 
 
-def _large() -> Path:
-    """Return a synthetic file that one core processes in some seconds."""
-    every = analysis.synthetic(200_000)
-    return next(where for where, *_ in every if "ttbar__nominal" in where.name)
+def _large(events: int, *options: str) -> Path:
+    """Return a synthetic file of nominal ttbar, written with options of `agc synth`."""
+    ((path, *_),) = analysis.synthetic(events, "--sample", "ttbar", *options)
+    return path
 
 
 def _measured(program: list[str | Path]) -> dict[str, Any]:

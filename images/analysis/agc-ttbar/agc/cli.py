@@ -618,11 +618,23 @@ def reana(
     show_default=True,
     help="ROOT's format of the events.",
 )
-def synth(output: Path, events: int, seed: int, like: Any, container: Any) -> None:
+@click.option(
+    "--sample",
+    "names",
+    multiple=True,
+    metavar="PROCESS[:VARIATION]",
+    help="Write only this sample.  Repeatable.",
+)
+def synth(
+    output: Path, events: int, seed: int, like: Any, container: Any, names: tuple[str, ...]
+) -> None:
     """Make synthetic NanoAOD of all nine samples."""
+    from agc.samples import sample
     from agc.synth import write_all
 
-    written = write_all(output, events=events, seed=seed, like=like, container=container)
-    for path, count in written:
+    with _clear_errors():
+        only = {sample(*name.split(":", 1)).name for name in names}
+    options = {"like": like, "container": container, "only": only}
+    for path, count in write_all(output, events=events, seed=seed, **options):
         click.echo(f"{path}  {count} events")
     click.echo(output / "fileset.json")

@@ -14,7 +14,7 @@ events.  The objects that the analysis can select are the same kind of events in
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -521,14 +521,17 @@ def write_all(
     seed: int = 1,
     like: Likeness = "demo",
     container: Container = "ttree",
+    only: Collection[str] = (),
 ) -> Iterator[tuple[Path, int]]:
-    """Write all nine samples and `fileset.json`; yield each file and its events.
+    """Write all nine samples, or `only` some, and `fileset.json`; yield each file and its events.
 
     `events` is the number of nominal ttbar events; the others follow in the
     proportions of the tunes.
     """
     listed: dict[str, dict[str, object]] = {}
     for target in samples():
+        if only and target.name not in only:
+            continue
         count = max(int(events * TUNES[target.name].share), 100)
         path = folder / f"{target.name}.root"
         write(path, target, events=count, seed=seed, like=like, container=container)
