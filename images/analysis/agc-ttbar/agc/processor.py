@@ -42,7 +42,9 @@ class TtbarProcessor(processor.ProcessorABC):
         began, spent = time.time(), time.thread_time()
         process, variation = metadata["process"], metadata["variation"]
         count = len(events)
-        events = events[selection.one_lepton(events)]
+        identities = systematics.event_numbers(events, metadata.get("entrystart"))
+        passed = selection.one_lepton(events)
+        events, identities = events[passed], identities[passed]
         more = ("btagCSVV2", "qgl") if self.scorer else ()
         jets = selection.candidates(events.Jet, self.definition, more=more)
         region_histograms: histograms.Histograms = {}
@@ -50,8 +52,9 @@ class TtbarProcessor(processor.ProcessorABC):
         batches: list[inference.Batch] = []
         batch_weights: list[Weights] = []
         passes = systematics.KINEMATIC if variation == "nominal" else ("nominal",)
+        drawn = systematics.draws(identities, jets.position)
         for kinematic in passes:
-            regions = selection.regions(jets, systematics.jet_pt(jets.pt, kinematic))
+            regions = selection.regions(jets, systematics.jet_pt(jets.pt, kinematic, drawn))
             for region, chosen in regions.items():
                 if not len(chosen.index):
                     continue

@@ -19,8 +19,11 @@ MIN_JETS = 4
 
 REGIONS = {"4j1b": "one b-tagged jet", "4j2b": "two or more b-tagged jets"}
 
+EVENT_NUMBERS = ("run", "luminosityBlock", "event")
+"""What identifies an event; the smearing of jets is a function of them."""
+
 COMMON = (
-    *("run", "luminosityBlock", "event", "nElectron", "nMuon", "nJet"),
+    *(*EVENT_NUMBERS, "nElectron", "nMuon", "nJet"),
     *(f"Electron_{name}" for name in ("pt", "eta", "phi", "mass", "charge", "cutBased", "sip3d")),
     *(f"Muon_{name}" for name in ("pt", "eta", "phi", "mass", "charge", "tightId", "sip3d")),
     "Muon_pfRelIso04_all",
@@ -35,6 +38,7 @@ BRANCHES = (*COMMON, *Jets().branches)
 def columns(definition: Jets) -> tuple[str, ...]:
     """Return the branches that are read without the assignment of jets."""
     return (
+        *EVENT_NUMBERS,
         *(f"Electron_{name}" for name in ("pt", "eta", "cutBased", "sip3d")),
         *(f"Muon_{name}" for name in ("pt", "eta", "tightId", "sip3d", "pfRelIso04_all")),
         *(f"Jet_{name}" for name in ("pt", "eta", "phi", "mass")),
@@ -90,12 +94,16 @@ def candidates(
     """Return the jets that pass all but the cut on transverse momentum, as plain records.
 
     `definition` is their identification and b tag, by default those of upstream's analysis;
-    `more` are further fields to keep.
+    `more` are further fields to keep.  `position` is the jet's number in its event, counted over
+    all jets from zero.
     """
     definition = definition or Jets()
-    selected = jets[(np.abs(jets.eta) < JET_ETA) & definition.identified(jets)]
+    passed = (np.abs(jets.eta) < JET_ETA) & definition.identified(jets)
+    selected = jets[passed]
     fields = {name: selected[name] for name in ("pt", "eta", "phi", "mass", *more)}
-    return ak.zip({**fields, "tagged": selected[definition.tag] > definition.above})
+    position = ak.local_index(jets.pt)[passed]
+    tagged = selected[definition.tag] > definition.above
+    return ak.zip({**fields, "tagged": tagged, "position": position})
 
 
 @dataclass(frozen=True)

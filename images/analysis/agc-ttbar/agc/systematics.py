@@ -7,7 +7,9 @@ import correctionlib
 import numpy as np
 from correctionlib import schemav2 as schema
 from numpy.typing import NDArray
-from scipy.special import ndtri
+
+from agc.draws import normal
+from agc.samples import InputError
 
 JET_SCALE = 1.03
 JET_RESOLUTION = 0.05
@@ -19,21 +21,48 @@ BTAG_JETS = 4
 DIRECTIONS = ("up", "down")
 
 
-def jet_pt(pt: ak.Array, variation: str) -> ak.Array:
+def event_numbers(events: ak.Array, first: int | None = None) -> ak.Array:
+    """Return run, block and number of events, which `draws` takes.
+
+    The block is the luminosity block.  Where files have none it is the event's entry in its
+    file; `first` is the entry of the first event.  Raises `InputError` where neither is known.
+    """
+    if "luminosityBlock" in events.fields:
+        block = events.luminosityBlock
+    elif first is not None:
+        block = np.arange(first, first + len(events))
+    else:
+        raise InputError(
+            "the events have no luminosityBlock, and their entries in the file are not known: "
+            "read the files directly"
+        )
+    return ak.zip({"run": events.run, "block": block, "event": events.event})
+
+
+def draws(events: ak.Array, position: ak.Array) -> ak.Array:
+    """Return each jet's number from N(0, 1), by which `pt_res_up` smears it.
+
+    `events` are `event_numbers`, `position` the jets' positions in their events.
+    """
+    flat = [
+        np.asarray(ak.flatten(ak.broadcast_arrays(events[name], position)[0]))
+        for name in ("run", "block", "event")
+    ]
+    drawn = normal(*flat, np.asarray(ak.flatten(position)))
+    return ak.unflatten(drawn, ak.num(position))
+
+
+def jet_pt(pt: ak.Array, variation: str, drawn: ak.Array | None = None) -> ak.Array:
     """Return jets' transverse momenta (GeV) under a kinematic variation.
 
-    `pt_res_up` smears each jet by a factor from N(1, 0.05).  The uniform random number for it
-    are the digits of the jet's momentum below 1 GeV, so that the result does not depend on
-    the chunks.  Computed in float64.
+    `pt_res_up` smears each jet by a factor from N(1, 0.05), in float64; it needs `draws`.
     """
     if variation == "nominal":
         return pt
     if variation == "pt_scale_up":
         return pt * np.float32(JET_SCALE)
-    if variation == "pt_res_up":
-        flat = np.asarray(ak.flatten(pt), dtype=np.float64)
-        uniform = 0.001 * np.mod((1000 * flat).astype(np.int64), 1000) + 0.0005
-        return ak.unflatten(flat * (1 + JET_RESOLUTION * ndtri(uniform)), ak.num(pt))
+    if variation == "pt_res_up" and drawn is not None:
+        return ak.values_astype(pt, np.float64) * (1 + JET_RESOLUTION * drawn)
     raise ValueError(f"unknown kinematic variation {variation!r}; there are {KINEMATIC}")
 
 

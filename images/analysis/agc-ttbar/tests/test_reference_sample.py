@@ -6,14 +6,18 @@ import subprocess
 import sys
 from pathlib import Path
 
+import awkward as ak
 import correctionlib
 import numpy as np
 import pytest
-from agc import histograms
+import uproot
+from agc import delivery, histograms, selection, systematics
+from agc.nanoaod import Jets
 from agc.run import Report, run
 from agc.samples import parse_input
 from agc.systematics import corrections
 from agc.validate import differences, read_reference
+from numpy.typing import NDArray
 
 pytestmark = pytest.mark.reference
 
@@ -67,6 +71,51 @@ def test_results_do_not_depend_on_the_chunks(unit: Report, sample: Path, chunk_s
     for key, histogram in unit.histograms.items():
         ours = again.histograms[key].values(flow=True)
         np.testing.assert_allclose(ours, histogram.values(flow=True), rtol=1e-10)
+
+
+@pytest.fixture(scope="module")
+def events(sample: Path) -> ak.Array:
+    with uproot.open(sample) as file:
+        arrays = file["Events"].arrays(list(selection.columns(Jets())))
+    return delivery.collections({name: arrays[name] for name in arrays.fields})
+
+
+@pytest.mark.parametrize("low", [16, 32, 64, 128, 256])
+def test_the_smearing_is_unbiased_at_all_momenta(events: ak.Array, low: int) -> None:
+    position = ak.local_index(events.Jet.pt)
+    drawn = systematics.draws(systematics.event_numbers(events), position)
+    smeared = systematics.jet_pt(events.Jet.pt, "pt_res_up", drawn)
+    pt = np.asarray(ak.flatten(events.Jet.pt))
+    chosen = (pt >= low) & (pt < 2 * low)
+    factors = np.asarray(ak.flatten(smeared))[chosen] / pt[chosen]
+    count = len(factors)
+    assert count > 50
+    assert np.mean(factors) == pytest.approx(1, abs=3 * 0.05 / np.sqrt(count))
+    assert np.std(factors) == pytest.approx(0.05, rel=3 / np.sqrt(2 * count))
+
+
+def test_the_smeared_histograms_are_those_of_random_seeds(events: ak.Array) -> None:
+    # Upstream draws without a seed: each of its runs is one of many.
+    one_lepton = selection.one_lepton(events)
+    numbers = systematics.event_numbers(events)[one_lepton]
+    jets = selection.candidates(events[one_lepton].Jet)
+    counts = ak.num(jets)
+    edges = np.concatenate([[-np.inf], np.linspace(50, 550, 26), [np.inf]])
+
+    def contents(drawn: ak.Array) -> NDArray[np.int64]:
+        varied = systematics.jet_pt(jets.pt, "pt_res_up", drawn)
+        regions = selection.regions(jets, varied).values()
+        return np.array([np.histogram(region.observable, edges)[0] for region in regions])
+
+    seeds = np.array(
+        [
+            contents(ak.unflatten(np.random.default_rng(seed).normal(size=ak.sum(counts)), counts))
+            for seed in range(100)
+        ]
+    )
+    ours = contents(systematics.draws(numbers, jets.position))
+    assert ours.sum() > 100
+    assert np.all(abs(ours - seeds.mean(axis=0)) <= 3 * seeds.std(axis=0))
 
 
 def test_our_weights_are_those_of_the_reference_corrections(reference_data: Path) -> None:

@@ -6,6 +6,7 @@ import awkward as ak
 import numpy as np
 import pytest
 from agc import selection, systematics
+from agc.samples import InputError
 
 
 def muon(**changes: Any) -> dict[str, Any]:
@@ -136,13 +137,51 @@ def test_the_scale_moves_every_jet_by_three_percent() -> None:
     assert varied[1] == []
 
 
-def test_the_smearing_is_a_function_of_the_jet_with_the_right_width() -> None:
-    pt = ak.Array([np.linspace(30.0, 31.0, 1001)[:-1].tolist()])
-    ratio = np.asarray(ak.flatten(systematics.jet_pt(pt, "pt_res_up") / pt))
-    assert np.mean(ratio) == pytest.approx(1.0, abs=1e-3)
-    assert np.std(ratio) == pytest.approx(0.05, rel=0.02)
-    one = systematics.jet_pt(ak.Array([[30.5]]), "pt_res_up")[0, 0]
-    assert one == systematics.jet_pt(ak.Array([[], [99.0, 30.5]]), "pt_res_up")[1, 1]
+def events_of(counts: list[int], blocks: list[int] | None = None) -> Any:
+    """Return the numbers of events, and the positions of so many jets in each."""
+    numbers = np.arange(len(counts))
+    block = numbers * 0 + 1 if blocks is None else np.array(blocks)
+    events = ak.zip({"run": numbers * 0 + 1, "luminosityBlock": block, "event": numbers + 10})
+    return events, ak.local_index(ak.unflatten(np.zeros(sum(counts)), counts))
+
+
+@pytest.mark.parametrize(("low", "high"), [(32, 64), (64, 128), (128, 256), (256, 512)])
+def test_the_smearing_has_no_bias_for_momenta_of_ten_bits(low: int, high: int) -> None:
+    # NanoAOD keeps ten bits of the mantissa: from 256 GeV on, half GeVs.
+    counts = [2500] * 4
+    steps = np.random.default_rng(1).integers(0, 1024, sum(counts))
+    pt = ak.unflatten((low * (1 + steps / 1024)).astype(np.float32), counts)
+    events, position = events_of(counts)
+    drawn = systematics.draws(systematics.event_numbers(events), position)
+    factor = np.asarray(ak.flatten(systematics.jet_pt(pt, "pt_res_up", drawn) / pt))
+    assert np.mean(factor) == pytest.approx(1, abs=4 * 0.05 / 100)
+    assert np.std(factor) == pytest.approx(0.05, rel=4 / np.sqrt(2 * 10_000))
+    slope = np.corrcoef(np.asarray(ak.flatten(pt)), factor)[0, 1]
+    assert abs(slope) < 4 / 100
+
+
+def test_the_smearing_of_an_event_does_not_depend_on_its_chunk() -> None:
+    events, position = events_of([0, 3, 2, 1])
+    numbers = systematics.event_numbers(events)
+    every = ak.to_list(systematics.draws(numbers, position))
+    parts = [systematics.draws(numbers[i : i + 2], position[i : i + 2]) for i in (0, 2)]
+    assert [drawn for part in parts for drawn in ak.to_list(part)] == every
+
+
+def test_events_without_luminosity_block_are_told_apart_by_their_entry() -> None:
+    events, position = events_of([1, 1, 1])
+    data = ak.zip({"run": events.run, "event": events.event * 0})
+    with pytest.raises(InputError, match="read the files directly"):
+        systematics.event_numbers(data)
+    drawn = systematics.draws(systematics.event_numbers(data, 7), position)
+    assert len(set(ak.flatten(drawn).tolist())) == 3
+    later = systematics.draws(systematics.event_numbers(data[1:], 8), position[1:])
+    assert ak.to_list(later) == ak.to_list(drawn[1:])
+
+
+def test_smearing_needs_draws() -> None:
+    with pytest.raises(ValueError, match="pt_res_up"):
+        systematics.jet_pt(ak.Array([[30.0]]), "pt_res_up")
 
 
 def test_an_unknown_variation_is_refused() -> None:
