@@ -7,9 +7,8 @@ looser than the selection, so that the histograms are the same as with direct re
 import io
 import secrets
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import awkward as ak
 import pyarrow as pa
@@ -17,6 +16,7 @@ import pyarrow.parquet as pq
 import requests
 from coffea_shoppe_contract.addresses import redacted
 
+from agc.columns import Columns
 from agc.nanoaod import Jets
 from agc.samples import File, InputError
 from agc.selection import (
@@ -141,11 +141,8 @@ def batches(urls: Sequence[str], workers: int) -> list[Sequence[str]]:
     return [urls[first : first + size] for first in range(0, len(urls), size)]
 
 
-def read(urls: Sequence[str]) -> tuple[ak.Array, int]:
-    """Return the events of delivered files, and the files' size in bytes.
-
-    Columns `Jet_pt`, … become the fields of a collection `Jet`, as NanoAOD names them.
-    """
+def read(urls: Sequence[str]) -> tuple[Columns, int]:
+    """Return the columns of delivered files, and the files' size in bytes."""
     tables, size = [], 0
     with requests.Session() as session:
         for url in urls:
@@ -154,18 +151,4 @@ def read(urls: Sequence[str]) -> tuple[ak.Array, int]:
             size += len(response.content)
             tables.append(pq.read_table(io.BytesIO(response.content)))
     columns = ak.from_arrow(pa.concat_tables(tables))
-    return collections({name: columns[name] for name in columns.fields}), size
-
-
-def collections(columns: Mapping[str, ak.Array]) -> ak.Array:
-    """Return flat columns as events with collections: lists `X_a`, `X_b` become `X.a`, `X.b`."""
-    fields: dict[str, Any] = {}
-    members: dict[str, dict[str, ak.Array]] = {}
-    for name, array in columns.items():
-        prefix, separator, member = name.partition("_")
-        if separator and array.ndim == 2:
-            members.setdefault(prefix, {})[member] = array
-        else:
-            fields[name] = array
-    fields |= {prefix: ak.zip(arrays) for prefix, arrays in members.items()}
-    return ak.zip(fields, depth_limit=1)
+    return Columns.of({name: columns[name] for name in columns.fields}), size

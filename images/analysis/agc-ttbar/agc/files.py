@@ -2,21 +2,24 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import uproot
 from coffea.processor.executor import FileMeta, WorkItem
 from coffea_shoppe_contract.addresses import redacted, shown_address
 
 from agc.causes import cut_short, explain
+from agc.columns import OPEN_FILES, OpenFile
 from agc.executor import retry_on_disconnect
 from agc.nanoaod import GENERATED, TAGGERS, Jets, jets_of, telling
 from agc.samples import TREE, File, InputError, check_files, event_weight, weight_notes
 from agc.selection import ASSIGNMENT_BRANCHES, COMMON
 
-# Long enough for a reader to notice that a server stopped, and to reconnect.
-OPEN_TIMEOUT_S = 120
+GROUPS, LARGEST_GROUP = 4, 8
+"""Groups of chunks for each worker, and most chunks in one."""
 
 
 @dataclass(frozen=True)
@@ -28,18 +31,20 @@ class FileSummary:
     """Set by ROOT when the file was created; copies have the same."""
     branches: frozenset[str]
     """Branches that show the version of NanoAOD (`nanoaod.telling`)."""
+    blocks: bool = True
+    """Whether it has `luminosityBlock`."""
 
 
-def summarize(path: str, branches: Iterable[str] = COMMON) -> FileSummary:
-    """Open and check a NanoAOD file.
+def summarize(path: str, branches: Iterable[str] = COMMON, *, run: str = "") -> FileSummary:
+    """Open and check a NanoAOD file; it stays open for the `run`, if one is given.
 
     Raises `InputError` that names the file and the problem: why it cannot be read, or that it
     has no tree `Events`, or lacks branches.
     """
     shown = shown_address(path)
+    kept = OPEN_FILES.file(run, path) if run else OpenFile(path)
     try:
-        # Within a mapping a colon is a part of the name.
-        with uproot.open({path: None}, timeout=OPEN_TIMEOUT_S) as file:
+        with kept.used() as file:
             # A truncated file may still have a readable tree.
             if "://" not in path and (short := cut_short(Path(path))):
                 raise InputError(short)
@@ -48,6 +53,9 @@ def summarize(path: str, branches: Iterable[str] = COMMON) -> FileSummary:
         raise InputError(f"{shown}: {error}") from None
     except Exception as error:
         raise InputError(f"{shown}: {explain(path, error) or redacted(repr(error))}") from None
+    finally:
+        if not run:
+            kept.close()
 
 
 def _summarize(file: Any, branches: Iterable[str]) -> FileSummary:
@@ -71,7 +79,8 @@ def _summarize(file: Any, branches: Iterable[str]) -> FileSummary:
     if unreadable:
         problem = f"{'; '.join(unreadable[:3])}{' …' if len(unreadable) > 3 else ''}"
         raise InputError(f"{problem}; the file is intact, but is it NanoAOD?")
-    return FileSummary(int(tree.num_entries), file.file.uuid.bytes, telling(present))
+    blocks = "luminosityBlock" in present
+    return FileSummary(int(tree.num_entries), file.file.uuid.bytes, telling(present), blocks)
 
 
 def _hint(missing: Sequence[str]) -> str:
@@ -94,15 +103,17 @@ def _unreadable(branch: Any) -> str:
     return f"{branch.name} has the type {branch.typename}, not numbers"
 
 
-def summarize_all(paths: Sequence[str], branches: Sequence[str], client: Any) -> list[FileSummary]:
-    """Check all files, on the Dask workers where there are some.
+def summarize_all(
+    paths: Sequence[str], branches: Sequence[str], client: Any, *, run: str = ""
+) -> list[FileSummary]:
+    """Check all files, on the Dask workers where there are some; they stay open for the `run`.
 
     Raises one `InputError` that names every file that cannot be used.
     """
 
     def attempt(path: str) -> FileSummary | str:
         try:
-            return summarize(path, branches)
+            return summarize(path, branches, run=run)
         except InputError as error:
             return str(error)
 
@@ -130,6 +141,22 @@ class Input:
     """Identification and b tag of jets."""
     notes: list[str]
     """Warnings for the user."""
+    run: str
+    """Key of the files that stay open in each process for this run."""
+
+    def groups(self, size: int, workers: int) -> list[tuple[WorkItem, ...]]:
+        """Return the chunks in groups of one file, while there are several for each worker.
+
+        Of a group the next chunk is read while one is analysed.
+        """
+        pieces = self.chunks(size)
+        most = min(max(len(pieces) // (GROUPS * workers), 1), LARGEST_GROUP)
+        return [
+            of_file[first : first + most]
+            for _, chunks in groupby(pieces, lambda piece: (piece.dataset, piece.filename))
+            for of_file in [tuple(chunks)]
+            for first in range(0, len(of_file), most)
+        ]
 
     def chunks(self, size: int) -> list[WorkItem]:
         """Return the chunks of all files, of about `size` events, as coffea's work items.
@@ -167,7 +194,8 @@ def opened(
     """
     check_files(files)
     paths = [file.path for file in files]
-    summaries = summarize_all(paths, (*COMMON, *more), client)
+    run = uuid4().hex
+    summaries = summarize_all(paths, (*COMMON, *more), client, run=run)
     by_path = dict(zip(paths, summaries, strict=True))
     jets = jets_of(
         {path: summary.branches for path, summary in by_path.items()}, era=era, btag=btag
@@ -201,7 +229,23 @@ def opened(
     if weights == "xsec":
         notes += weight_notes(files, [summary.events for summary in summaries])
         notes += data_notes(files, summaries)
-    return Input(entries, by_path, jets, notes)
+    notes += block_notes(files, summaries)
+    return Input(entries, by_path, jets, notes, run)
+
+
+def block_notes(files: Sequence[File], summaries: Sequence[FileSummary]) -> list[str]:
+    """Return a note where files have no `luminosityBlock`."""
+    without = [
+        shown_address(file.path)
+        for file, summary in zip(files, summaries, strict=True)
+        if not summary.blocks
+    ]
+    if not without:
+        return []
+    return [
+        f"{without[0]}{f' and {len(without) - 1} more' if len(without) > 1 else ''} has no "
+        "luminosityBlock: jets are smeared by run, event and entry in the file"
+    ]
 
 
 def copy_notes(files: Sequence[File], summaries: Sequence[FileSummary]) -> list[str]:

@@ -17,7 +17,7 @@ from coffea_shoppe_contract.addresses import shown_address
 from numpy.typing import NDArray
 
 from agc.causes import explain
-from agc.files import OPEN_TIMEOUT_S
+from agc.columns import OPEN_TIMEOUT_S
 from agc.samples import TREE, InputError
 
 KEYS = ("run", "luminosityBlock", "event")

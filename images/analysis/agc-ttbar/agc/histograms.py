@@ -7,6 +7,7 @@ from typing import Any
 import hist
 import numpy as np
 import uproot
+from numpy.typing import NDArray
 
 from agc.assignment import FEATURES
 from agc.causes import explain
@@ -16,6 +17,17 @@ from agc.selection import REGIONS
 BINS = 25
 
 Histograms = dict[str, hist.Hist]
+Sums = dict[str, NDArray[np.int64]]
+"""By a histogram's name: the sums of its entries' factors and of their squares, exactly.
+
+(2, 2, bins with flow): two sums, each as a high and a low part.  Integers add up to the same in
+any order, so that histograms do not depend on chunks, files and workers.
+"""
+
+HIGH, LOW = 2.0**20, 2.0**32
+"""A factor is high/HIGH + low/HIGH/LOW: exactly, if it is 1 or more."""
+LARGEST_FACTOR = 2.0**12
+"""Larger factors count as that much; their sums would overflow."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +73,43 @@ def empty(channel: str, binning: Binning | None = None) -> hist.Hist:
 def _filled_by_weight(count: int, low: float, high: float, label: str) -> hist.Hist:
     bins = hist.axis.Regular(count, low, high, name="observable", label=label)
     return hist.Hist(bins, storage=hist.storage.Weight())
+
+
+def fill(
+    sums: Sums,
+    channel: str,
+    values: NDArray[Any],
+    factors: dict[str, NDArray[np.float64] | None],
+    binning: Binning | None = None,
+) -> None:
+    """Add entries to the sums of a channel's histograms.
+
+    `factors` has by a histogram's name the entries' factors on the weight; None stands for one.
+    """
+    axis = empty(channel, binning).axes[0]
+    bins = np.asarray(axis.index(values)) + 1
+    for key, factor in factors.items():
+        total = sums.setdefault(key, np.zeros((2, 2, axis.extent), dtype=np.int64))
+        if factor is None:
+            total[:, 0] += np.bincount(bins, minlength=axis.extent) * int(HIGH)
+            continue
+        bounded = np.clip(factor, -LARGEST_FACTOR, LARGEST_FACTOR)
+        for moment, term in enumerate((bounded, bounded * bounded)):
+            high = np.floor(term * HIGH)
+            low = np.floor((term * HIGH - high) * LOW)
+            np.add.at(total[moment, 0], bins, high.astype(np.int64))
+            np.add.at(total[moment, 1], bins, low.astype(np.int64))
+
+
+def weighted(sums: Sums, weight: float, binning: Binning | None = None) -> Histograms:
+    """Return the histograms of entries that have all the same weight, times their factors."""
+    histograms: Histograms = {}
+    for key, total in sums.items():
+        histograms[key] = empty(channel_of(key), binning)
+        value, variance = (total[:, 0] + total[:, 1] / LOW) / HIGH
+        view = histograms[key].view(flow=True)
+        view["value"], view["variance"] = value * weight, variance * weight**2
+    return histograms
 
 
 def name(channel: str, process: str, variation: str) -> str:

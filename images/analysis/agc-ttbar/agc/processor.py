@@ -1,7 +1,7 @@
 """The analysis as a coffea processor: from a chunk of events to histograms."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import awkward as ak
@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from agc import histograms, inference, nanoaod, selection, systematics
 from agc.assignment import FEATURES
+from agc.columns import Columns
 
-Weights = dict[str, NDArray[np.float64]]
+Factors = dict[str, NDArray[np.float64] | None]
 
 
 class TtbarProcessor(processor.ProcessorABC):
@@ -34,51 +35,76 @@ class TtbarProcessor(processor.ProcessorABC):
         self.scorer, self.binning, self.definition = scorer, binning, definition
 
     def process(self, events: ak.Array) -> dict[str, Any]:
-        """Return a chunk's histograms, number of events, and times."""
+        """Return a chunk's histograms, number of events, and times, of coffea's NanoEvents."""
         return self.analyse(events, events.metadata)
 
     def analyse(self, events: ak.Array, metadata: Mapping[str, Any]) -> dict[str, Any]:
         """Return the same for events with the collections of NanoAOD, and their metadata."""
+
+        def select() -> selection.Selected:
+            first = metadata.get("entrystart")
+            assignment = self.scorer is not None
+            return selection.ArraySelected(
+                events, self.definition, assignment=assignment, first=first
+            )
+
+        return self.finished(self.summed(select, len(events), metadata), metadata)
+
+    def analyse_columns(self, chunk: Columns, metadata: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the sums, number of events, and times of a chunk's columns."""
+
+        def select() -> selection.Selected:
+            assignment = self.scorer is not None
+            return selection.ArraySelected(
+                chunk.records(), self.definition, assignment=assignment, first=chunk.first
+            )
+
+        return self.summed(select, chunk.events, metadata)
+
+    def finished(self, result: dict[str, Any], metadata: Mapping[str, Any]) -> dict[str, Any]:
+        """Return a result of one sample with histograms instead of sums."""
+        kinds = ("histograms", "features")
+        sums = {kind: result[kind].get(metadata["dataset"], {}) for kind in kinds}
+        weight = metadata["weight"]
+        return {
+            **result,
+            **{kind: histograms.weighted(sums[kind], weight, self.binning) for kind in kinds},
+        }
+
+    def summed(
+        self, select: Callable[[], selection.Selected], count: int, metadata: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """Return the sums of a chunk of `count` events, by sample, and times."""
         began, spent = time.time(), time.thread_time()
-        process, variation = metadata["process"], metadata["variation"]
-        count = len(events)
-        identities = systematics.event_numbers(events, metadata.get("entrystart"))
-        passed = selection.one_lepton(events)
-        events, identities = events[passed], identities[passed]
-        more = ("btagCSVV2", "qgl") if self.scorer else ()
-        jets = selection.candidates(events.Jet, self.definition, more=more)
-        region_histograms: histograms.Histograms = {}
-        features: histograms.Histograms = {}
+        process, variation, dataset = (metadata[k] for k in ("process", "variation", "dataset"))
+        selected = select()
+        region_sums: histograms.Sums = {}
+        feature_sums: histograms.Sums = {}
         batches: list[inference.Batch] = []
-        batch_weights: list[Weights] = []
-        passes = systematics.KINEMATIC if variation == "nominal" else ("nominal",)
-        drawn = systematics.draws(identities, jets.position)
-        for kinematic in passes:
-            regions = selection.regions(jets, systematics.jet_pt(jets.pt, kinematic, drawn))
-            for region, chosen in regions.items():
+        batch_factors: list[Factors] = []
+        for kinematic in systematics.KINEMATIC if variation == "nominal" else ("nominal",):
+            name = kinematic if variation == "nominal" else variation
+            for region, chosen in selected.regions(kinematic).items():
                 if not len(chosen.index):
                     continue
-                name = kinematic if variation == "nominal" else variation
-                weights = _weights(process, name, metadata["weight"], chosen)
-                _fill(region_histograms, region, process, chosen.observable, weights, self.binning)
+                factors = _factors(process, name, chosen)
+                _fill(region_sums, region, process, chosen.observable, factors, self.binning)
                 if self.scorer and region == "4j2b":
-                    selected = events[chosen.index]
-                    number = np.asarray(selected.event)
-                    batches.append(inference.Batch(selection.lepton(selected), chosen.jets, number))
-                    batch_weights.append(weights)
+                    lepton, number = selected.lepton(chosen), selected.numbers(chosen)
+                    batches.append(inference.Batch(lepton, chosen.jets, number))
+                    batch_factors.append(factors)
         scored = 0
         if self.scorer and batches:
             best_candidates = inference.best(batches, self.scorer)
-            for best, weights in zip(best_candidates, batch_weights, strict=True):
+            for best, factors in zip(best_candidates, batch_factors, strict=True):
                 scored += int(best.candidates.sum())
                 for column, feature in enumerate(FEATURES):
-                    _fill(features, feature.name, process, best.features[:, column], weights)
-        dataset = metadata["dataset"]
+                    _fill(feature_sums, feature.name, process, best.features[:, column], factors)
         cost = {"start": began, "stop": time.time(), "cpu": time.thread_time() - spent}
         chunk = {"dataset": dataset, "worker": worker_name(), "events": count, **cost}
         return {
-            "histograms": region_histograms,
-            "features": features,
+            "histograms": {dataset: region_sums},
+            "features": {dataset: feature_sums},
             "events": {dataset: count},
             "chunks": [chunk],
             "candidates": scored,
@@ -99,25 +125,25 @@ def worker_name() -> str:
         return "local"
 
 
-def _weights(process: str, name: str, weight: float, chosen: selection.Region) -> Weights:
-    """Return the weights of a region's events by variation."""
-    nominal = np.full(len(chosen.index), weight)
-    weights = {name: nominal}
+def _factors(process: str, name: str, chosen: selection.Region) -> Factors:
+    """Return the factors on the weights of a region's events by variation; None is one."""
+    factors: Factors = {name: None}
     if name == "nominal":
-        factors = systematics.weight_variations(process, chosen.jets.pt)
-        weights |= {varied: nominal * factor for varied, factor in factors.items()}
-    return weights
+        factors |= systematics.weight_variations(process, chosen.leading_pt)
+    return factors
 
 
 def _fill(
-    target: histograms.Histograms,
+    sums: histograms.Sums,
     channel: str,
     process: str,
     values: Any,
-    weights: Weights,
+    factors: Factors,
     binning: histograms.Binning | None = None,
 ) -> None:
     """Fill a channel's histograms, one for each variation of the weights."""
-    for variation, weight in weights.items():
-        key = histograms.name(channel, process, variation)
-        target.setdefault(key, histograms.empty(channel, binning)).fill(values, weight=weight)
+    named = {
+        histograms.name(channel, process, variation): factor
+        for variation, factor in factors.items()
+    }
+    histograms.fill(sums, channel, values, named, binning)

@@ -9,17 +9,19 @@ from typing import Any
 import uproot
 from coffea import processor
 from coffea.nanoevents import NanoAODSchema
+from coffea.processor.executor import WorkItem
 from coffea_shoppe_contract.addresses import shown_address
 
 from agc import delivery
+from agc.columns import OPEN_FILES, OPEN_TIMEOUT_S, Columns, read_ahead
 from agc.executor import AttemptingExecutor, PatientDaskExecutor
-from agc.files import OPEN_TIMEOUT_S, Input, opened, summarize, summarize_all
-from agc.histograms import Binning, Histograms
+from agc.files import Input, opened, summarize, summarize_all
+from agc.histograms import Binning, Histograms, Sums, weighted
 from agc.inference import Scorer, ServedModels, Use
 from agc.nanoaod import Jets, jets_of
 from agc.processor import TtbarProcessor, worker_name
 from agc.samples import TREE, File, InputError, check_files, event_weight
-from agc.selection import ASSIGNMENT_BRANCHES, COMMON, columns
+from agc.selection import ASSIGNMENT_BRANCHES, COMMON, NANOEVENTS, columns
 
 # Real files have references to collections that the analysis does not read.
 NanoAODSchema.warn_missing_crossrefs = False
@@ -120,6 +122,7 @@ def fileset(
     Raises `InputError` where files cannot be used or there are none.
     """
     _check_weights(weights)
+    more = (*NANOEVENTS, *more)
     inputs = opened(list(files), weights=weights, more=more, era=era, btag=btag, client=client)
     for note in inputs.notes:
         warnings.warn(note, stacklevel=2)
@@ -205,14 +208,14 @@ def _delivered(
     start = time.perf_counter()
     delivered = delivery.deliver(
         files,
-        tuple(dict.fromkeys((*COMMON, *jets.branches, *more))) if scorer else columns(jets),
+        columns(jets, assignment=scorer is not None),
         tree=TREE,
         cut=delivery.cut_for(jets),
         progress=progress,
         config=config,
         use_cached_results=use_cached_results,
     )
-    work = [
+    work: list[tuple[Sequence[str], dict[str, Any]]] = [
         (
             group,
             {
@@ -227,16 +230,18 @@ def _delivered(
     ]
 
     def analyse(group_and_metadata: tuple[Sequence[str], dict[str, Any]]) -> dict[str, Any]:
-        events, size = delivery.read(group_and_metadata[0])
-        return {**instance.analyse(events, group_and_metadata[1]), "bytes": size}
+        delivered_columns, size = delivery.read(group_and_metadata[0])
+        result = instance.analyse_columns(delivered_columns, group_and_metadata[1])
+        return {**result, "bytes": size}
 
     executor = _executor(client, progress=progress)
     kind = {"desc": "Processing", "unit": "chunk", "function_name": type(instance).__name__}
     result, _ = executor.copy(**kind)(work, analyse, None)
     seconds = time.perf_counter() - start
+    weight_of = {metadata["dataset"]: metadata["weight"] for _, metadata in work}
     return Report(
-        result["histograms"],
-        result["features"],
+        weighted_all(result["histograms"], weight_of, binning),
+        weighted_all(result["features"], weight_of),
         totals,
         seconds,
         workers,
@@ -378,19 +383,48 @@ def _read(
     more = ASSIGNMENT_BRANCHES if scorer else ()
     inputs = opened(files, weights=weights, more=more, era=era, btag=btag, client=client)
     instance = TtbarProcessor(scorer, binning, inputs.jets)
-    done = process(inputs, instance, client=client, chunk_size=chunk_size, progress=progress)
-    result = done.result
+    branches = columns(inputs.jets, assignment=scorer is not None)
+    key = inputs.run
+
+    def read(piece: WorkItem) -> tuple[Columns, int]:
+        file = OPEN_FILES.file(key, piece.filename)
+        return file.read(branches, piece.entrystart, piece.entrystop)
+
+    def analyse(group: tuple[WorkItem, ...]) -> dict[str, Any]:
+        results = []
+        for piece, (chunk, size) in read_ahead(group, read):
+            metadata = {"dataset": piece.dataset, **piece.usermeta}
+            results.append({**instance.analyse_columns(chunk, metadata), "bytes": size})
+        total: dict[str, Any] = processor.accumulate(results)
+        return total
+
+    workers = _workers(client)
+    start = time.perf_counter()
+    executor = _executor(client, progress=progress)
+    kind = {"desc": "Processing", "unit": "chunk", "function_name": type(instance).__name__}
+    result, _ = executor.copy(**kind)(inputs.groups(chunk_size, workers), analyse, None)
+    weight_of = {name: entry["metadata"]["weight"] for name, entry in inputs.fileset.items()}
     return Report(
-        result["histograms"],
-        result["features"],
+        weighted_all(result["histograms"], weight_of, binning),
+        weighted_all(result["features"], weight_of),
         result["events"],
-        done.seconds,
-        done.workers,
+        time.perf_counter() - start,
+        workers,
         [shown_address(file.path) for file in files],
         _chunks(result),
-        done.bytes_read,
+        result["bytes"],
         chunk_size,
         candidates=result["candidates"],
         notes=inputs.notes,
         btag=str(inputs.jets),
     )
+
+
+def weighted_all(
+    sums: dict[str, Sums], weight_of: dict[str, float], binning: Binning | None = None
+) -> Histograms:
+    """Return the histograms of all samples, each sample with its weight."""
+    histograms: Histograms = {}
+    for dataset, sums_of_sample in sums.items():
+        histograms |= weighted(sums_of_sample, weight_of[dataset], binning)
+    return histograms

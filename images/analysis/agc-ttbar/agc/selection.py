@@ -1,11 +1,13 @@
 """Selection of objects and events, and the observables of both regions."""
 
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import awkward as ak
 import numpy as np
 from numpy.typing import NDArray
 
+from agc import systematics
 from agc.nanoaod import AGC_TAG, Jets
 
 LEPTON_PT = 30.0
@@ -22,35 +24,39 @@ REGIONS = {"4j1b": "one b-tagged jet", "4j2b": "two or more b-tagged jets"}
 EVENT_NUMBERS = ("run", "luminosityBlock", "event")
 """What identifies an event; the smearing of jets is a function of them."""
 
-COMMON = (
-    *(*EVENT_NUMBERS, "nElectron", "nMuon", "nJet"),
-    *(f"Electron_{name}" for name in ("pt", "eta", "phi", "mass", "charge", "cutBased", "sip3d")),
-    *(f"Muon_{name}" for name in ("pt", "eta", "phi", "mass", "charge", "tightId", "sip3d")),
-    "Muon_pfRelIso04_all",
+OBJECTS = (
+    *(f"Electron_{name}" for name in ("pt", "eta", "cutBased", "sip3d")),
+    *(f"Muon_{name}" for name in ("pt", "eta", "tightId", "sip3d", "pfRelIso04_all")),
     *(f"Jet_{name}" for name in ("pt", "eta", "phi", "mass")),
 )
+
+COMMON = ("run", "event", *OBJECTS)
 """Branches that a file of any version of NanoAOD must have."""
 
-BRANCHES = (*COMMON, *Jets().branches)
-"""All branches of a file whose jets are tagged as in upstream's analysis."""
+NANOEVENTS = (
+    *("luminosityBlock", "nElectron", "nMuon", "nJet"),
+    *("Electron_charge", "Muon_charge"),
+    *(f"{name}_{field}" for name in ("Electron", "Muon") for field in ("phi", "mass")),
+)
+"""Further branches that coffea's NanoEvents must have."""
+
+BRANCHES = (*COMMON, *NANOEVENTS, *Jets().branches)
+"""All branches of a file for NanoEvents whose jets are tagged as in upstream's analysis."""
+
+ASSIGNMENT_BRANCHES = (
+    *(f"Jet_{AGC_TAG}", "Jet_qgl"),
+    *(f"{name}_{field}" for name in ("Electron", "Muon") for field in ("phi", "mass")),
+)
+"""Further branches for the assignment of jets; NanoAOD has all up to v9."""
 
 
-def columns(definition: Jets) -> tuple[str, ...]:
-    """Return the branches that are read without the assignment of jets."""
-    return (
-        *EVENT_NUMBERS,
-        *(f"Electron_{name}" for name in ("pt", "eta", "cutBased", "sip3d")),
-        *(f"Muon_{name}" for name in ("pt", "eta", "tightId", "sip3d", "pfRelIso04_all")),
-        *(f"Jet_{name}" for name in ("pt", "eta", "phi", "mass")),
-        *definition.branches,
-    )
+def columns(definition: Jets, *, assignment: bool = False) -> tuple[str, ...]:
+    """Return the branches that are read; files without `luminosityBlock` are read without it."""
+    more = ASSIGNMENT_BRANCHES if assignment else ()
+    return tuple(dict.fromkeys((*EVENT_NUMBERS, *OBJECTS, *definition.branches, *more)))
 
 
-ASSIGNMENT_BRANCHES = (f"Jet_{AGC_TAG}", "Jet_qgl")
-"""Further branches for the assignment of jets; NanoAOD has both up to v9."""
-
-
-def good_electrons(electrons: ak.Array) -> ak.Array:
+def good_electrons(electrons: Any) -> Any:
     """Return which electrons pass the selection."""
     return (
         (electrons.pt > LEPTON_PT)
@@ -60,7 +66,7 @@ def good_electrons(electrons: ak.Array) -> ak.Array:
     )
 
 
-def good_muons(muons: ak.Array) -> ak.Array:
+def good_muons(muons: Any) -> Any:
     """Return which muons pass the selection."""
     return (
         (muons.pt > LEPTON_PT)
@@ -69,6 +75,11 @@ def good_muons(muons: ak.Array) -> ak.Array:
         & (muons.sip3d < SIP3D)
         & (muons.pfRelIso04_all < MUON_ISOLATION)
     )
+
+
+def possible_jets(jets: Any, definition: Jets) -> Any:
+    """Return which jets pass all but the cut on transverse momentum."""
+    return (np.abs(jets.eta) < JET_ETA) & definition.identified(jets)
 
 
 def one_lepton(events: ak.Array) -> NDArray[np.bool_]:
@@ -98,7 +109,7 @@ def candidates(
     all jets from zero.
     """
     definition = definition or Jets()
-    passed = (np.abs(jets.eta) < JET_ETA) & definition.identified(jets)
+    passed = possible_jets(jets, definition)
     selected = jets[passed]
     fields = {name: selected[name] for name in ("pt", "eta", "phi", "mass", *more)}
     position = ak.local_index(jets.pt)[passed]
@@ -114,6 +125,8 @@ class Region:
     """Positions of the events in the input."""
     observable: NDArray[np.float64]
     """GeV: the scalar sum of jets' momenta, or the mass of three jets."""
+    leading_pt: NDArray[np.float64]
+    """(events, 4): transverse momenta in GeV of the first selected jets."""
     jets: ak.Array
     """The selected jets, in the order of the file."""
 
@@ -135,7 +148,8 @@ def regions(jets: ak.Array, pt: ak.Array) -> dict[str, Region]:
         index = np.flatnonzero(np.asarray(mask))
         chosen = jets[index]
         measured = scalar_sum(chosen) if name == "4j1b" else trijet_mass(chosen)
-        by_name[name] = Region(index, measured, chosen)
+        leading = np.asarray(chosen.pt[:, :MIN_JETS], dtype=np.float64)
+        by_name[name] = Region(index, measured, leading, chosen)
     return by_name
 
 
@@ -165,3 +179,51 @@ def trijet_mass(jets: ak.Array) -> NDArray[np.float64]:
     squared = (e**2 - x**2 - y**2 - z**2)[best]
     masses: NDArray[np.float64] = np.sqrt(np.maximum(np.asarray(ak.flatten(squared)), 0.0))
     return masses
+
+
+class Selected(Protocol):
+    """Events that may be selected in some variation."""
+
+    def regions(self, kinematic: str) -> dict[str, Region]:
+        """Return the events of both regions under a kinematic variation."""
+
+    def numbers(self, region: Region) -> NDArray[np.uint64]:
+        """Return the numbers of a region's events."""
+
+    def lepton(self, region: Region) -> ak.Array:
+        """Return the selected lepton (pt, eta, phi, mass) of a region's events."""
+
+
+class ArraySelected:
+    """Events with one lepton, selected by operations on whole arrays.
+
+    `events` have NanoAOD's collections, from any reader; `first` is the entry of the first one
+    in its file.
+    """
+
+    def __init__(
+        self,
+        events: ak.Array,
+        definition: Jets | None = None,
+        *,
+        assignment: bool = False,
+        first: int | None = None,
+    ) -> None:
+        passed = one_lepton(events)
+        numbers = systematics.event_numbers(events, first)[passed]
+        self._events = events[passed]
+        more = (AGC_TAG, "qgl") if assignment else ()
+        self._jets = candidates(self._events.Jet, definition, more=more)
+        self._drawn = systematics.draws(numbers, self._jets.position)
+
+    def regions(self, kinematic: str) -> dict[str, Region]:
+        """Return the events of both regions under a kinematic variation."""
+        return regions(self._jets, systematics.jet_pt(self._jets.pt, kinematic, self._drawn))
+
+    def numbers(self, region: Region) -> NDArray[np.uint64]:
+        """Return the numbers of a region's events."""
+        return np.asarray(self._events.event[region.index])
+
+    def lepton(self, region: Region) -> ak.Array:
+        """Return the selected lepton (pt, eta, phi, mass) of a region's events."""
+        return lepton(self._events[region.index])

@@ -1,6 +1,7 @@
 """Systematic variations: of jets' transverse momenta, and of event weights."""
 
 from functools import cache
+from typing import Any
 
 import awkward as ak
 import correctionlib
@@ -44,25 +45,26 @@ def draws(events: ak.Array, position: ak.Array) -> ak.Array:
 
     `events` are `event_numbers`, `position` the jets' positions in their events.
     """
-    flat = [
+    run, block, event = (
         np.asarray(ak.flatten(ak.broadcast_arrays(events[name], position)[0]))
         for name in ("run", "block", "event")
-    ]
-    drawn = normal(*flat, np.asarray(ak.flatten(position)))
+    )
+    drawn = normal(run, block, event, np.asarray(ak.flatten(position)))
     return ak.unflatten(drawn, ak.num(position))
 
 
-def jet_pt(pt: ak.Array, variation: str, drawn: ak.Array | None = None) -> ak.Array:
+def jet_pt(pt: Any, variation: str, drawn: Any = None) -> Any:
     """Return jets' transverse momenta (GeV) under a kinematic variation.
 
-    `pt_res_up` smears each jet by a factor from N(1, 0.05), in float64; it needs `draws`.
+    `pt_res_up` smears each jet by a factor from N(1, 0.05), in float64; it needs `draws`.  Both
+    arrays are of awkward, or both of NumPy.
     """
     if variation == "nominal":
         return pt
     if variation == "pt_scale_up":
         return pt * np.float32(JET_SCALE)
     if variation == "pt_res_up" and drawn is not None:
-        return ak.values_astype(pt, np.float64) * (1 + JET_RESOLUTION * drawn)
+        return pt * (1 + JET_RESOLUTION * drawn)
     raise ValueError(f"unknown kinematic variation {variation!r}; there are {KINEMATIC}")
 
 
@@ -105,16 +107,18 @@ def corrections() -> correctionlib.highlevel.CorrectionSet:
     return correctionlib.CorrectionSet.from_string(corrections_set.model_dump_json())
 
 
-def weight_variations(process: str, leading_pt: ak.Array) -> dict[str, NDArray[np.float64]]:
+def weight_variations(
+    process: str, leading_pt: NDArray[np.float64]
+) -> dict[str, NDArray[np.float64]]:
     """Return the factors on the events' weights by variation.
 
-    `leading_pt` has the transverse momenta (GeV) of each event's selected jets,
-    at least four.  W+jets has a scale variation, too.
+    `leading_pt` (events, 4) has the transverse momenta (GeV) of each event's first selected
+    jets.  W+jets has a scale variation, too.
     """
     evaluate = corrections()["event_systematics"].evaluate
     factors = {}
     for jet in range(BTAG_JETS):
-        pt = np.asarray(leading_pt[:, jet], dtype=np.float64)
+        pt = np.ascontiguousarray(leading_pt[:, jet])
         for direction in DIRECTIONS:
             factors[f"btag_var_{jet}_{direction}"] = evaluate("btag_var", direction, pt)
     if process == "wjets":

@@ -37,6 +37,7 @@ FOLDS = 2
 FEWEST = 20
 
 TRAINING_BRANCHES = (
+    *selection.NANOEVENTS,
     *selection.ASSIGNMENT_BRANCHES,
     *(f"GenPart_{name}" for name in ("eta", "phi", "pdgId", "statusFlags", "genPartIdxMother")),
 )

@@ -219,8 +219,8 @@ def test_a_server_that_is_busy_for_a_moment_costs_time_only(
     expected = run([File(Sample("ttbar"), url)], progress=False).histograms
     look_in = summarize
 
-    def then_busy(path: str, branches: Any) -> Any:
-        found = look_in(path, branches)
+    def then_busy(path: str, branches: Any, *, run: str) -> Any:
+        found = look_in(path, branches, run=run)
         server.failures = 2
         return found
 

@@ -8,6 +8,7 @@ import awkward as ak
 import numpy as np
 import pytest
 from agc import delivery, histograms, synth
+from agc.columns import Columns
 from agc.nanoaod import Jets
 from agc.processor import TtbarProcessor
 from agc.run import run
@@ -33,10 +34,12 @@ def delivered(path: Path, branches: tuple[str, ...], folder: Path, cut: str = de
     target = folder / "out.parquet"
     transform.transform(query, [str(path)], target, "parquet", local_files=True)
     columns = ak.from_parquet(target)
-    return delivery.collections({name: columns[name] for name in columns.fields})
+    return Columns.of({name: columns[name] for name in columns.fields}).records()
 
 
-@pytest.mark.parametrize("branches", [COLUMNS, (*BRANCHES, *ASSIGNMENT_BRANCHES)])
+@pytest.mark.parametrize(
+    "branches", [COLUMNS, tuple(dict.fromkeys((*BRANCHES, *ASSIGNMENT_BRANCHES)))]
+)
 def test_the_transformers_cut_drops_nothing_that_is_selected(
     sample: Path, branches: tuple[str, ...], tmp_path: Path
 ) -> None:
@@ -65,9 +68,15 @@ def test_columns_of_one_prefix_are_a_collection() -> None:
         "Jet_btag_a": ak.Array([[2.0], []]),
         "MET_pt": ak.Array([3.0, 4.0]),
     }
-    events = delivery.collections(columns)
+    events = Columns.of(columns).records()
     assert sorted(events.fields) == ["Jet", "MET_pt", "event"]
     assert ak.to_list(events.Jet) == [[{"pt": 1.0, "btag_a": 2.0}], []]
+
+
+def test_lists_of_one_collection_have_one_length() -> None:
+    columns = {"Jet_pt": ak.Array([[1.0], []]), "Jet_eta": ak.Array([[], [1.0]])}
+    with pytest.raises(InputError, match="Jet_eta has lists of other lengths"):
+        Columns.of(columns)
 
 
 @pytest.mark.parametrize(

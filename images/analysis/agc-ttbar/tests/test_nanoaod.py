@@ -11,6 +11,7 @@ import pytest
 import uproot
 from agc import delivery, histograms, nanoaod, training
 from agc.cli import main
+from agc.columns import Columns
 from agc.files import opened, summarize
 from agc.nanoaod import ERAS, Jets, jets_of
 from agc.processor import TtbarProcessor
@@ -165,7 +166,7 @@ def test_servicex_drops_nothing_that_is_selected(
         query, [str(folder / f"{version}.root")], target, "parquet", local_files=True
     )
     table = ak.from_parquet(target)
-    events = delivery.collections({name: table[name] for name in table.fields})
+    events = Columns.of({name: table[name] for name in table.fields}).records()
     assert 0 < len(events) < EVENTS / 2
     metadata = {"dataset": "d", "process": "ttbar", "variation": "nominal", "weight": 1.0}
     found = TtbarProcessor(definition=definition).analyse(events, metadata)["histograms"]

@@ -11,7 +11,8 @@ import correctionlib
 import numpy as np
 import pytest
 import uproot
-from agc import delivery, histograms, selection, systematics
+from agc import histograms, selection, systematics
+from agc.columns import Columns
 from agc.nanoaod import Jets
 from agc.run import Report, run
 from agc.samples import parse_input
@@ -77,7 +78,7 @@ def test_results_do_not_depend_on_the_chunks(unit: Report, sample: Path, chunk_s
 def events(sample: Path) -> ak.Array:
     with uproot.open(sample) as file:
         arrays = file["Events"].arrays(list(selection.columns(Jets())))
-    return delivery.collections({name: arrays[name] for name in arrays.fields})
+    return Columns.of({name: arrays[name] for name in arrays.fields}).records()
 
 
 @pytest.mark.parametrize("low", [16, 32, 64, 128, 256])
