@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from agc import histograms, inference, nanoaod, selection, systematics
 from agc.assignment import FEATURES
 from agc.columns import Columns
+from agc.kernel import KernelSelected
 
 Factors = dict[str, NDArray[np.float64] | None]
 
@@ -55,9 +56,7 @@ class TtbarProcessor(processor.ProcessorABC):
 
         def select() -> selection.Selected:
             assignment = self.scorer is not None
-            return selection.ArraySelected(
-                chunk.records(), self.definition, assignment=assignment, first=chunk.first
-            )
+            return KernelSelected(chunk, self.definition, assignment=assignment)
 
         return self.summed(select, chunk.events, metadata)
 

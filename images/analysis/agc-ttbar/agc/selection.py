@@ -127,8 +127,9 @@ class Region:
     """GeV: the scalar sum of jets' momenta, or the mass of three jets."""
     leading_pt: NDArray[np.float64]
     """(events, 4): transverse momenta in GeV of the first selected jets."""
-    jets: ak.Array
-    """The selected jets, in the order of the file."""
+    jets: Any
+    """The selected jets, in the order of the file; the kernel gives them for the assignment, or
+    else None."""
 
 
 def regions(jets: ak.Array, pt: ak.Array) -> dict[str, Region]:
