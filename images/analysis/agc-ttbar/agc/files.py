@@ -42,9 +42,9 @@ def summarize(path: str, branches: Iterable[str] = COMMON, *, run: str = "") -> 
     has no tree `Events`, or lacks branches.
     """
     shown = shown_address(path)
-    kept = OPEN_FILES.file(run, path) if run else OpenFile(path)
+    input_file = OPEN_FILES.file(run, path) if run else OpenFile(path)
     try:
-        with kept.used() as file:
+        with input_file.used() as file:
             # A truncated file may still have a readable tree.
             if "://" not in path and (short := cut_short(Path(path))):
                 raise InputError(short)
@@ -55,7 +55,7 @@ def summarize(path: str, branches: Iterable[str] = COMMON, *, run: str = "") -> 
         raise InputError(f"{shown}: {explain(path, error) or redacted(repr(error))}") from None
     finally:
         if not run:
-            kept.close()
+            input_file.close()
 
 
 def _summarize(file: Any, branches: Iterable[str]) -> FileSummary:

@@ -233,7 +233,7 @@ class KernelSelected:
 
     def numbers(self, region: Region) -> NDArray[np.uint64]:
         """Return the numbers of a region's events."""
-        return self._number[region.index]
+        return np.asarray(self._number[region.index])
 
     def lepton(self, region: Region) -> ak.Array:
         """Return the selected lepton (pt, eta, phi, mass) of a region's events."""
