@@ -1,5 +1,6 @@
 """Files are opened once for a run, only used columns are read, and results are exact sums."""
 
+import zlib
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -116,6 +117,15 @@ def test_columns_are_those_of_uproot(folder: Path) -> None:
     assert ak.to_list(records.event) == ak.to_list(expected.event)
     file.close()
     assert file.read(branches, 0, 1)[0].events == 1, "a closed file is opened again"
+
+
+def test_baskets_are_decompressed_by_isal(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unused(*_: Any, **__: Any) -> bytes:
+        raise AssertionError("zlib was used")
+
+    monkeypatch.setattr(zlib, "decompress", unused)
+    file = OpenFiles().file("run", str(folder / "a.root"))
+    assert file.read(("Jet_pt",), 0, 10)[0].events == 10
 
 
 def test_no_more_files_stay_open_than_allowed(folder: Path) -> None:
