@@ -32,7 +32,7 @@ PARTS = {
     "merge": ("coffea/processor/accumulator.py", "iadd"),
 }
 """The function of each part; its time includes the functions that it calls."""
-ANALYSIS = ("agc/processor.py", "analyse")
+ANALYSIS = ("agc/processor.py", "summed")
 
 
 def copies(path: Path, folder: Path, count: int) -> list[File]:
@@ -78,9 +78,7 @@ def parts(files: Sequence[File]) -> dict[str, float]:
         )
 
     seconds_by_part = {name: spent(function) for name, function in PARTS.items()}
-    # Columns are read where the analysis first touches them; merging comes after it.
-    within = ("read", "decompress", "fill")
-    seconds_by_part["compute"] = spent(ANALYSIS) - sum(seconds_by_part[name] for name in within)
+    seconds_by_part["compute"] = spent(ANALYSIS) - seconds_by_part["fill"]
     seconds_by_part["other"] = total - sum(seconds_by_part.values())
     return {name: seconds / total for name, seconds in seconds_by_part.items()}
 

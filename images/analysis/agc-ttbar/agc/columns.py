@@ -7,8 +7,8 @@ thousand events.
 
 import threading
 from collections import OrderedDict
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import SimpleNamespace
@@ -33,6 +33,7 @@ MOST_OPEN = 16
 """Files of a run that a process keeps open."""
 
 T = TypeVar("T")
+R = TypeVar("R")
 Offsets = NDArray[np.int64]
 
 
@@ -184,10 +185,13 @@ class OpenFiles:
 OPEN_FILES = OpenFiles()
 
 
-def read_ahead(pieces: Iterable[T], read: Any) -> Iterator[tuple[T, Any]]:
+def read_ahead(pieces: Sequence[T], read: Callable[[T], R]) -> Iterator[tuple[T, R]]:
     """Yield each piece and what `read` returns of it, while a thread reads the next one."""
+    if len(pieces) == 1:
+        yield pieces[0], read(pieces[0])
+        return
     with ThreadPoolExecutor(1, thread_name_prefix="reading") as pool:
-        waiting: list[tuple[T, Any]] = []
+        waiting: list[tuple[T, Future[R]]] = []
         for piece in pieces:
             waiting.append((piece, pool.submit(read, piece)))
             if len(waiting) > 1:
