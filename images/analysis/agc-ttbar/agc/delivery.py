@@ -19,24 +19,7 @@ from coffea_shoppe_contract.addresses import redacted
 from agc.columns import Columns
 from agc.nanoaod import Jets
 from agc.samples import File, InputError
-from agc.selection import (
-    ELECTRON_TIGHT,
-    JET_ETA,
-    LEPTON_ETA,
-    LEPTON_PT,
-    MIN_JETS,
-    MUON_ISOLATION,
-    SIP3D,
-)
-
-ELECTRONS = (
-    f"(Electron_pt > {LEPTON_PT}) & (abs(Electron_eta) < {LEPTON_ETA})"
-    f" & (Electron_cutBased == {ELECTRON_TIGHT}) & (Electron_sip3d < {SIP3D})"
-)
-MUONS = (
-    f"(Muon_pt > {LEPTON_PT}) & (abs(Muon_eta) < {LEPTON_ETA}) & Muon_tightId"
-    f" & (Muon_sip3d < {SIP3D}) & (Muon_pfRelIso04_all < {MUON_ISOLATION})"
-)
+from agc.selection import ELECTRON, JET, MIN_JETS, MUON, expression
 
 
 def cut_for(definition: Jets) -> str:
@@ -44,8 +27,9 @@ def cut_for(definition: Jets) -> str:
 
     Without those on jets' momenta and tags, which systematic variations change.
     """
-    jets = f"(abs(Jet_eta) < {JET_ETA}) & {definition.identification}"
-    return f"(sum({ELECTRONS}) + sum({MUONS}) == 1) & (sum({jets}) >= {MIN_JETS})"
+    electrons, muons = expression("Electron", ELECTRON), expression("Muon", MUON)
+    jets = f"{expression('Jet', JET)} & {definition.identification}"
+    return f"(sum({electrons}) + sum({muons}) == 1) & (sum({jets}) >= {MIN_JETS})"
 
 
 CUT = cut_for(Jets())

@@ -21,12 +21,13 @@ from agc.columns import Columns
 from agc.draws import normal
 from agc.nanoaod import AGC_TAG, Jets
 from agc.selection import (
+    ELECTRON,
     EVENT_NUMBERS,
     JET_PT,
     MIN_JETS,
+    MUON,
     Region,
-    good_electrons,
-    good_muons,
+    passed,
     possible_jets,
 )
 
@@ -103,7 +104,7 @@ def select(
 @compiled
 def measure(
     offsets: Ints,
-    passed: NDArray[np.bool_],
+    hard: NDArray[np.bool_],
     tagged: NDArray[np.bool_],
     pt: Floats,
     cosine: Floats,
@@ -114,7 +115,7 @@ def measure(
 ) -> tuple[Ints, Floats, Floats]:
     """Return each event's number of b tags (2 for more), observable, and first jets' momenta.
 
-    Jets are `passed` if they are selected.  Events with too few of them have -1.  `slope` is the
+    Jets are selected if they are `hard`.  Events with too few of them have -1.  `slope` is the
     hyperbolic sine of the pseudorapidity.  With one b tag the observable is the scalar sum of
     momenta, with more the mass of the trijet that `selection.regions` describes.
     """
@@ -131,7 +132,7 @@ def measure(
         number = 0
         tag = 0
         for jet in range(offsets[event], offsets[event + 1]):
-            if passed[jet]:
+            if hard[jet]:
                 jets[number] = jet
                 number += 1
                 tag += tagged[jet]
@@ -184,9 +185,9 @@ class KernelSelected:
         self._electrons, self._muons = electrons, muons
         self._events, self._leptons, self._offsets, chosen = select(
             chunk.offsets["Electron"],
-            good_electrons(electrons),
+            passed(electrons, ELECTRON),
             chunk.offsets["Muon"],
-            good_muons(muons),
+            passed(muons, MUON),
             starts,
             possible_jets(jets, definition),
             MIN_JETS,
@@ -210,25 +211,25 @@ class KernelSelected:
     def regions(self, kinematic: str) -> dict[str, Region]:
         """Return the events of both regions under a kinematic variation."""
         pt = systematics.jet_pt(self._fields["pt"], kinematic, self._drawn)
-        passed = pt > JET_PT
+        hard = pt > JET_PT
         wide = pt.astype(np.float64)
         tags, observable, leading = measure(
-            self._offsets, passed, self._tagged, wide, *self._directions, self._mass, MIN_JETS
+            self._offsets, hard, self._tagged, wide, *self._directions, self._mass, MIN_JETS
         )
         by_name = {}
         for name, number in (("4j1b", 1), ("4j2b", 2)):
             index = np.flatnonzero(tags == number)
             jets = None
             if self._assignment and number == 2:
-                jets = self._jets(index, pt, passed)
+                jets = self._jets(index, pt, hard)
             by_name[name] = Region(index, observable[index], leading[index], jets)
         return by_name
 
-    def _jets(self, index: Ints, pt: NDArray[Any], passed: NDArray[np.bool_]) -> ak.Array:
+    def _jets(self, index: Ints, pt: NDArray[Any], hard: NDArray[np.bool_]) -> ak.Array:
         """Return the selected jets of some events as records."""
         fields = {**self._fields, "pt": pt}
-        records = ak.zip({name: values[passed] for name, values in fields.items()})
-        before = np.concatenate([[0], np.cumsum(passed)])[self._offsets]
+        records = ak.zip({name: values[hard] for name, values in fields.items()})
+        before = np.concatenate([[0], np.cumsum(hard)])[self._offsets]
         return ak.unflatten(records, np.diff(before))[index]
 
     def numbers(self, region: Region) -> NDArray[np.uint64]:

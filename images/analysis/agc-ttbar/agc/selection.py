@@ -1,6 +1,9 @@
 """Selection of objects and events, and the observables of both regions."""
 
+import operator
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any, Protocol
 
 import awkward as ak
@@ -10,14 +13,68 @@ from numpy.typing import NDArray
 from agc import systematics
 from agc.nanoaod import AGC_TAG, Jets
 
-LEPTON_PT = 30.0
-LEPTON_ETA = 2.1
-SIP3D = 4.0
-MUON_ISOLATION = 0.15
-ELECTRON_TIGHT = 4
 JET_PT = 30.0
-JET_ETA = 2.4
 MIN_JETS = 4
+
+
+@dataclass(frozen=True)
+class Cut:
+    """A condition on one field of an object."""
+
+    field: str
+    relation: str
+    """One of `RELATIONS`, or "is" for a field that is true or false."""
+    value: float = 1
+    absolute: bool = False
+    """Compare the field's absolute value."""
+
+    def passed(self, objects: Any) -> Any:
+        """Return which objects pass; their fields are arrays of awkward or of NumPy."""
+        values = getattr(objects, self.field)
+        if self.relation == "is":
+            return values
+        return RELATIONS[self.relation](np.abs(values) if self.absolute else values, self.value)
+
+    def expression(self, collection: str) -> str:
+        """Return the cut in uproot's expression language."""
+        name = f"{collection}_{self.field}"
+        if self.relation == "is":
+            return name
+        return f"({f'abs({name})' if self.absolute else name} {self.relation} {self.value})"
+
+
+RELATIONS: dict[str, Callable[[Any, float], Any]] = {
+    ">": operator.gt,
+    "<": operator.lt,
+    "==": operator.eq,
+}
+
+ELECTRON = (
+    Cut("pt", ">", 30.0),
+    Cut("eta", "<", 2.1, absolute=True),
+    Cut("cutBased", "==", 4),
+    Cut("sip3d", "<", 4.0),
+)
+MUON = (
+    Cut("pt", ">", 30.0),
+    Cut("eta", "<", 2.1, absolute=True),
+    Cut("tightId", "is"),
+    Cut("sip3d", "<", 4.0),
+    Cut("pfRelIso04_all", "<", 0.15),
+)
+JET = (Cut("eta", "<", 2.4, absolute=True),)
+"""In addition to the identification (`nanoaod.Jets`), and to `JET_PT` of the varied momentum."""
+
+
+def passed(objects: Any, cuts: Sequence[Cut]) -> Any:
+    """Return which objects pass all cuts."""
+    return reduce(operator.and_, (cut.passed(objects) for cut in cuts))
+
+
+def expression(collection: str, cuts: Sequence[Cut]) -> str:
+    """Return all cuts on a collection's objects in uproot's expression language."""
+    return " & ".join(cut.expression(collection) for cut in cuts)
+
 
 REGIONS = {"4j1b": "one b-tagged jet", "4j2b": "two or more b-tagged jets"}
 
@@ -25,8 +82,8 @@ EVENT_NUMBERS = ("run", "luminosityBlock", "event")
 """What identifies an event; the smearing of jets is a function of them."""
 
 OBJECTS = (
-    *(f"Electron_{name}" for name in ("pt", "eta", "cutBased", "sip3d")),
-    *(f"Muon_{name}" for name in ("pt", "eta", "tightId", "sip3d", "pfRelIso04_all")),
+    *(f"Electron_{cut.field}" for cut in ELECTRON),
+    *(f"Muon_{cut.field}" for cut in MUON),
     *(f"Jet_{name}" for name in ("pt", "eta", "phi", "mass")),
 )
 
@@ -56,42 +113,21 @@ def columns(definition: Jets, *, assignment: bool = False) -> tuple[str, ...]:
     return tuple(dict.fromkeys((*EVENT_NUMBERS, *OBJECTS, *definition.branches, *more)))
 
 
-def good_electrons(electrons: Any) -> Any:
-    """Return which electrons pass the selection."""
-    return (
-        (electrons.pt > LEPTON_PT)
-        & (np.abs(electrons.eta) < LEPTON_ETA)
-        & (electrons.cutBased == ELECTRON_TIGHT)
-        & (electrons.sip3d < SIP3D)
-    )
-
-
-def good_muons(muons: Any) -> Any:
-    """Return which muons pass the selection."""
-    return (
-        (muons.pt > LEPTON_PT)
-        & (np.abs(muons.eta) < LEPTON_ETA)
-        & muons.tightId
-        & (muons.sip3d < SIP3D)
-        & (muons.pfRelIso04_all < MUON_ISOLATION)
-    )
-
-
 def possible_jets(jets: Any, definition: Jets) -> Any:
     """Return which jets pass all but the cut on transverse momentum."""
-    return (np.abs(jets.eta) < JET_ETA) & definition.identified(jets)
+    return passed(jets, JET) & definition.identified(jets)
 
 
 def one_lepton(events: ak.Array) -> NDArray[np.bool_]:
     """Return which events have exactly one selected electron or muon."""
-    electrons = ak.sum(good_electrons(events.Electron), axis=1)
-    return np.asarray(electrons + ak.sum(good_muons(events.Muon), axis=1) == 1)
+    electrons = ak.sum(passed(events.Electron, ELECTRON), axis=1)
+    return np.asarray(electrons + ak.sum(passed(events.Muon, MUON), axis=1) == 1)
 
 
 def lepton(events: ak.Array) -> ak.Array:
     """Return the selected lepton (pt, eta, phi, mass) of events that have exactly one."""
-    electrons = events.Electron[good_electrons(events.Electron)]
-    muons = events.Muon[good_muons(events.Muon)]
+    electrons = events.Electron[passed(events.Electron, ELECTRON)]
+    muons = events.Muon[passed(events.Muon, MUON)]
     plain = [
         ak.zip({k: leptons[k] for k in ("pt", "eta", "phi", "mass")})
         for leptons in (electrons, muons)
@@ -109,10 +145,10 @@ def candidates(
     all jets from zero.
     """
     definition = definition or Jets()
-    passed = possible_jets(jets, definition)
-    selected = jets[passed]
+    possible = possible_jets(jets, definition)
+    selected = jets[possible]
     fields = {name: selected[name] for name in ("pt", "eta", "phi", "mass", *more)}
-    position = ak.local_index(jets.pt)[passed]
+    position = ak.local_index(jets.pt)[possible]
     tagged = selected[definition.tag] > definition.above
     return ak.zip({**fields, "tagged": tagged, "position": position})
 
@@ -210,9 +246,9 @@ class ArraySelected:
         assignment: bool = False,
         first: int | None = None,
     ) -> None:
-        passed = one_lepton(events)
-        numbers = systematics.event_numbers(events, first)[passed]
-        self._events = events[passed]
+        chosen = one_lepton(events)
+        numbers = systematics.event_numbers(events, first)[chosen]
+        self._events = events[chosen]
         more = (AGC_TAG, "qgl") if assignment else ()
         self._jets = candidates(self._events.Jet, definition, more=more)
         self._drawn = systematics.draws(numbers, self._jets.position)

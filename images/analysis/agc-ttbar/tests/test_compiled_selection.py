@@ -110,7 +110,7 @@ def sums(chunk: Columns, scorer: Scorer | None, *, process: str = "wjets") -> di
     return ours
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(chunk=chunks(), assigned=st.booleans())
 def test_the_kernel_is_the_array_version_on_any_events(chunk: Columns, assigned: bool) -> None:
     sums(chunk, Sum() if assigned else None)
