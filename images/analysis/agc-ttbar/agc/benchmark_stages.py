@@ -6,6 +6,7 @@ count as reading.
 """
 
 import importlib
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -29,12 +30,12 @@ STAGES: dict[str, tuple[str, ...]] = {
         "uproot.behaviors.RNTuple:HasFields.arrays",
     ),
     "decompress": ("uproot.compression:decompress",),
-    "select": (
-        "agc.selection:one_lepton",
-        "agc.selection:candidates",
-        "agc.selection:regions",
+    "select": ("agc.kernel:KernelSelected.__init__", "agc.kernel:KernelSelected.regions"),
+    "vary": (
+        "agc.systematics:draws",
+        "agc.systematics:jet_pt",
+        "agc.systematics:weight_variations",
     ),
-    "vary": ("agc.systematics:jet_pt", "agc.systematics:weight_variations"),
     "fill": ("agc.processor:_fill",),
     "infer": ("agc.inference:best",),
     "merge": ("coffea.processor.accumulator:iadd",),
@@ -42,19 +43,28 @@ STAGES: dict[str, tuple[str, ...]] = {
 """Functions, as `module:name` or `module:Class.name`, by stage."""
 
 
+class _Running(threading.local):
+    """The stages that run in a thread, one within another, and since when the last one does."""
+
+    def __init__(self) -> None:
+        self.stages: list[str] = []
+        self.since = 0.0
+
+
 class _Timers:
-    """CPU seconds of this thread by stage, each without the stages within it."""
+    """CPU seconds of all threads by stage, each without the stages within it."""
 
     def __init__(self) -> None:
         self.seconds = dict.fromkeys(STAGES, 0.0)
-        self.running: list[str] = []
-        self.since = 0.0
+        self.running = _Running()
+        self.lock = threading.Lock()
 
     def _charge(self) -> None:
-        now = time.thread_time()
-        if self.running:
-            self.seconds[self.running[-1]] += now - self.since
-        self.since = now
+        now, running = time.thread_time(), self.running
+        if running.stages:
+            with self.lock:
+                self.seconds[running.stages[-1]] += now - running.since
+        running.since = now
 
     def around(self, stage: str, function: Callable[..., Any]) -> Callable[..., Any]:
         """Return a function that also measures its time."""
@@ -62,12 +72,12 @@ class _Timers:
         @wraps(function)
         def timed(*args: Any, **options: Any) -> Any:
             self._charge()
-            self.running.append(stage)
+            self.running.stages.append(stage)
             try:
                 return function(*args, **options)
             finally:
                 self._charge()
-                self.running.pop()
+                self.running.stages.pop()
 
         return timed
 
@@ -86,7 +96,7 @@ def located(name: str) -> tuple[Any, str]:
 
 @contextmanager
 def timers() -> Iterator[dict[str, float]]:
-    """Yield the CPU seconds by stage of what runs in this thread within the context."""
+    """Yield the CPU seconds by stage of what runs within the context: a thread reads ahead."""
     clocks = _Timers()
     with ExitStack() as stack:
         for stage, names in STAGES.items():

@@ -26,6 +26,8 @@ from agc.samples import TREE, InputError
 # NanoAOD is mostly compressed by ZLIB, and decompression is most of the analysis: ISA-L's takes
 # half the time.  uproot.ZLIB has a setting of that name, which its reader does not look at.
 uproot.compression._DecompressZLIB.library = "isal"
+# What is written stays as it was: ISA-L compresses less at the same level.
+uproot.ZLIB.library = "zlib"
 
 # Long enough for a reader to notice that a server stopped, and to reconnect.
 OPEN_TIMEOUT_S = 120
