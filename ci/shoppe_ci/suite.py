@@ -1,9 +1,10 @@
 """The test suite as a pytest plugin: what is collected, in which order, and where time goes.
 
 Tests run in several processes (pytest-xdist).  The tests of a file stay together in one
-process.  Half of the files without a cluster come first, while the cluster is created; then
-the stories, those with the largest budget first; then, one at a time, the stories marked
-`alone`, beside the other half of the files without a cluster.
+process, and so do the files that use the same server (`ONE_PROCESS`).  Half of the files
+without a cluster come first, while the cluster is created; then the stories; then, one at a
+time, the stories marked `alone`, beside the other half of the files without a cluster.  Within
+each of these, files with the largest budget come first: a long one at the end leaves a core idle.
 """
 
 import os
@@ -37,6 +38,8 @@ LAST_TIMEOUT_S = 600
 SLOWEST = 12
 FIRST_HALF, BESIDE_OTHERS, ALONE, LAST, SECOND_HALF = range(5)
 """The order of tests; the halves are those of the files without a cluster."""
+ONE_PROCESS = ("running_mlflow",)
+"""Fixtures of the session whose set-up takes longer than the tests that use them."""
 
 Seconds = dict[str, float]
 
@@ -120,8 +123,14 @@ def choose(items: list[pytest.Item], *, part: str | None, passed: Path | None) -
 
 def order(items: list[pytest.Item]) -> None:
     """Group the tests and sort the groups, in place; tests of a group keep their order."""
-    budgets = read_budgets()["stories"]
+    budgets = read_budgets()
     paths = dict.fromkeys(item.nodeid.partition("::")[0] for item in items)
+    groups = {
+        item.nodeid.partition("::")[0]: fixture
+        for item in items
+        for fixture in ONE_PROCESS
+        if fixture in getattr(item, "fixturenames", ())
+    }
     units = [path for path in paths if not path.startswith(STORIES)]
     # By then the cluster is there.  The other half keeps the cores busy beside `alone` stories.
     second_half = set(units[len(units) // 2 :])
@@ -133,12 +142,14 @@ def order(items: list[pytest.Item]) -> None:
         if item.get_closest_marker("alone"):
             return ALONE, 0.0
         if path.startswith(STORIES):
-            return BESIDE_OTHERS, -budgets.get(part_of(path), 0.0)
-        return (SECOND_HALF if path in second_half else FIRST_HALF), 0.0
+            return BESIDE_OTHERS, -budgets["stories"].get(part_of(path), 0.0)
+        half = SECOND_HALF if path in second_half else FIRST_HALF
+        return half, -budgets["files"].get(Path(path).stem, 0.0)
 
     for item in items:
         rank, _ = order(item)
-        name = "alone" if rank in (ALONE, LAST) else item.nodeid.partition("::")[0]
+        path = item.nodeid.partition("::")[0]
+        name = "alone" if rank in (ALONE, LAST) else groups.get(path, path)
         if not item.get_closest_marker("xdist_group"):
             item.add_marker(pytest.mark.xdist_group(name))
     items.sort(key=order)

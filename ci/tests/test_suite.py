@@ -1,4 +1,5 @@
 import textwrap
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -149,8 +150,8 @@ def test_a_story_that_disturbs_runs_alone_and_the_last_one_last(project: pytest.
 class Item:
     """A test as `order` sees it."""
 
-    def __init__(self, nodeid: str, *marks: str) -> None:
-        self.nodeid, self.marks = nodeid, list(marks)
+    def __init__(self, nodeid: str, *marks: str, fixtures: Sequence[str] = ()) -> None:
+        self.nodeid, self.marks, self.fixturenames = nodeid, list(marks), fixtures
 
     def get_closest_marker(self, name: str) -> str | None:
         return name if name in self.marks else None
@@ -173,3 +174,24 @@ def test_half_of_the_tests_without_a_cluster_run_beside_stories_that_run_alone()
         *("test_login.py::alone", "test_rights.py::t", "test_c.py::t", "test_d.py::t"),
     ]
     assert [item.marks[-1] for item in items[4:6]] == ["alone", "alone"]
+
+
+def test_files_that_share_a_server_stay_in_one_process() -> None:
+    items = [
+        Item("charts/tests/test_a.py::uses", fixtures=("running_mlflow", "tmp_path")),
+        Item("charts/tests/test_a.py::renders"),
+        Item("charts/tests/test_b.py::uses", fixtures=("running_mlflow",)),
+        Item("charts/tests/test_c.py::renders", fixtures=("tmp_path",)),
+    ]
+    suite.order(items)  # type: ignore[arg-type]
+    groups = [item.marks[-1] for item in items]
+    assert groups == [*["running_mlflow"] * 3, "charts/tests/test_c.py"]
+
+
+def test_a_file_with_a_large_budget_comes_before_others_of_its_half() -> None:
+    long = max(suite.read_budgets()["files"].items(), key=lambda row: row[1])[0]
+    names = ["test_a", long, "test_b", "test_c"]
+    items = [Item(f"images/tests/{name}.py::t") for name in names]
+    suite.order(items)  # type: ignore[arg-type]
+    order = [item.nodeid.rpartition("/")[2].removesuffix(".py::t") for item in items]
+    assert order == [long, "test_a", "test_b", "test_c"]
