@@ -1,17 +1,20 @@
 """Charts rendered as their users would, and what stands in the result."""
 
+import atexit
 import base64
 import json
 import os
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from functools import cache
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import yaml
 from lib import api_schemas
-from shoppe_ci import catalogue, toolchain
+from shoppe_ci import catalogue, suite, toolchain
 
 CHARTS = Path(__file__).parents[1]
 RELEASE, NAMESPACE = "shoppe", "facility"
@@ -31,17 +34,68 @@ def template(
 ) -> list[Manifest]:
     """Render a chart and return its objects, which are the caller's own.
 
-    Helm renders the same chart with the same values once in a process; with `again` it
-    does so once more, and draws other secrets.  An object that the API would refuse fails
-    the test, whatever else it looks at.
+    Helm renders the same chart with the same values once in a run; with `again` it does so
+    once more, and draws other secrets.  An object that the API would refuse fails the test,
+    whatever else it looks at.
     """
-    helm = _helm if again else _cached_helm
-    done = helm(chart, json.dumps(values or {}), release)
+    text = json.dumps(values or {})
+    if again:
+        return _outcome(_rendered(chart, text, release))
+    names = (fingerprint(CHARTS / chart), str(toolchain.program("helm")), chart, text, release)
+    key = sha256(json.dumps(names).encode()).hexdigest()
+    file = _shared_folder() / f"{key}.json"
+    if not file.exists():
+        rendered = _rendered(chart, text, release)
+        # Another process reads a whole file or none.
+        with tempfile.NamedTemporaryFile("w", dir=file.parent, delete=False) as part:
+            part.write(rendered)
+        Path(part.name).replace(file)
+    return _outcome(file.read_text())
+
+
+def fingerprint(chart: Path) -> str:
+    """Return a text that changes with any file of a chart and of its subcharts."""
+    total = sha256()
+    for folder, folders, names in os.walk(chart, followlinks=True):
+        folders.sort()
+        for name in sorted(names):
+            path = os.path.join(folder, name)  # noqa: PTH118 (hundreds of files for each rendering)
+            status = os.stat(path)  # noqa: PTH116
+            about = (path, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+            total.update(repr(about).encode())
+    return total.hexdigest()
+
+
+@cache
+def _shared_folder() -> Path:
+    """Return the folder of renderings: one for all processes of a run, and removed with it."""
+    run = os.environ.get(suite.FOLDER)
+    if run:
+        folder = Path(run) / "renderings"
+        folder.mkdir(exist_ok=True)
+        return folder
+    temporary = tempfile.TemporaryDirectory(prefix="shoppe-renderings-")
+    atexit.register(temporary.cleanup)
+    return Path(temporary.name)
+
+
+def _rendered(chart: str, values: str, release: str) -> str:
+    """Return, as JSON, the objects of a chart, which are checked, or why Helm refuses."""
+    done = _helm(chart, values, release)
     if done.returncode:
         remarks = "found symbolic link"
-        raise HelmError("\n".join(line for line in done.stderr.splitlines() if remarks not in line))
+        lines = (line for line in done.stderr.splitlines() if remarks not in line)
+        return json.dumps({"refusal": "\n".join(lines)})
     manifests = [document for document in yaml.load_all(done.stdout, yaml.CSafeLoader) if document]
     check(manifests)
+    return json.dumps({"manifests": manifests})
+
+
+def _outcome(rendered: str) -> list[Manifest]:
+    outcome = json.loads(rendered)
+    if "refusal" in outcome:
+        raise HelmError(outcome["refusal"])
+    manifests: list[Manifest] = outcome["manifests"]
     return manifests
 
 
@@ -71,9 +125,6 @@ def _helm(chart: str, values: str, release: str) -> subprocess.CompletedProcess[
         # Collecting garbage takes so short a process longer than all its work.
         env=dict(os.environ, HELM_NO_PLUGINS="1", GOGC="off"),
     )
-
-
-_cached_helm = cache(_helm)
 
 
 def pod_specs(manifests: list[Manifest]) -> Iterator[tuple[str, Manifest, Manifest]]:
