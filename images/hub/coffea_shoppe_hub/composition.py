@@ -6,16 +6,15 @@ afterwards, so that users keep their identity, and services their tokens.
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from importlib.metadata import entry_points
 from typing import Any
 
 from jupyterhub.utils import maybe_future
 from kubespawner import KubeSpawner
 from traitlets.config import Config
-from traitlets.utils.importstring import import_item
 
 from coffea_shoppe_hub.facility_users import FacilityUsers
 from coffea_shoppe_hub.spawner import FacilitySpawner, ShoppeSpawner
+from coffea_shoppe_hub.traits import SPAWNERS, class_named, refuse_misspelt
 
 Role = dict[str, Any]
 UNITED = ("scopes", "users", "groups", "services")
@@ -33,7 +32,8 @@ class Facility:
     def complete(self, c: Config) -> None:
         """Add to the configuration what the facility needs and other Python has replaced.
 
-        Exits with the reason for a class of servers that cannot have a user's identity.
+        Exits with the reason for a class of servers that cannot have a user's identity, and for
+        traits that no class has.
         """
         hub = c.JupyterHub
         names = [service["name"] for service in hub.services]
@@ -44,6 +44,7 @@ class Facility:
             for section in c.values():
                 if isinstance(section, Config) and "post_auth_hook" in section:
                     section.post_auth_hook = _after(section.post_auth_hook, self.users)
+        refuse_misspelt(c)
 
 
 def united_roles(roles: Iterable[Role]) -> list[Role]:
@@ -65,11 +66,7 @@ def spawner_of(configured: Any, *, users: bool) -> type[KubeSpawner]:
 
     `configured` is a class, its import path, or the name of an entry point.
     """
-    if isinstance(configured, str):
-        registered = {entry.name: entry for entry in entry_points(group="jupyterhub.spawners")}
-        named = registered.get(configured)
-        configured = named.load() if named else import_item(configured)
-    chosen: type[KubeSpawner] = configured
+    chosen: type[KubeSpawner] = class_named(configured, SPAWNERS, "JupyterHub.spawner_class")
     needed = FacilitySpawner if users else ShoppeSpawner
     if issubclass(chosen, needed):
         return chosen
