@@ -187,6 +187,16 @@ class OpenFiles:
 OPEN_FILES = OpenFiles()
 
 
+def read_columns(
+    run: str, path: str, names: Collection[str], start: int, stop: int
+) -> tuple[Columns, int]:
+    """Return what `OpenFile.read` does of a file that this process keeps open for the run.
+
+    A function of this module, so that workers find the files of their own process by it.
+    """
+    return OPEN_FILES.file(run, path).read(names, start, stop)
+
+
 def read_ahead(pieces: Sequence[T], read: Callable[[T], R]) -> Iterator[tuple[T, R]]:
     """Yield each piece and what `read` returns of it, while a thread reads the next one."""
     if len(pieces) == 1:

@@ -13,7 +13,7 @@ from coffea.processor.executor import WorkItem
 from coffea_shoppe_contract.addresses import shown_address
 
 from agc import delivery
-from agc.columns import OPEN_FILES, OPEN_TIMEOUT_S, Columns, read_ahead
+from agc.columns import OPEN_TIMEOUT_S, Columns, read_ahead, read_columns
 from agc.executor import AttemptingExecutor, PatientDaskExecutor
 from agc.files import Input, opened, summarize, summarize_all
 from agc.histograms import Binning, Histograms, Sums, weighted
@@ -387,8 +387,7 @@ def _read(
     key = inputs.run
 
     def read(piece: WorkItem) -> tuple[Columns, int]:
-        file = OPEN_FILES.file(key, piece.filename)
-        return file.read(branches, piece.entrystart, piece.entrystop)
+        return read_columns(key, piece.filename, branches, piece.entrystart, piece.entrystop)
 
     def analyse(group: tuple[WorkItem, ...]) -> dict[str, Any]:
         results = []

@@ -5,7 +5,9 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import agc.run
 import awkward as ak
+import cloudpickle
 import numpy as np
 import pytest
 import uproot
@@ -15,6 +17,7 @@ from agc.nanoaod import Jets
 from agc.run import Report, run
 from agc.samples import File, InputError, Sample
 from agc.synth import TUNES, chunk
+from coffea import processor
 
 TTBAR = Sample("ttbar")
 EVENTS = 1500
@@ -78,6 +81,27 @@ def test_each_file_is_opened_once(folder: Path, monkeypatch: pytest.MonkeyPatch)
     done = report(folder, "a", "b", chunk_size=500)
     assert len(done.chunks) == 6
     assert list(opened.values()) == [1, 1]
+
+
+class Elsewhere:
+    """An executor whose function comes from another process, as on a Dask worker."""
+
+    def copy(self, **_: Any) -> "Elsewhere":
+        return self
+
+    def __call__(self, items: Any, function: Any, accumulator: Any) -> tuple[Any, int]:
+        sent = cloudpickle.dumps(function)
+        return processor.accumulate(map(cloudpickle.loads(sent), items), accumulator), 0
+
+
+def test_the_work_can_be_sent_to_another_process(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = contents(report(folder, "a", "b"))
+    monkeypatch.setattr(agc.run, "_executor", lambda *_, **__: Elsewhere())
+    there = contents(report(folder, "a", "b"))
+    assert here.keys() == there.keys()
+    assert all(np.array_equal(here[key], there[key]) for key in here)
 
 
 def test_a_file_that_changed_between_runs_is_read_again(folder: Path, tmp_path: Path) -> None:
