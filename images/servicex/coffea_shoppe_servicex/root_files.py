@@ -19,7 +19,7 @@ STEP_BYTES = 64_000_000
 """Uncompressed bytes of a tree that are read at once; a basket is always read entirely."""
 SMALLEST_STEP, LARGEST_STEP = 1000, 1_000_000
 TREE_CLASSES = ("TTree", "ROOT::RNTuple", "TNtuple")
-DECOMPRESSORS = ("zlib", "_lz4", "cramjam", "lzma")
+DECOMPRESSORS = ("zlib", "igzip_lib", "_lz4", "cramjam", "lzma")
 """Modules whose errors mean that the file is damaged."""
 
 

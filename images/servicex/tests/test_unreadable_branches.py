@@ -5,6 +5,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import awkward as ak
+import isal.isal_zlib  # noqa: F401  (uproot expects that somebody has imported it)
 import numpy as np
 import pytest
 import uproot
@@ -66,7 +67,11 @@ def test_values_that_cannot_be_read_name_their_branch(tmp_path: Path, truncated:
     assert delivered.w.tolist() == lists().tolist()
 
 
-def test_damaged_numbers_may_be_read_elsewhere(tmp_path: Path) -> None:
+@pytest.mark.parametrize("library", ["zlib", "isal"])
+def test_damaged_numbers_may_be_read_elsewhere(
+    tmp_path: Path, library: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(uproot.compression._DecompressZLIB, "library", library)
     path = tmp_path / "c.root"
     with uproot.recreate(path, compression=uproot.ZLIB(1)) as file:
         file.mktree("t", {"x": "i8"})
