@@ -53,9 +53,11 @@ def data(api: KubeApi) -> dict[str, str]:
 
 def put(api: KubeApi, entries: dict[str, str]) -> None:
     """Let the API have the Secret with these keys."""
-    encoded = {key: base64.b64encode(value.encode()).decode() for key, value in entries.items()}
     metadata = {"name": "a", "namespace": "facility", "resourceVersion": "7"}
-    api.objects["secrets", "facility", "a"] = {"metadata": metadata, "data": encoded}
+    api.objects["secrets", "facility", "a"] = {
+        "metadata": metadata,
+        "data": generate_secrets.encode(entries),
+    }
 
 
 def test_a_missing_secret_is_created_with_all_keys(

@@ -37,14 +37,14 @@ def main() -> None:
         terms = [pt.sum(pt.log(part)) for part in parts]
         # A channel does not depend on all parameters.
         channels[channel.name] = pytensor.function(symbols, terms, on_unused_input="ignore")
-    found = [
+    terms_by_point = [
         {
             channel: [float(term) for term in evaluate(*(point[name] for name in names))]
             for channel, evaluate in channels.items()
         }
         for point in points
     ]
-    print(json.dumps(found))
+    print(json.dumps(terms_by_point))
 
 
 if __name__ == "__main__":

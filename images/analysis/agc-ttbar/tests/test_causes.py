@@ -220,9 +220,9 @@ def test_a_server_that_is_busy_for_a_moment_costs_time_only(
     look_in = summarize
 
     def then_busy(path: str, branches: Any, *, run: str) -> Any:
-        found = look_in(path, branches, run=run)
+        summary = look_in(path, branches, run=run)
         server.failures = 2
-        return found
+        return summary
 
     monkeypatch.setattr("agc.files.summarize", then_busy)
     again = run([File(Sample("ttbar"), url)], progress=False).histograms

@@ -99,15 +99,15 @@ def sums(chunk: Columns, scorer: Scorer | None, *, process: str = "wjets") -> di
         return selection.ArraySelected(chunk.records(), assignment=assignment, first=chunk.first)
 
     with np.errstate(all="ignore"):
-        ours = instance.analyse_columns(chunk, metadata)
-        theirs = instance.summed(select, chunk.events, metadata)
+        by_kernel = instance.analyse_columns(chunk, metadata)
+        by_arrays = instance.summed(select, chunk.events, metadata)
     for kind in ("histograms", "features"):
-        assert ours[kind].keys() == theirs[kind].keys()
-        assert ours[kind]["d"].keys() == theirs[kind]["d"].keys()
-        for key, total in theirs[kind]["d"].items():
-            np.testing.assert_array_equal(ours[kind]["d"][key], total, err_msg=key)
-    assert ours["candidates"] == theirs["candidates"]
-    return ours
+        assert by_kernel[kind].keys() == by_arrays[kind].keys()
+        assert by_kernel[kind]["d"].keys() == by_arrays[kind]["d"].keys()
+        for key, total in by_arrays[kind]["d"].items():
+            np.testing.assert_array_equal(by_kernel[kind]["d"][key], total, err_msg=key)
+    assert by_kernel["candidates"] == by_arrays["candidates"]
+    return by_kernel
 
 
 @settings(max_examples=25, deadline=None)
@@ -167,11 +167,11 @@ def test_every_identification_of_jets_is_the_same(identity: Identity) -> None:
     arrays = selection.ArraySelected(chunk.records(), definition, first=0)
     selected = 0
     for kinematic in systematics.KINEMATIC:
-        ours, theirs = kernel.regions(kinematic), arrays.regions(kinematic)
-        for name, region in theirs.items():
+        by_kernel, by_arrays = kernel.regions(kinematic), arrays.regions(kinematic)
+        for name, region in by_arrays.items():
             selected += len(region.index)
-            np.testing.assert_array_equal(kernel.numbers(ours[name]), arrays.numbers(region))
-            np.testing.assert_array_equal(ours[name].observable, region.observable)
+            np.testing.assert_array_equal(kernel.numbers(by_kernel[name]), arrays.numbers(region))
+            np.testing.assert_array_equal(by_kernel[name].observable, region.observable)
     assert selected > 0
 
 
@@ -183,10 +183,12 @@ def test_leptons_are_those_of_the_array_version() -> None:
     chunk = plain_chunk(5, 50)
     kernel = KernelSelected(chunk, assignment=True)
     arrays = selection.ArraySelected(chunk.records(), assignment=True, first=chunk.first)
-    ours, theirs = (some.regions("nominal")["4j2b"] for some in (kernel, arrays))
-    assert len(theirs.index) > 10
+    by_kernel, by_arrays = (some.regions("nominal")["4j2b"] for some in (kernel, arrays))
+    assert len(by_arrays.index) > 10
     for name in ("pt", "eta", "phi", "mass"):
-        assert ak.to_list(kernel.lepton(ours)[name]) == ak.to_list(arrays.lepton(theirs)[name])
+        assert ak.to_list(kernel.lepton(by_kernel)[name]) == ak.to_list(
+            arrays.lepton(by_arrays)[name]
+        )
 
 
 @pytest.mark.parametrize("writable", [True, False])

@@ -29,22 +29,22 @@ def test_minimum_and_errors_of_nearly_equal_processes_are_exact() -> None:
     inverse = np.linalg.inv(RATES)
     exact = inverse @ COUNTS
     covariance = inverse @ np.diag(COUNTS) @ inverse.T
-    found = solve(exact + [0.05, -0.05])
-    assert found is not None
-    np.testing.assert_allclose(found.point, exact, atol=2e-3 * np.sqrt(covariance[0, 0]))
-    np.testing.assert_allclose(found.covariance, covariance, rtol=2e-3)
-    assert found.correlations[0, 1] < -0.98
-    np.testing.assert_allclose(np.diag(found.correlations), 1)
+    minimum = solve(exact + [0.05, -0.05])
+    assert minimum is not None
+    np.testing.assert_allclose(minimum.point, exact, atol=2e-3 * np.sqrt(covariance[0, 0]))
+    np.testing.assert_allclose(minimum.covariance, covariance, rtol=2e-3)
+    assert minimum.correlations[0, 1] < -0.98
+    np.testing.assert_allclose(np.diag(minimum.correlations), 1)
 
 
 def test_a_fixed_parameter_has_no_error() -> None:
     exact = np.linalg.solve(RATES, COUNTS)
     fixed = np.array([False, True])
-    found = solve(exact + [0.001, 0], fixed=fixed)
-    assert found is not None
-    assert found.point[1] == exact[1]
-    assert found.errors[0] == pytest.approx(np.sum(RATES[:, 0] ** 2 / COUNTS) ** -0.5, rel=1e-3)
-    assert found.errors[1] == found.correlations[1, 1] == 0
+    minimum = solve(exact + [0.001, 0], fixed=fixed)
+    assert minimum is not None
+    assert minimum.point[1] == exact[1]
+    assert minimum.errors[0] == pytest.approx(np.sum(RATES[:, 0] ** 2 / COUNTS) ** -0.5, rel=1e-3)
+    assert minimum.errors[1] == minimum.correlations[1, 1] == 0
 
 
 @pytest.mark.parametrize("side", [0, 1])

@@ -114,9 +114,9 @@ def test_the_smeared_histograms_are_those_of_random_seeds(events: ak.Array) -> N
             for seed in range(100)
         ]
     )
-    ours = contents(systematics.draws(numbers, jets.position))
-    assert ours.sum() > 100
-    assert np.all(abs(ours - seeds.mean(axis=0)) <= 3 * seeds.std(axis=0))
+    filled = contents(systematics.draws(numbers, jets.position))
+    assert filled.sum() > 100
+    assert np.all(abs(filled - seeds.mean(axis=0)) <= 3 * seeds.std(axis=0))
 
 
 def test_our_weights_are_those_of_the_reference_corrections(reference_data: Path) -> None:

@@ -190,13 +190,13 @@ def test_an_unknown_variation_is_refused() -> None:
 
 
 def test_weights_follow_each_jets_momentum() -> None:
-    found = systematics.weight_variations("ttbar", np.array([[100.0, 50.0, 40.0, 30.0]]))
-    assert len(found) == 8
-    assert found["btag_var_0_up"][0] == pytest.approx(1 + 0.075 * 100 / 50)
-    assert found["btag_var_3_down"][0] == pytest.approx(1 - 0.075 * 30 / 50)
+    factors = systematics.weight_variations("ttbar", np.array([[100.0, 50.0, 40.0, 30.0]]))
+    assert len(factors) == 8
+    assert factors["btag_var_0_up"][0] == pytest.approx(1 + 0.075 * 100 / 50)
+    assert factors["btag_var_3_down"][0] == pytest.approx(1 - 0.075 * 30 / 50)
 
 
 def test_only_wjets_have_a_scale_variation() -> None:
-    found = systematics.weight_variations("wjets", np.array([[100.0, 50.0, 40.0, 30.0]]))
-    assert found["scale_var_up"][0] == pytest.approx(1.025)
-    assert found["scale_var_down"][0] == pytest.approx(0.975)
+    factors = systematics.weight_variations("wjets", np.array([[100.0, 50.0, 40.0, 30.0]]))
+    assert factors["scale_var_up"][0] == pytest.approx(1.025)
+    assert factors["scale_var_down"][0] == pytest.approx(0.975)
