@@ -23,11 +23,9 @@ from agc.inference import LocalModels, Scorer
 from agc.nanoaod import Jets
 from agc.run import run
 from agc.samples import TREE, File, sample
-from agc.selection import ASSIGNMENT_BRANCHES, columns
+from agc.selection import columns
 
 REPEATS = 3
-LEPTONS = tuple(f"{kind}_{name}" for kind in ("Electron", "Muon") for name in ("phi", "mass"))
-"""Read for the assignment of jets only, as are the branches of `ASSIGNMENT_BRANCHES`."""
 PUBLISHED = training.Settings(
     max_depth=41,
     rounds=251,
@@ -85,8 +83,7 @@ def measure(
     """
     inputs = {label: File(sample("ttbar"), path) for label, path in files.items()}
     scorer = LocalModels.load(models) if models else trained_models(next(iter(inputs.values())))
-    plain = columns(Jets())
-    read = {"plain": plain, "assigned": (*plain, *LEPTONS, "event", *ASSIGNMENT_BRANCHES[1:])}
+    read = {"plain": columns(Jets()), "assigned": columns(Jets(), assignment=True)}
     tasks: dict[tuple[str, str, str], Callable[[], Any]] = {}
     for label, file in inputs.items():
         for kind, used in (("plain", None), ("assigned", scorer)):

@@ -32,8 +32,8 @@ def share_environment(client: "Client | None" = None) -> list[str]:
 
     `client` is connected to the cluster; without one it is the one that was made last.  The
     scheduler and all workers have the packages when the call returns, and workers that start
-    later have them from the start.  After a change, call it again: modules of an earlier call are
-    then imported anew.
+    later have them from the start.  After a change, call it again: the cluster then imports the
+    modules of an earlier call again.
 
     Returns the packages, NAME VERSION.  Raises `ValueError` where they have more than 200 MB, and
     names the largest.

@@ -20,7 +20,7 @@ _paths: list[str] = []
 def use(archive: bytes) -> None:
     """Import from an archive first: from its folder `installed`, and those below `sources`.
 
-    It takes the place of an earlier one, whose modules are imported anew.
+    It replaces an earlier archive: modules from that one are imported again.
     """
     folder = Path(tempfile.mkdtemp(prefix=f"{NAME}-"))
     with zipfile.ZipFile(io.BytesIO(archive)) as content:
