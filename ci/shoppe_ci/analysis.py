@@ -8,14 +8,14 @@ from typing import Any
 
 import nbformat
 
-from shoppe_ci import facility, origin, shell
+from shoppe_ci import counters, facility, origin, shell
 from shoppe_ci.cluster import Cluster
+from shoppe_ci.counters import Endpoint
 from shoppe_ci.errors import ShoppeError
 from shoppe_ci.facility import User
 from shoppe_ci.kernel import NotebookError
 from shoppe_ci.paths import ROOT, cache
 from shoppe_ci.progress import say, step
-from shoppe_ci.release import NAMESPACE, RELEASE
 from shoppe_ci.wait import eventually
 
 NOTEBOOK = ROOT / "images" / "analysis" / "agc-ttbar.ipynb"
@@ -23,11 +23,16 @@ FOLDER = "agc-ttbar"
 FIT, SUMMARY = "fit/fit.json", "summary.json"
 SYNTH_EVENTS = 120_000
 """Events of nominal ttbar; fewer would leave too little W+jets for the fit."""
+FEWEST_EVENTS = 30_000
+"""Events of nominal ttbar that are enough to train on."""
 SYNTH_SOURCES = ("synth.py", "nanoaod_table.py", "nanoaod_branches.csv")
 """The files of the package `agc` that determine the synthetic files."""
 ASSIGNMENTS = ("served", "local", "none")
 """Where the models that assign jets are evaluated: by Triton, on the workers, or not at all."""
 METRICS_SETTLE_S = 60
+XCACHE = Endpoint("xcache", 9931)
+Sample = tuple[Path, str, str, int]
+"""A file of synthetic events: its path, process, variation and number of events."""
 
 
 @dataclass(frozen=True)
@@ -47,19 +52,14 @@ class CacheUse:
         )
 
 
-def cache_use(cluster: Cluster, name: str = "xcache") -> CacheUse:
+def cache_use(cluster: Cluster) -> CacheUse:
     """Return a cache's own counts, from its metrics."""
-    service = f"{RELEASE}-{name}:9931"
-    path = f"/api/v1/namespaces/{NAMESPACE}/services/{service}/proxy/metrics"
-    values = {}
-    for line in cluster.kubectl("get", "--raw", path).splitlines():
-        if not line.startswith("#"):
-            key, _, value = line.rpartition(" ")
-            values[key] = float(value)
+    reading = counters.read(cluster, XCACHE)
     return CacheUse(
-        values["xcache_sent_bytes_total"],
-        values["xcache_origin_bytes_total"],
-        values["xcache_file_accesses_total"],
+        *(
+            counters.total(reading, f"xcache_{name}_total")
+            for name in ("sent_bytes", "origin_bytes", "file_accesses")
+        )
     )
 
 
@@ -82,7 +82,7 @@ def settled_cache_use(cluster: Cluster, before: CacheUse, *, needed: bool = True
     return use.since(before)
 
 
-def synthetic(events: int = SYNTH_EVENTS, *options: str) -> list[tuple[Path, str, str, int]]:
+def synthetic(events: int = SYNTH_EVENTS, *options: str) -> list[Sample]:
     """Return the synthetic files with process, variation and events; generated once.
 
     `options` are further options of `agc synth`; without them there are nine files.

@@ -30,6 +30,8 @@ from shoppe_ci import cluster as clusters
 from shoppe_ci import engine as engines
 from shoppe_ci.cluster import Cluster
 from shoppe_ci.errors import ShoppeError
+from shoppe_ci.gate import badge, report
+from shoppe_ci.gate import run as gates
 from shoppe_ci.paths import ROOT, cache
 from shoppe_ci.progress import console, elapsed, say
 
@@ -221,6 +223,56 @@ def demo(
     say(f"\nThe AGC has run, {elapsed(time.monotonic() - start)} after the start.\n")
     click.echo(outcome.summary())
     say(f"\nThe facility stays up at {cluster.url}; `ci/shoppe down` removes it.")
+
+
+@main.command()
+@with_cluster
+@with_source
+@click.option(
+    "--output",
+    type=FOLDER,
+    default=ROOT / "results" / "gate",
+    show_default=True,
+    help="Folder for the record, the report and the badge; what an earlier gate wrote is removed.",
+)
+@click.option(
+    "--events",
+    type=click.IntRange(analysis.FEWEST_EVENTS),
+    default=analysis.SYNTH_EVENTS,
+    show_default=True,
+    help="Synthetic events of nominal ttbar.",
+)
+def gate(name: str, wish: str, output: Path, events: int) -> None:
+    """Run the AGC through every service, and prove it by the services' counters.
+
+    Installs or upgrades the facility first.  The results must be those that this machine
+    computes without the facility.  Exit status 1: a service is not proved, or a result differs;
+    the badge is red and names it.
+    """
+    engine, cluster = up.facility(name, wish)
+    origin.install(cluster)
+    record = gates.run(engine, cluster, output.resolve(), events=events)
+    for hop in record.hops:
+        click.echo(f"{hop.title:14s} {hop.state:12s} {hop.reason}".rstrip())
+    for sentence in record.differences:
+        click.echo(f"results        {sentence}")
+    if record.problem:
+        click.echo(f"run            {record.problem}")
+    click.echo(f"report         {output / report.PAGE}")
+    if not record.passed:
+        raise ShoppeError(
+            f"the gate is closed: {record.broken} is broken",
+            f"{output / report.PAGE} shows counters and logs",
+        )
+    say(f"\nThe gate is open after {elapsed(record.seconds)}: all services are proved.")
+
+
+@main.command("badge")
+@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
+def badge_command(folder: Path) -> None:
+    """Recompute the digests of a gate's record in FOLDER, and write its badge."""
+    for path in badge.write(folder):
+        click.echo(path)
 
 
 @main.command()

@@ -79,7 +79,11 @@ class Kernel:
                 self._again(error)
 
     def run_cell(self, cell: Any, count: int) -> None:
-        """Run one cell and collect its outputs as a front end would show them."""
+        """Run one cell and collect its outputs as a front end would show them.
+
+        The times at which the kernel was busy and idle again are in its metadata, as
+        JupyterLab records them.
+        """
         request = uuid.uuid4().hex
         header = {"msg_id": request, "msg_type": "execute_request", "version": "5.4"}
         header |= {"username": "", "session": self.session, "date": ""}
@@ -89,6 +93,7 @@ class Kernel:
         self._send({**execute, "channel": "shell"})
         cell.execution_count = count
         outputs = _Outputs(cell, self.note)
+        times: dict[str, str] = {}
         replied = idle = False
         deadline = time.monotonic() + self.timeout
         while not (replied and idle):
@@ -103,7 +108,11 @@ class Kernel:
             idle |= (
                 message["msg_type"] == "status" and message["content"]["execution_state"] == "idle"
             )
+            if message["msg_type"] == "status":
+                state = message["content"]["execution_state"]
+                times[f"iopub.status.{state}"] = message["header"]["date"]
             outputs.take(message)
+        cell.metadata["execution"] = times
 
 
 class _Outputs:

@@ -180,3 +180,8 @@ def replace(cluster: Cluster, source: Path, relative: str) -> str:
     for folder in (cluster.data, target.parent):
         folder.chmod(0o755)
     return f"{ADDRESS}//{relative}"
+
+
+def remove(cluster: Cluster, below: str) -> None:
+    """Remove the files that were published below a folder of the origin."""
+    shutil.rmtree(cluster.data / below, ignore_errors=True)

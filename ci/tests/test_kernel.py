@@ -31,7 +31,7 @@ class Channel:
 def message(kind: str, **content: Any) -> Callable[[str], dict[str, Any]]:
     return lambda request: {
         "parent_header": {"msg_id": request},
-        "header": {"msg_type": kind},
+        "header": {"msg_type": kind, "date": f"2026-11-27T00:00:0{len(content)}Z"},
         "msg_type": kind,
         "metadata": {},
         "content": content,
@@ -48,6 +48,11 @@ LOST = websocket.WebSocketConnectionClosedException("gone")
 
 def run(*channels: Channel, timeout: float = 5) -> Any:
     """Run a cell over one connection after the other; return its outputs."""
+    return run_cell(*channels, timeout=timeout).outputs
+
+
+def run_cell(*channels: Channel, timeout: float = 5) -> Any:
+    """Run a cell over one connection after the other, and return it."""
     opened: list[Channel] = []
     sessions: set[str] = set()
 
@@ -65,13 +70,21 @@ def run(*channels: Channel, timeout: float = 5) -> Any:
         running.run_cell(cell, 1)
     assert len(sessions) == 1, "the server keeps messages for the same session only"
     assert all(channel.closed for channel in opened)
-    return cell.outputs
+    return cell
 
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kernel, "RECONNECT_S", 0.01)
     monkeypatch.setattr("shoppe_ci.wait.time.sleep", lambda _: None)
+
+
+def test_the_times_of_a_cell_are_in_its_metadata() -> None:
+    cell = run_cell(Channel(message("status", execution_state="busy", since=0), *END))
+    assert cell.metadata["execution"] == {
+        "iopub.status.busy": "2026-11-27T00:00:02Z",
+        "iopub.status.idle": "2026-11-27T00:00:01Z",
+    }
 
 
 def test_streams_are_joined() -> None:

@@ -528,15 +528,23 @@ def fit(
 
 @main.command()
 @click.argument("histograms_file", metavar="HISTOGRAMS", type=INPUT)
-@click.option("--reference", type=INPUT, required=True, help="JSON of reference histograms.")
+@click.option(
+    "--reference",
+    type=INPUT,
+    required=True,
+    help="Reference histograms: JSON, or a ROOT file that `agc run` wrote.",
+)
 def validate(histograms_file: Path, reference: Path) -> None:
-    """Compare histograms with a reference by the AGC's rule."""
+    """Compare histograms with a reference: JSON by the AGC's rule, ROOT bin for bin."""
     from agc import histograms
-    from agc.validate import differences, read_reference
+    from agc.validate import different_bins, differences, read_reference
 
     with _clear_errors():
-        known = read_reference(reference)
-        problems = differences(histograms.load(histograms_file), known)
+        measured = histograms.load(histograms_file)
+        if reference.suffix == ".root":
+            problems = different_bins(measured, histograms.load(reference))
+        else:
+            problems = differences(measured, read_reference(reference))
         if problems:
             raise InputError(f"{len(problems)} histograms differ:\n  " + "\n  ".join(problems))
         click.echo(f"all histograms agree with {reference}")

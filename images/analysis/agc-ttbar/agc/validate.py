@@ -1,4 +1,4 @@
-"""Comparison with reference histograms, by the AGC's own rule."""
+"""Comparison with reference histograms: by the AGC's own rule, or bin for bin."""
 
 import json
 from collections.abc import Iterator
@@ -13,6 +13,9 @@ from agc.samples import InputError
 
 UNSTABLE = "pt_res_up"
 """The reference smears these at random, so no two of its runs agree."""
+
+ROUNDING = 1e-10
+"""Relative difference of bins that are the same sum in another order."""
 
 MIGRATION = 2.0
 """Largest difference in a bin that may be an event moved to its neighbour."""
@@ -87,4 +90,30 @@ def differences(histograms: Histograms, reference: dict[str, Any]) -> list[str]:
                 f"{key}: sums {left.sum():.2f} and {right.sum():.2f}; "
                 f"bin {worst} (0 is underflow) {left[worst]:.3f} and {right[worst]:.3f}"
             )
+    return problems
+
+
+def different_bins(histograms: Histograms, reference: Histograms) -> list[str]:
+    """Return a sentence for each histogram of which a bin differs, in its value or its variance.
+
+    The values may differ by the rounding of the last digits, `ROUNDING`.
+    """
+    problems = []
+    for key in sorted(set(histograms) | set(reference)):
+        if key not in histograms or key not in reference:
+            problems.append(f"{key}: {'missing' if key in reference else 'not in the reference'}")
+            continue
+        measured, expected = histograms[key], reference[key]
+        if measured.axes != expected.axes:
+            problems.append(f"{key}: other bin edges")
+            continue
+        for what in ("values", "variances"):
+            left, right = (getattr(h, what)(flow=True) for h in (measured, expected))
+            differs = ~np.isclose(left, right, rtol=ROUNDING, atol=0)
+            if np.any(differs):
+                first = int(np.flatnonzero(differs)[0])
+                problems.append(
+                    f"{key}: {what} of {differs.sum()} bins differ; "
+                    f"bin {first} (0 is underflow) {left[first]!r} and {right[first]!r}"
+                )
     return problems

@@ -1,0 +1,68 @@
+"""The badge of a release: an SVG with a title, and the JSON that badge services read."""
+
+import json
+from html import escape
+from pathlib import Path
+
+from shoppe_ci.errors import ShoppeError
+from shoppe_ci.gate.record import SERVER, Record, verified
+
+SVG, ENDPOINT = "badge.svg", "badge.json"
+GREEN, RED = "#2e7d32", "#c62828"
+CHARACTER_WIDTH = 6.6
+"""Of the font at 11 px, in px; texts are stretched to it, so that any font fits."""
+PADDING = 10
+HEIGHT = 20
+
+
+def texts(record: Record) -> tuple[str, str]:
+    """Return the badge's label and message."""
+    label = f"coffea-shoppe {record.version}"
+    if record.passed:
+        return label, f"AGC crosses {len(record.hops)} of {len(record.hops)} services"
+    return label, f"broken: {record.broken or 'run'}"
+
+
+def svg(label: str, message: str, color: str) -> str:
+    """Return a badge of two fields, with its text as the title for screen readers."""
+    widths = [round(len(text) * CHARACTER_WIDTH) + PADDING for text in (label, message)]
+    title = escape(f"{label}: {message}")
+    fields, start = [], 0
+    for text, width, fill in zip((label, message), widths, ("#444", color), strict=True):
+        fields.append(
+            f'<rect x="{start}" width="{width}" height="{HEIGHT}" fill="{fill}"/>'
+            f'<text x="{start + width / 2}" y="14" textLength="{width - PADDING}">'
+            f"{escape(text)}</text>"
+        )
+        start += width
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{start}" height="{HEIGHT}" '
+        f'role="img" aria-label="{title}"><title>{title}</title>'
+        '<g fill="#fff" text-anchor="middle" font-size="11" '
+        f'font-family="Verdana,DejaVu Sans,sans-serif">{"".join(fields)}</g></svg>\n'
+    )
+
+
+def endpoint(label: str, message: str, color: str) -> dict[str, str | int]:
+    """Return the four keys that badge services read from an address."""
+    return {"schemaVersion": 1, "label": label, "message": message, "color": color}
+
+
+def write(folder: Path) -> list[Path]:
+    """Write the badge of a gate's record, after recomputing all digests; return its files.
+
+    Raises `ShoppeError` if the record does not match its files, or its evidence is not the
+    services' own.
+    """
+    record = verified(folder)
+    if record.grade != SERVER:
+        raise ShoppeError(
+            f"the evidence is of the grade {record.grade!r}: a badge needs the services' counters",
+            "run `ci/shoppe gate` with access to the cluster",
+        )
+    label, message = texts(record)
+    color = GREEN if record.passed else RED
+    paths = [folder / SVG, folder / ENDPOINT]
+    paths[0].write_text(svg(label, message, color))
+    paths[1].write_text(json.dumps(endpoint(label, message, color), indent=2) + "\n")
+    return paths

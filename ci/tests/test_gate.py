@@ -1,0 +1,352 @@
+import hashlib
+import io
+import json
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+from xml.etree import ElementTree
+
+import nbformat
+import pytest
+import yaml
+from shoppe_ci import counters
+from shoppe_ci.counters import Reading
+from shoppe_ci.errors import ShoppeError
+from shoppe_ci.gate import badge, hops, record, report
+from shoppe_ci.gate import run as gates
+from shoppe_ci.gate.hops import FAILED, HOPS, NOT_REACHED, PROVED, Proof
+from shoppe_ci.gate.record import Image, Record, Section
+
+REQUIRED = {"files": 9.0, "samples": 9.0, "runs": 3.0, "inferences": 4.0}
+
+
+def reading(metric: str, *values: float, **labels: str) -> Reading:
+    """Return what pods count: each a value of one series."""
+    series = (metric, frozenset(labels.items()))
+    return {f"pod-{number}": {series: value} for number, value in enumerate(values)}
+
+
+def counted(hop: hops.Hop, amount: float) -> Reading:
+    """Return a reading in which all counters of a hop have the same value."""
+    return {"pod": {(c.metric, frozenset(c.labels.items())): amount for c in hop.counters}}
+
+
+def test_prometheus_text_is_read_with_labels() -> None:
+    text = (
+        "# HELP files Files.\n# TYPE files counter\n"
+        'files_total{status="complete",kind="a"} 3\nfiles_total{status="failed"} 1\n'
+    )
+    values = {"pod": counters.parse(text)}
+    assert counters.total(values, "files_total") == 4
+    assert counters.total(values, "files_total", {"status": "complete"}) == 3
+    assert counters.total(values, "files_total", {"status": "absent"}) == 0
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "grown"),
+    [
+        ([5], [9], 4),
+        ([5], [5], 0),
+        ([5], [2], 2),  # a container was restarted
+        ([5], [9, 3], 7),  # a second pod
+        ([5, 4], [9], 4),  # a pod is gone
+        ([], [6], 6),
+    ],
+)
+def test_increases_survive_restarts(before: list[float], after: list[float], grown: float) -> None:
+    earlier, later = reading("n_total", *before), reading("n_total", *after)
+    assert counters.increase(earlier, later, "n_total", {}) == grown
+
+
+@pytest.mark.parametrize("hop", HOPS, ids=[hop.name for hop in HOPS])
+def test_a_hop_is_proved_by_enough(hop: hops.Hop) -> None:
+    enough = max(REQUIRED.get(counter.least, 1) for counter in hop.counters)
+    proof = hops.prove(hop, counted(hop, 7), counted(hop, 7 + enough), REQUIRED, finished=True)
+    assert (proof.state, proof.reason) == (PROVED, "")
+    least = min(REQUIRED.get(counter.least, 1) for counter in hop.counters)
+    proof = hops.prove(hop, counted(hop, 7), counted(hop, 6 + least), REQUIRED, finished=True)
+    assert proof.state == FAILED
+    assert f"{least - 1:g} of at least {least:g}" in proof.reason
+    assert hops.broken([proof], finished=True) is proof
+
+
+def test_hops_have_an_order_and_names_of_their_own() -> None:
+    assert sorted(hop.order for hop in HOPS) == list(range(1, len(HOPS) + 1))
+    assert len({hop.name for hop in HOPS}) == len(HOPS)
+
+
+def proofs(**readings: Reading | str) -> list[Proof]:
+    """Return the proofs of a run that stopped; hops that are not named are proved."""
+    return [
+        hops.prove(
+            hop,
+            counted(hop, 0),
+            readings.get(hop.name, counted(hop, 20)),
+            REQUIRED,
+            finished=False,
+        )
+        for hop in HOPS
+    ]
+
+
+ZERO: dict[str, Reading] = {hop.name: counted(hop, 0) for hop in HOPS}
+
+
+def test_the_first_hop_that_was_not_crossed_is_named() -> None:
+    later = {name: ZERO[name] for name in ("mlflow", "triton", "servicex", "objectstore")}
+    states = proofs(**later)
+    broken = hops.broken(states, finished=False)
+    assert broken is not None
+    assert (broken.title, broken.state) == ("MLflow", FAILED)
+    assert {p.name for p in states if p.state == NOT_REACHED} == set(later) - {"mlflow"}
+
+
+def test_a_service_without_pods_is_named_before_those_that_wait_for_it() -> None:
+    later: dict[str, Reading | str] = {name: ZERO[name] for name in ("mlflow", "triton")}
+    broken = hops.broken(
+        proofs(**later, objectstore="no pod of objectstore is ready"), finished=False
+    )
+    assert broken is not None
+    assert broken.title == "object store"
+    assert "no pod of objectstore is ready" in broken.reason
+
+
+def test_an_origin_that_does_not_respond_is_the_reason() -> None:
+    (hop,) = (hop for hop in HOPS if hop.name == "xcache")
+    down = {"pod": {**ZERO["xcache"]["pod"], ("xcache_origin_up", frozenset({("origin", "a")})): 0}}
+    up = {"pod": {**ZERO["xcache"]["pod"], ("xcache_origin_up", frozenset({("origin", "a")})): 1}}
+    proof = hops.prove(hop, ZERO["xcache"], down, REQUIRED, finished=False)
+    assert proof.suspect
+    assert "an origin does not respond" in proof.reason
+    assert not hops.prove(hop, ZERO["xcache"], up, REQUIRED, finished=False).suspect
+
+
+def test_nothing_is_broken_where_all_hops_are_proved() -> None:
+    assert hops.broken(proofs(), finished=True) is None
+
+
+def packaged(folder: Path, *tags: str, mtime: int = 0) -> Path:
+    """Write a packaged chart whose values name images by these tags."""
+    path = folder / "coffea-shoppe-0.1.0.tgz"
+    values = yaml.safe_dump({tag: {"image": {"name": "r/hub", "tag": tag}} for tag in tags})
+    with tarfile.open(path, "w:gz") as archive:
+        for name, text in (
+            ("coffea-shoppe/Chart.yaml", "name: coffea-shoppe"),
+            ("coffea-shoppe/charts/jupyterhub/values.yaml", values),
+        ):
+            member = tarfile.TarInfo(name)
+            member.size, member.mtime = len(text), mtime
+            archive.addfile(member, io.BytesIO(text.encode()))
+    return path
+
+
+@pytest.fixture
+def passed(tmp_path: Path) -> tuple[Record, Path]:
+    """A record of a gate that passed, in its folder."""
+    package = packaged(tmp_path, "1a")
+    (tmp_path / record.MANIFESTS).mkdir()
+    manifest = tmp_path / record.MANIFESTS / "hub.json"
+    manifest.write_text('{"config": {}}')
+    (tmp_path / "histograms.root").write_bytes(b"histograms")
+    (tmp_path / "plots").mkdir()
+    (tmp_path / "plots" / "4j2b.png").write_bytes(b"image")
+    outcome = Record(
+        version="0.1.0",
+        commit="c0ffee",
+        grade=record.SERVER,
+        facility="http://127.0.0.1:1",
+        started="2026-11-27T00:00:00+00:00",
+        seconds=100.0,
+        chart=package.name,
+        chart_digest=record.chart_digest(package),
+        programs={"Kubernetes": "v1"},
+        images={
+            "hub": Image(
+                "r/hub:1a", f"sha256:{hashlib.sha256(manifest.read_bytes()).hexdigest()}"
+            )
+        },
+        hops=proofs(),
+        differences=[],
+        files=report.results(tmp_path),
+        results={"events": 3, "fit in the facility": (1.0, 0.1)},
+    )
+    record.write(outcome, tmp_path)
+    return outcome, tmp_path
+
+
+def test_a_record_is_read_as_it_was_written(passed: tuple[Record, Path]) -> None:
+    outcome, folder = passed
+    again = record.verified(folder)
+    assert again.passed
+    assert again.hops == outcome.hops
+    assert again.images == outcome.images
+    assert set(again.files) == {"histograms.root", "plots/4j2b.png"}
+
+
+def test_a_chart_is_the_same_whenever_it_was_packaged(tmp_path: Path) -> None:
+    first = record.chart_digest(packaged(tmp_path, "1a"))
+    assert record.chart_digest(packaged(tmp_path, "1a", mtime=99)) == first
+    assert record.chart_digest(packaged(tmp_path, "2b")) != first
+
+
+def one_bin_off(folder: Path) -> None:
+    (folder / "histograms.root").write_bytes(b"hjstograms")
+
+
+def no_histograms(folder: Path) -> None:
+    (folder / "histograms.root").unlink()
+
+
+def another_chart(folder: Path) -> None:
+    packaged(folder, "2b")
+
+
+def another_image(folder: Path) -> None:
+    (folder / record.MANIFESTS / "hub.json").write_text("{}")
+
+
+def a_further_image(folder: Path) -> None:
+    """As if a record had left out an image of the chart, with the right digest of the chart."""
+    packaged(folder, "1a", "2b")
+    rewritten(folder, chart_digest=record.chart_digest(folder / "coffea-shoppe-0.1.0.tgz"))
+
+
+def rewritten(folder: Path, **changes: object) -> None:
+    path = folder / record.FILE
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+def passed_by_hand(folder: Path) -> None:
+    content = json.loads((folder / record.FILE).read_text())
+    content["hops"][0]["state"] = FAILED
+    (folder / record.FILE).write_text(json.dumps(content))
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (one_bin_off, "histograms.root: its content is not the recorded one"),
+        (no_histograms, "histograms.root: its content is not the recorded one"),
+        (another_chart, "tgz: its content is not the recorded one"),
+        (another_image, "manifests/hub.json: its digest is not the recorded one"),
+        (a_further_image, "names r/hub:2b, which the gate did not record"),
+        (passed_by_hand, "says that it passed: True; its hops say False"),
+        (lambda folder: rewritten(folder, format=2), "has format 2, not 1"),
+        (lambda folder: rewritten(folder, hops=None), "is no record of a gate: TypeError"),
+        (lambda folder: (folder / record.FILE).unlink(), "is no record of a gate"),
+        (lambda folder: rewritten(folder, grade="client"), "a badge needs the services' counters"),
+    ],
+)
+def test_no_badge_is_made_of_a_record_that_does_not_match(
+    passed: tuple[Record, Path], change: Callable[[Path], object], reason: str
+) -> None:
+    _, folder = passed
+    change(folder)
+    with pytest.raises(ShoppeError) as error:
+        badge.write(folder)
+    assert reason in error.value.problem
+    assert not (folder / badge.SVG).exists()
+
+
+def test_the_badge_says_what_was_crossed(passed: tuple[Record, Path]) -> None:
+    _, folder = passed
+    svg, endpoint = badge.write(folder)
+    image = ElementTree.fromstring(svg.read_text())  # noqa: S314  (ours)
+    title = image.find("{http://www.w3.org/2000/svg}title")
+    assert title is not None
+    assert title.text == "coffea-shoppe 0.1.0: AGC crosses 7 of 7 services"
+    assert image.get("role") == "img"
+    assert badge.GREEN in svg.read_text()
+    assert json.loads(endpoint.read_text()) == {
+        "schemaVersion": 1,
+        "label": "coffea-shoppe 0.1.0",
+        "message": "AGC crosses 7 of 7 services",
+        "color": badge.GREEN,
+    }
+
+
+def failed(outcome: Record, folder: Path) -> Record:
+    """Make the record one of a run that MLflow stopped."""
+    outcome.hops = proofs(mlflow="no pod of mlflow is ready", triton=ZERO["triton"])
+    outcome.problem = "cell 5 raised <InputError>: MLflow refused"
+    broken = hops.broken(outcome.hops, finished=False)
+    outcome.broken = broken.title if broken else ""
+    record.write(outcome, folder)
+    return outcome
+
+
+def test_the_badge_of_a_broken_service_is_red_and_names_it(passed: tuple[Record, Path]) -> None:
+    failed(*passed)
+    svg, endpoint = badge.write(passed[1])
+    assert badge.RED in svg.read_text()
+    assert json.loads(endpoint.read_text())["message"] == "broken: MLflow"
+
+
+def test_the_report_has_everything_inside(passed: tuple[Record, Path]) -> None:
+    outcome, folder = passed
+    page = report.page(outcome, folder)
+    for text in ("data:image/png;base64,", "sha256:", "1.000000 ± 0.100000", "transform requests"):
+        assert text in page
+    assert "http" not in page.replace(outcome.facility, "")
+
+
+def test_the_report_shows_logs_of_what_failed(passed: tuple[Record, Path]) -> None:
+    outcome, folder = passed
+    failed(outcome, folder)
+    (folder / report.LOGS).mkdir()
+    (folder / report.LOGS / "shoppe-mlflow-1.log").write_text("first\n" * 100 + "<last> line\n")
+    (folder / report.LOGS / "shoppe-hub-1.log").write_text("hub line\n")
+    page = report.page(outcome, folder)
+    assert "&lt;last&gt; line" in page
+    assert "&lt;InputError&gt;" in page
+    assert "hub line" not in page
+    assert page.count("first") == report.LOG_LINES - 1
+
+
+def test_each_hop_is_a_test_case_of_junit(passed: tuple[Record, Path]) -> None:
+    outcome, folder = passed
+    suite = ElementTree.fromstring(report.junit(outcome))  # noqa: S314  (ours)
+    assert (suite.get("tests"), suite.get("failures")) == (str(len(HOPS) + 2), "0")
+    suite = ElementTree.fromstring(report.junit(failed(outcome, folder)))  # noqa: S314  (ours)
+    problems = {case.get("name"): case.find("failure") for case in suite}
+    assert [name for name, problem in problems.items() if problem is not None] == [
+        "triton",
+        "mlflow",
+        "run",
+    ]
+
+
+def test_a_folder_with_other_files_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("")
+    with pytest.raises(ShoppeError, match="is not empty, and not the result of a gate"):
+        report.clear(tmp_path)
+    assert (tmp_path / "thesis.tex").exists()
+
+
+def test_the_folder_of_an_earlier_gate_is_emptied(passed: tuple[Record, Path]) -> None:
+    report.clear(passed[1])
+    assert not list(passed[1].iterdir())
+
+
+def test_times_are_summed_by_the_heading_above_the_cells(tmp_path: Path) -> None:
+    def cell(start: str, end: str) -> nbformat.NotebookNode:
+        code = nbformat.v4.new_code_cell("work()")
+        code.metadata["execution"] = {
+            "iopub.status.busy": f"2026-11-27T00:00:{start}Z",
+            "iopub.status.idle": f"2026-11-27T00:00:{end}Z",
+        }
+        return code
+
+    notebook = nbformat.v4.new_notebook()
+    notebook.cells = [
+        cell("00.0", "01.5"),
+        nbformat.v4.new_markdown_cell("## Fit\n\nThe fit."),
+        cell("02.0", "04.0"),
+        nbformat.v4.new_code_cell("never_run()"),
+        cell("05.0", "05.5"),
+    ]
+    nbformat.write(notebook, tmp_path / "executed.ipynb")
+    assert gates.sections(tmp_path / "executed.ipynb") == [
+        Section("Imports", 1.5),
+        Section("Fit", 2.5),
+    ]
