@@ -176,7 +176,7 @@ class Release:
         )
         hub = self.settings("hub", "settings.yaml")
         for name, service in hub.get("values", {}).get("hub", {}).get("services", {}).items():
-            traefik = "-dask-traefik." in service["url"]
+            traefik = "-dask-traefik." in service.get("url", "")
             if traefik and f"PathPrefix(`/services/{name}/" not in routes:
                 yield f"hub: page of {name}"
         for name in hub.get("names", {}).values():

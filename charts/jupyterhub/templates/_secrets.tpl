@@ -29,7 +29,9 @@ hub.config.ConfigurableHTTPProxy.auth_token: {hex: 32, value: {{ ($config.Config
 hub.config.JupyterHub.cookie_secret: {hex: 32, value: {{ $config.JupyterHub.cookie_secret | default .Values.hub.cookieSecret | default "" | toString | toJson }}}
 hub.config.SharedPasswordAuthenticator.user_password: {characters: 24}
 hub.config.SharedPasswordAuthenticator.admin_password: {characters: 40}
-{{- range $service, $fields := include "shoppe.jupyterhub.services" . | fromYaml }}
+{{- $services := include "shoppe.jupyterhub.services" . | fromYaml -}}
+{{- if .Values.hub.monitoring.enabled }}{{ $services = merge $services (dict "monitoring" dict) }}{{ end -}}
+{{- range $service, $fields := $services }}
 {{ printf "hub.services.%s.apiToken" $service }}: {hex: 32, value: {{ $fields.apiToken | default $fields.api_token | default "" | toString | toJson }}}
 {{- end }}
 {{- end -}}

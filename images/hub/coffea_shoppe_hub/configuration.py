@@ -43,6 +43,8 @@ HUB_TRAITS = {
 """Trait of JupyterHub → key below `hub`."""
 DATABASE_PASSWORDS = {"mysql": "MYSQL_PWD", "postgres": "PGPASSWORD"}
 """Type of database → variable from which its client reads the password."""
+MONITORING = "monitoring"
+"""Name of the service, and of the role, that may read the hub's metrics."""
 ALLOWED = ("allow_all", "allow_existing_users", "allowed_users", "allowed_groups")
 """Traits of an authenticator that say whom it lets in."""
 
@@ -97,6 +99,8 @@ def configure(c: Config, settings: Settings, *, secrets: Path, namespace: str) -
         c.FacilitySpawner.facility_users = users
         c.Authenticator.post_auth_hook = users.after_login
     _services(c, z2jh.lookup(values, "hub.services") or {}, secret)
+    if z2jh.lookup(values, "hub.monitoring.enabled"):
+        _monitoring(c, secret)
     if z2jh.lookup(values, "cull.enabled"):
         _culler(c, values["cull"])
     facility = Facility(
@@ -177,6 +181,11 @@ def _subdomain_hook(services_label: str) -> Callable[[str, str, str], str]:
     return host
 
 
+def _token_key(service: str) -> str:
+    """Return the key of a service's token in the hub's Secret."""
+    return f"hub.services.{service}.apiToken"
+
+
 def _services(c: Config, services: Settings, secret: Secrets) -> None:
     """Register the services, each with a token of its own, and who may use them."""
     c.JupyterHub.services = []
@@ -184,7 +193,7 @@ def _services(c: Config, services: Settings, secret: Secrets) -> None:
         service = {"name": name, **fields}
         chosen = service.pop("apiToken", None) or service.get("api_token")
         # The token of an existing Secret comes before that of the values.
-        key = f"hub.services.{name}.apiToken"
+        key = _token_key(name)
         service["api_token"] = secret.get(key) or chosen or secret[key]
         c.JupyterHub.services.append(service)
     access = {name: f"access:services!service={name}" for name in services}
@@ -195,6 +204,19 @@ def _services(c: Config, services: Settings, secret: Secrets) -> None:
         {"name": "user", "scopes": ["self", *access.values()]},
         {"name": "server", "scopes": ["users:activity!user", "access:servers!server", *used]},
     ]
+
+
+def _monitoring(c: Config, secret: Secrets) -> None:
+    """Let a service read the hub's metrics, and nothing else.
+
+    It has no page, so users need no access to it.  An administrator's own service of that name
+    keeps its fields and its token, and gets the right in addition.
+    """
+    if MONITORING not in [service["name"] for service in c.JupyterHub.services]:
+        token = secret[_token_key(MONITORING)]
+        c.JupyterHub.services.append({"name": MONITORING, "api_token": token, "display": False})
+    role = {"name": MONITORING, "scopes": ["read:metrics"], "services": [MONITORING]}
+    c.JupyterHub.load_roles.append(role)
 
 
 def _culler(c: Config, cull: Settings) -> None:

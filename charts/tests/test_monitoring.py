@@ -1,0 +1,75 @@
+"""What Prometheus reads of a facility, and with which rights."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from coffea_shoppe_hub.configuration import MONITORING
+from hub_and_gateway import hub_config
+from jupyterhub.scopes import scope_definitions
+from rendering import generated_secrets, settings_of, template
+from shoppe_ci import release
+
+TOKEN = "hub.services.monitoring.apiToken"  # noqa: S105  (the key, not a token)
+ENABLED = {"hub": {"monitoring": {"enabled": True}}}
+
+
+def test_the_hub_s_monitoring_reads_metrics_and_nothing_else(tmp_path: Path) -> None:
+    hub = hub_config(tmp_path, ENABLED).JupyterHub
+    (service,) = (entry for entry in hub.services if entry["name"] == MONITORING)
+    assert service == {
+        "name": MONITORING,
+        "api_token": (tmp_path / TOKEN).read_text(),
+        "display": False,
+    }, "no page, no entry of the menu, no administrator"
+    roles = [role for role in hub.load_roles if MONITORING in role.get("services", ())]
+    assert roles == [
+        {"name": MONITORING, "scopes": ["read:metrics"], "services": [MONITORING]},
+    ]
+    assert "read:metrics" in scope_definitions
+    others = [scope for role in hub.load_roles for scope in role["scopes"] if role not in roles]
+    assert "read:metrics" not in others
+    assert not [scope for scope in others if f"service={MONITORING}" in scope]
+
+
+def test_a_hub_without_monitoring_has_no_such_token(tmp_path: Path) -> None:
+    assert TOKEN not in generated_secrets(template("jupyterhub"))["shoppe-hub"]
+    hub = hub_config(tmp_path, {}).JupyterHub
+    assert MONITORING not in [entry["name"] for entry in hub.services]
+    assert MONITORING not in [role["name"] for role in hub.load_roles]
+
+
+def test_the_facility_generates_the_token_unless_it_is_switched_off() -> None:
+    manifests = template("coffea-shoppe")
+    assert generated_secrets(manifests)["shoppe-hub"][TOKEN] == {"hex": 32, "value": ""}
+    values = settings_of(manifests, "hub")["values"]
+    assert MONITORING not in values["hub"]["services"]
+    off = {"jupyterhub": {"hub": {"monitoring": {"enabled": False}}}}
+    assert TOKEN not in generated_secrets(template("coffea-shoppe", off))["shoppe-hub"]
+
+
+def test_the_token_is_among_the_printed_secrets() -> None:
+    printed = json.loads(release.new_secrets())["items"]
+    (hub,) = (secret for secret in printed if secret["metadata"]["name"] == "shoppe-hub")
+    assert TOKEN in hub["data"]
+
+
+def test_an_existing_secret_needs_the_token(tmp_path: Path) -> None:
+    existing: dict[str, Any] = {"hub": {**ENABLED["hub"], "existingSecret": "mine"}}
+    with pytest.raises(SystemExit, match=f"the hub's Secret lacks the key '{TOKEN}'"):
+        hub_config(tmp_path / "without", existing)
+    (tmp_path / "with").mkdir()
+    (tmp_path / "with" / TOKEN).write_text("for Prometheus")
+    services = hub_config(tmp_path / "with", existing).JupyterHub.services
+    assert {entry["name"]: entry.get("api_token") for entry in services}[MONITORING] == (
+        "for Prometheus"
+    )
+
+
+def test_a_service_of_that_name_gets_the_right_and_keeps_its_fields(tmp_path: Path) -> None:
+    own = {"services": {MONITORING: {"url": "http://grafana", "apiToken": "of the values"}}}
+    hub = hub_config(tmp_path, {"hub": {**ENABLED["hub"], **own}}).JupyterHub
+    (service,) = (entry for entry in hub.services if entry["name"] == MONITORING)
+    assert (service["url"], service["api_token"]) == ("http://grafana", "of the values")
+    assert ["read:metrics"] in [role["scopes"] for role in hub.load_roles]
