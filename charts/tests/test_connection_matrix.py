@@ -189,6 +189,20 @@ def test_the_monitoring_alone_reads_metrics_that_name_users(
     assert not allowed(policies, prometheus, everybody["triton"], 8000)
 
 
+@pytest.mark.parametrize(("server", "other_port"), [("gateway", 8000)])
+def test_the_monitoring_alone_reads_counters(
+    manifests: list[Any], policies: list[Any], server: str, other_port: int
+) -> None:
+    everybody = pods(manifests)
+    prometheus = Pod("prometheus", "monitoring", {"app.kubernetes.io/name": "prometheus"})
+    assert allowed(policies, prometheus, everybody[server], 9090)
+    assert not allowed(policies, prometheus, everybody[server], other_port)
+    readers = [
+        name for name, pod in everybody.items() if allowed(policies, pod, everybody[server], 9090)
+    ]
+    assert readers == []
+
+
 def policy(**spec: Any) -> dict[str, Any]:
     return {"metadata": {"namespace": "a"}, "spec": {"podSelector": {}, **spec}}
 

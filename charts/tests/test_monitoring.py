@@ -8,7 +8,14 @@ import pytest
 from coffea_shoppe_hub.configuration import MONITORING
 from hub_and_gateway import hub_config
 from jupyterhub.scopes import scope_definitions
-from rendering import generated_secrets, settings_of, template
+from rendering import (
+    Manifest,
+    generated_secrets,
+    nested,
+    pod_specs,
+    settings_of,
+    template,
+)
 from shoppe_ci import release
 
 TOKEN = "hub.services.monitoring.apiToken"  # noqa: S105  (the key, not a token)
@@ -73,3 +80,38 @@ def test_a_service_of_that_name_gets_the_right_and_keeps_its_fields(tmp_path: Pa
     (service,) = (entry for entry in hub.services if entry["name"] == MONITORING)
     assert (service["url"], service["api_token"]) == ("http://grafana", "of the values")
     assert ["read:metrics"] in [role["scopes"] for role in hub.load_roles]
+
+
+def pod_of(manifests: list[Manifest], name: str) -> Manifest:
+    """Return the pod of a Deployment or StatefulSet."""
+    (pod,) = (spec for workload, _, spec in pod_specs(manifests) if workload == name)
+    return pod
+
+
+@pytest.mark.parametrize(("name", "container"), [("shoppe-dask-gateway", "gateway")])
+def test_a_service_leads_to_the_counters(name: str, container: str) -> None:
+    manifests = template("coffea-shoppe")
+    (service,) = (m for m in manifests if (m["kind"], m["metadata"]["name"]) == ("Service", name))
+    ports = {port["name"]: port for port in service["spec"]["ports"]}
+    assert ports["metrics"] == {"name": "metrics", "port": 9090, "targetPort": "metrics"}
+    (exporter,) = (c for c in pod_of(manifests, name)["containers"] if c["name"] == container)
+    assert {"name": "metrics", "containerPort": 9090} in exporter["ports"]
+
+
+@pytest.mark.parametrize(
+    ("name", "key"),
+    [("shoppe-dask-gateway", "dask-gateway.gateway.networkPolicy.monitoring")],
+)
+def test_the_peers_that_read_counters_are_values(name: str, key: str) -> None:
+    peers = [{"ipBlock": {"cidr": "192.0.2.1/32"}}]
+    for chosen in (peers, []):
+        manifests = template("coffea-shoppe", nested(key, chosen))
+        (policy,) = (
+            m for m in manifests if (m["kind"], m["metadata"]["name"]) == ("NetworkPolicy", name)
+        )
+        rules = [
+            rule.get("from")
+            for rule in policy["spec"]["ingress"]
+            if {"port": "metrics"} in rule["ports"]
+        ]
+        assert rules == ([chosen] if chosen else [])

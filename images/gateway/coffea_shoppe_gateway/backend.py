@@ -17,10 +17,12 @@ from dask_gateway_server.backends.base import PublicException
 from dask_gateway_server.backends.kubernetes import KubeBackend
 from dask_gateway_server.models import ClusterStatus, User
 from kubernetes_asyncio.client.exceptions import ApiException
-from traitlets import Dict, Instance, Unicode
+from prometheus_client import start_http_server
+from traitlets import Dict, Instance, Integer, Unicode
 
 from coffea_shoppe_gateway.clusters import complete
 from coffea_shoppe_gateway.limits import Limits, Use, granted, limits_in, refusal
+from coffea_shoppe_gateway.metrics import ClusterEvents
 
 MAX_AGE_S = 10
 """A user's limits are read again when they are older than this."""
@@ -75,9 +77,10 @@ class LimitedKubeBackend(KubeBackend):
     facility_users = Unicode(
         help="namespace of the users' resources, whose limits come first; '' for none"
     ).tag(config=True)
+    metrics_port = Integer(0, help="port for Prometheus; 0 for none").tag(config=True)
 
     async def setup(self, app: web.Application) -> None:
-        """Add the check that guards dashboards, then start as usual."""
+        """Add the check that guards dashboards, serve metrics, then start as usual."""
         self.starting = asyncio.Lock()
         self.started: dict[str, str] = {}
         """Dask clusters that the informer may not have seen yet → their owners."""
@@ -85,10 +88,36 @@ class LimitedKubeBackend(KubeBackend):
         """Dask cluster → how many workers it was granted."""
         self.limits_read: dict[str, tuple[float, Limits]] = {}
         """User → when the limits were read (monotonic), and the limits."""
+        self.events = ClusterEvents()
+        self.metrics_server = None
+        if self.metrics_port:
+            self.metrics_server, _ = start_http_server(
+                self.metrics_port, registry=self.events.registry
+            )
         self.authenticator = app["authenticator"]
         app.router.add_get("/api/dashboards/authorize", self.authorize_dashboard)
         app.middlewares.extend((limit_body, self.show_reason))
         await super().setup(app)
+
+    async def cleanup(self) -> None:
+        """Stop as usual, and the server of metrics, too."""
+        await super().cleanup()
+        if self.metrics_server is not None:
+            await asyncio.to_thread(self.metrics_server.shutdown)
+            self.metrics_server.server_close()
+
+    async def sync_cluster(self, cluster_name: str) -> None:
+        """Take over what Kubernetes says of a cluster, and count it if it has ended since."""
+        before = self.clusters.get(cluster_name)
+        await super().sync_cluster(cluster_name)
+        after = self.clusters.get(cluster_name)
+        # Clusters that had ended before the gateway started are none of its own.
+        if before is None:
+            pending = cluster_name in self.started
+        else:
+            pending = before.status < ClusterStatus.STOPPED
+        if pending and (after is None or after.status >= ClusterStatus.STOPPED):
+            self.events.ended(after and after.status)
 
     async def active(self, username: str) -> set[str]:
         """Return the names of a user's clusters, with those that the informer has not seen yet."""
@@ -143,6 +172,7 @@ class LimitedKubeBackend(KubeBackend):
                 raise PublicException(reason)
             name: str = await super().start_cluster(user, cluster_options)
             self.started[name] = user.name
+            self.events.created()
             return name
 
     async def on_cluster_heartbeat(self, cluster_name: str, msg: dict[str, Any]) -> None:

@@ -87,6 +87,7 @@ def _server(c: Config, settings: Settings, secrets: Path) -> None:
     age = lookup(gateway, "auth.cacheMaxAge")
     # Without a value 30 seconds as in the chart: a revoked token must stop working.
     c.Authenticator.cache_max_age = 30 if age is None else age
+    c.LimitedKubeBackend.metrics_port = 9090
     limits = gateway.get("limits") or {}
     c.LimitedKubeBackend.facility_users = settings["facilityUsers"]
     c.LimitedKubeBackend.limits = Limits(

@@ -132,12 +132,14 @@ async def gateway(
     *,
     controller: bool = False,
     facility_users: str = "",
+    metrics_port: int = 0,
     **values: Any,
 ) -> AsyncIterator[Gateway]:
     """Run a gateway, and its controller where that is chosen."""
     settings = settings_of(**values) | {"facilityUsers": facility_users}
     config = config_of(settings, folder)
     config.KubeController.address = "127.0.0.1:0"
+    config.LimitedKubeBackend.metrics_port = metrics_port
     async with kube_api(folder, monkeypatch) as api:
         application = web.Application()
         application.add_routes(default_routes)
