@@ -189,7 +189,7 @@ def test_the_monitoring_alone_reads_metrics_that_name_users(
     assert not allowed(policies, prometheus, everybody["triton"], 8000)
 
 
-@pytest.mark.parametrize(("server", "other_port"), [("gateway", 8000)])
+@pytest.mark.parametrize(("server", "other_port"), [("gateway", 8000), ("objectstore", 7070)])
 def test_the_monitoring_alone_reads_counters(
     manifests: list[Any], policies: list[Any], server: str, other_port: int
 ) -> None:

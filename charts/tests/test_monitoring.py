@@ -88,7 +88,10 @@ def pod_of(manifests: list[Manifest], name: str) -> Manifest:
     return pod
 
 
-@pytest.mark.parametrize(("name", "container"), [("shoppe-dask-gateway", "gateway")])
+@pytest.mark.parametrize(
+    ("name", "container"),
+    [("shoppe-dask-gateway", "gateway"), ("shoppe-objectstore", "exporter")],
+)
 def test_a_service_leads_to_the_counters(name: str, container: str) -> None:
     manifests = template("coffea-shoppe")
     (service,) = (m for m in manifests if (m["kind"], m["metadata"]["name"]) == ("Service", name))
@@ -100,7 +103,10 @@ def test_a_service_leads_to_the_counters(name: str, container: str) -> None:
 
 @pytest.mark.parametrize(
     ("name", "key"),
-    [("shoppe-dask-gateway", "dask-gateway.gateway.networkPolicy.monitoring")],
+    [
+        ("shoppe-dask-gateway", "dask-gateway.gateway.networkPolicy.monitoring"),
+        ("shoppe-objectstore", "objectstore.networkPolicy.monitoring"),
+    ],
 )
 def test_the_peers_that_read_counters_are_values(name: str, key: str) -> None:
     peers = [{"ipBlock": {"cidr": "192.0.2.1/32"}}]
@@ -115,3 +121,18 @@ def test_the_peers_that_read_counters_are_values(name: str, key: str) -> None:
             if {"port": "metrics"} in rule["ports"]
         ]
         assert rules == ([chosen] if chosen else [])
+
+
+def test_the_store_and_its_exporter_share_a_text_that_no_request_knows() -> None:
+    pod = pod_of(template("objectstore"), "shoppe-objectstore")
+    store, exporter = pod["containers"]
+    (receiver,) = (word for word in store["args"] if word.startswith("--metrics-statsd-servers="))
+    assert receiver.endswith("=127.0.0.1:8125")
+    assert store["args"].index(receiver) < store["args"].index("posix")
+    sources = [
+        {entry["name"]: entry["valueFrom"] for entry in container["env"]}
+        for container in (store, exporter)
+    ]
+    uid = {"fieldRef": {"fieldPath": "metadata.uid"}}
+    assert sources[0]["VGW_METRICS_SERVICE_NAME"] == sources[1]["POD_UID"] == uid
+    assert exporter["args"] == ["objectstore-exporter", "--service=$(POD_UID)"]

@@ -1,0 +1,1 @@
+"""Prometheus metrics of the object store, from versitygw's statsd metrics."""
