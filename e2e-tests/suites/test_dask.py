@@ -4,14 +4,20 @@ from collections.abc import Callable, Iterator
 
 import pytest
 import requests
+from lib.counters import counts
 from lib.fixtures import run_code
 from shoppe_ci.cluster import Cluster
 from shoppe_ci.facility import User
+from shoppe_ci.wait import eventually
 
 NEW = "from dask_gateway import Gateway; cluster = Gateway().new_cluster()\n"
 
 
-def test_a_cluster_needs_no_more_than_the_import(ann: User) -> None:
+def test_a_cluster_needs_no_more_than_the_import(ann: User, facility: Cluster) -> None:
+    def clusters() -> dict[str, float]:
+        return counts(facility, "dask-gateway", "shoppe_gateway_clusters_total", "event")
+
+    before = clusters()
     printed = run_code(
         ann,
         f"{NEW}cluster.scale(2); client = cluster.get_client()\n"
@@ -21,6 +27,10 @@ def test_a_cluster_needs_no_more_than_the_import(ann: User) -> None:
         "cluster.shutdown()",
     )
     assert printed.split() == ["2"]
+    eventually(
+        lambda: all(clusters()[event] > before[event] for event in ("created", "stopped")),
+        "the gateway has counted the cluster and its end",
+    )
 
 
 def test_one_cluster_too_many_is_refused_with_the_reason(bob: User) -> None:

@@ -1,5 +1,7 @@
 """Who may come in."""
 
+import base64
+
 import pytest
 import requests
 from shoppe_ci import facility
@@ -37,6 +39,22 @@ def test_a_server_is_closed_to_others(ann: User, facility: Cluster) -> None:
         url = f"{facility.url}{ann.server_path}/api/contents"
         response = session.get(url, allow_redirects=False, timeout=30)
         assert response.status_code in (302, 403)
+
+
+def test_a_token_reads_the_hub_s_metrics_and_nothing_else(ann: User, facility: Cluster) -> None:
+    entries = facility.get("secret", "shoppe-hub", "-n", "shoppe")["data"]
+    token = base64.b64decode(entries["hub.services.monitoring.apiToken"]).decode()
+
+    def read(path: str) -> requests.Response:
+        headers = {"Authorization": f"Bearer {token}"}
+        return requests.get(f"{facility.url}/hub/{path}", headers=headers, timeout=30)
+
+    started = 'jupyterhub_server_spawn_duration_seconds_count{status="success"} '
+    (line,) = (text for text in read("metrics").text.splitlines() if text.startswith(started))
+    assert float(line.removeprefix(started)) >= 1
+    for path in ("api/users", "api/groups", "api/proxy"):
+        assert read(path).status_code == 403, path
+    assert ann.session.get(f"{facility.url}/hub/metrics", timeout=30).status_code == 403
 
 
 def _password(cluster: Cluster) -> str:

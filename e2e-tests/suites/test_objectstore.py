@@ -16,6 +16,7 @@ from coffea_shoppe_contract.names import (
     workspace_name,
 )
 from coffea_shoppe_contract.resources import FACILITY_USERS
+from lib.counters import counts
 from lib.fixtures import new_user, passing_user, remove_user, run_code
 from lib.s3_clients import sums_by_client
 from shoppe_ci.cluster import Cluster
@@ -148,8 +149,15 @@ def test_many_uploads_in_a_row_all_arrive(ann: User) -> None:
     assert run_code(ann, code).strip() == "True"
 
 
-def test_a_standard_client_finds_the_keys_in_its_environment(ann: User) -> None:
+def test_a_standard_client_finds_the_keys_in_its_environment_and_is_counted(
+    ann: User, facility: Cluster
+) -> None:
+    def written() -> float:
+        return counts(facility, "objectstore", "objectstore_bytes_total", "direction")["written"]
+
+    before = written()
     run_code(ann, WRITE)
+    eventually(lambda: written() >= before + len("1 2 3"), "the store has counted the object")
     bucket = bucket_name(ann.name)
     assert f"'{bucket}/folder/numbers.txt'" in run_code(ann, f"{LOOK}look('{bucket}')")
 
