@@ -4,9 +4,10 @@ from collections.abc import Callable, Iterator
 
 import pytest
 import requests
-from lib.counters import counts
 from lib.fixtures import run_code
+from shoppe_ci import counters
 from shoppe_ci.cluster import Cluster
+from shoppe_ci.counters import Endpoint
 from shoppe_ci.facility import User
 from shoppe_ci.wait import eventually
 
@@ -14,10 +15,12 @@ NEW = "from dask_gateway import Gateway; cluster = Gateway().new_cluster()\n"
 
 
 def test_a_cluster_needs_no_more_than_the_import(ann: User, facility: Cluster) -> None:
-    def clusters() -> dict[str, float]:
-        return counts(facility, "dask-gateway", "shoppe_gateway_clusters_total", "event")
+    def clusters(event: str) -> float:
+        reading = counters.read(facility, Endpoint("gateway", 9090))
+        return counters.total(reading, "shoppe_gateway_clusters_total", {"event": event})
 
-    before = clusters()
+    events = ("created", "stopped")
+    before = {event: clusters(event) for event in events}
     printed = run_code(
         ann,
         f"{NEW}cluster.scale(2); client = cluster.get_client()\n"
@@ -28,7 +31,7 @@ def test_a_cluster_needs_no_more_than_the_import(ann: User, facility: Cluster) -
     )
     assert printed.split() == ["2"]
     eventually(
-        lambda: all(clusters()[event] > before[event] for event in ("created", "stopped")),
+        lambda: all(clusters(event) > before[event] for event in events),
         "the gateway has counted the cluster and its end",
     )
 

@@ -16,10 +16,11 @@ from coffea_shoppe_contract.names import (
     workspace_name,
 )
 from coffea_shoppe_contract.resources import FACILITY_USERS
-from lib.counters import counts
 from lib.fixtures import new_user, passing_user, remove_user, run_code
 from lib.s3_clients import sums_by_client
+from shoppe_ci import counters
 from shoppe_ci.cluster import Cluster
+from shoppe_ci.counters import Endpoint
 from shoppe_ci.facility import User
 from shoppe_ci.wait import eventually
 
@@ -153,7 +154,8 @@ def test_a_standard_client_finds_the_keys_in_its_environment_and_is_counted(
     ann: User, facility: Cluster
 ) -> None:
     def written() -> float:
-        return counts(facility, "objectstore", "objectstore_bytes_total", "direction")["written"]
+        reading = counters.read(facility, Endpoint("objectstore", 9090))
+        return counters.total(reading, "objectstore_bytes_total", {"direction": "written"})
 
     before = written()
     run_code(ann, WRITE)

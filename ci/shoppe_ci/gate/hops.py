@@ -132,10 +132,11 @@ HOPS = (
             Counter(
                 "objects stored",
                 "objectstore_requests_total",
-                {"action": "s3_PutObject", "status": "success"},
+                {"action": "PutObject", "status": "200"},
                 "files",
             ),
         ),
+        (Sign("objectstore_requests_total", {"status": "403"}, "it refused requests (403)"),),
     ),
 )
 
