@@ -57,7 +57,7 @@ EXTERNAL = {"enabled": False, "url": "https://external.example"}
             {"jupyterhub": {"hub": {"baseUrl": "/jupyter/"}}},
             "give the facility a host of its own (jupyterhub.ingress.hosts)",
         ),
-        ({"jupyterhub": {"hub": {"config": {"loadRoles": {}}}}}, "config.loadRoles is no class"),
+        ({"jupyterhub": {"hub": {"config": {"loadRoles": {}}}}}, "config.loadRoles is not a class"),
         (
             {"jupyterhub": {"proxy": {"https": {"enabled": True}}}},
             "set jupyterhub.proxy.https.type to secret with a certificate",
@@ -76,11 +76,11 @@ EXTERNAL = {"enabled": False, "url": "https://external.example"}
         ),
         (
             {"xcache": {"instances": [{"name": "cms", "preset": "cms"}]}},
-            "the one that is named xcache",
+            "lacks xcache, through which users and ServiceX read: add it, or rename one of: cms",
         ),
         (
             {"global": {"environment": {"SHOPPE_XCACHE": "a=root://a:1094"}}},
-            'SHOPPE_XCACHE names the cache "a", but xcache.instances has: xcache',
+            'SHOPPE_XCACHE names the cache "a", but xcache.instances has only xcache: correct the name',
         ),
         ({"xcache": {"Service": {"Port": 1095}}}, "xcache.Service.Port is 1095"),
         ({"mlflow": {"service": {"port": 80}}}, "other services connect to 5000: remove the key"),
@@ -95,12 +95,12 @@ EXTERNAL = {"enabled": False, "url": "https://external.example"}
         ),
         (
             {"triton": {"replicas": 2, "modelRepository": {"s3": {"endpoint": ""}}}},
-            "need a repository that all of them can read",
+            "or triton.replicas to 1, and triton.autoscaling.enabled and triton.keda.enabled to false",
         ),
-        ({"operator": {"triton": {"backend": "fil"}}}, "NVIDIA's (triton.server.image) has fil"),
+        ({"operator": {"triton": {"backend": "fil"}}}, "set operator.triton.backend to python, or"),
         (
             {"triton": {"server": {"image": {"name": "nvcr.io/x", "tag": "1"}}}},
-            "NVIDIA's (triton.server.image) has fil",
+            "set operator.triton.backend to fil, or",
         ),
         ({"operator": {"triton": {"backend": "onnx"}}}, "/triton/backend"),
         # Services that cannot be without one another.
@@ -126,20 +126,34 @@ EXTERNAL = {"enabled": False, "url": "https://external.example"}
             off("operator", servicex={"transformer": {"dedicated": {"userSecrets": True}}}),
             "servicex.transformer.dedicated.userSecrets is true: set it to false",
         ),
+        (
+            {"jupyterhub": {"hub": {"services": {"dask-gateway": None}}}},
+            "services.dask-gateway is null, but the gateway authenticates users as this service",
+        ),
+        (
+            {"jupyterhub": {"hub": {"services": {"api": None}}}},
+            "services.api is null, but browsers log in to services through it: remove the null",
+        ),
+        (
+            {"jupyterhub": {"singleuser": {"profileList": [{"description": "big"}]}}},
+            "profileList[0] has no display_name: add one",
+        ),
         # External services.
         (
             services(jupyterhub={"url": "https://hub"}),
-            "jupyterhub.url is set, but a facility needs",
+            "jupyterhub.url is set, but a facility needs its own hub, from which all users come: "
+            "remove the key",
         ),
         (services(operator=EXTERNAL), "operator.url is set, but a facility needs its own operator"),
         (services(dask_gateway=EXTERNAL), "dask-gateway.url is set, but an external gateway"),
-        (services(postgresql=EXTERNAL), "as mlflow.backendStore.existingDatabaseSecret"),
+        (services(postgresql=EXTERNAL), "name an external PostgreSQL: remove the key"),
         (services(mlflow={"url": "https://m"}), "set enabled to false for an external service"),
         (services(mlflow=EXTERNAL), "global.services.mlflow.token is missing: set it to facility"),
         (services(mlflow={**EXTERNAL, "token": "basic"}), "/services/mlflow/token"),
         (
             services(servicex=EXTERNAL),
-            "global.services.servicex.issuer is missing: set it to the issuer",
+            "issuer is missing: set it to the issuer of this facility's tokens, which the external "
+            'ServiceX must accept ("coffea-shoppe:facility:shoppe")',
         ),
         (
             services(servicex={**EXTERNAL, "issuer": "another"}),

@@ -162,6 +162,37 @@ CONTRADICTIONS: dict[str, tuple[Manifest, list[dict[str, Any]]]] = {
             {"operator.triton.backend": "python"},
         ],
     ),
+    "NVIDIA's image without its backend": (
+        {"triton": {"server": {"image": {"name": "nvcr.io/nvidia/tritonserver", "tag": "25.09"}}}},
+        [{"operator.triton.backend": "fil"}, {"triton.server.image.name": ""}],
+    ),
+    "several Tritons that share no repository": (
+        {"triton": {"replicas": 2, "modelRepository": {"s3": {"endpoint": ""}}}},
+        [{"triton.replicas": 1}],
+    ),
+    "a gateway that the hub does not know": (
+        {"jupyterhub": {"hub": {"services": {"dask-gateway": None}}}},
+        [{"jupyterhub": {}}],
+    ),
+    "a facility API that the hub does not know": (
+        {"jupyterhub": {"hub": {"services": {"api": None}}}},
+        [{"jupyterhub": {}}],
+    ),
+    "no port": (
+        {"jupyterhub": {"proxy": {"service": {"disableHttpPort": True}}}},
+        [
+            {"jupyterhub.proxy.service.disableHttpPort": False},
+            {"jupyterhub.proxy.https": {"enabled": True, "type": "offload"}},
+        ],
+    ),
+    "an external hub": (
+        {"global": {"services": {"jupyterhub": {"url": "https://hub.example.org"}}}},
+        [{"global.services.jupyterhub.url": ""}],
+    ),
+    "an external ServiceX of another facility": (
+        {"global": {"services": {"servicex": {"enabled": False, "url": "https://sx.example.org"}}}},
+        [{"global.services.servicex.issuer": "coffea-shoppe:facility:shoppe"}],
+    ),
 }
 
 

@@ -74,7 +74,8 @@ def _dependencies() -> None:
             if version != dependency["version"]:
                 raise ShoppeError(
                     f"{chart.name} requires {dependency['name']} {dependency['version']}, "
-                    f"but it is {version}"
+                    f"but its version is {version}",
+                    f"set the dependency's version in charts/{chart.name}/Chart.yaml to {version}",
                 )
 
 

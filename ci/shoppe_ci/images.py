@@ -72,7 +72,10 @@ def declared() -> dict[str, Image]:
     declared_images = {}
     for name, entry in _declaration()["images"].items():
         if unknown := set(entry) - known:
-            raise ShoppeError(f"images.yaml: {name} has unknown keys {sorted(unknown)}")
+            raise ShoppeError(
+                f"images.yaml: {name} has unknown keys: {', '.join(sorted(unknown))}",
+                f"the keys are {', '.join(sorted(known))}",
+            )
         lists = {key: tuple(entry[key]) for key in ("packages", "values") if key in entry}
         declared_images[name] = Image(name=name, **{**entry, **lists})
     return declared_images

@@ -28,7 +28,7 @@ class NotebookError(ShoppeError):
 class Kernel:
     """A running kernel; a lost connection is opened again, as JupyterLab does.
 
-    The server keeps what the kernel says for the session's next connection, so
+    The server keeps what the kernel sends for the session's next connection, so
     that nothing is lost with a proxy that restarts.  A context manager.
     """
 
@@ -74,7 +74,7 @@ class Kernel:
             try:
                 return dict(json.loads(self.channel.recv()))
             except websocket.WebSocketTimeoutException as error:
-                raise ShoppeError(f"the kernel said nothing for {self.timeout:.0f} s") from error
+                raise ShoppeError(f"the kernel sent no output for {self.timeout:.0f} s") from error
             except (websocket.WebSocketException, OSError) as error:
                 self._again(error)
 

@@ -204,7 +204,10 @@ def published(name: str) -> Path:
         except requests.RequestException as error:
             raise ShoppeError(f"{url} cannot be fetched: {error}", "check the network") from error
         if hashlib.sha256(content).hexdigest() != digest:
-            raise ShoppeError(f"{url} is not what its published digest says; it was not installed")
+            raise ShoppeError(
+                f"{url} does not match its published digest; it was not installed",
+                "check the proxies on the way to it, then the pin in ci/toolchain/pins.toml",
+            )
         if member := pin.get("member", "").format(**words):
             with tarfile.open(fileobj=io.BytesIO(content)) as archive:
                 file = archive.extractfile(member)

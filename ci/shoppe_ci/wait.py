@@ -20,7 +20,7 @@ def eventually(
 ) -> T:
     """Call `probe` until it returns something true, and return that.
 
-    `what` completes the sentence "waited 60 s until …".  A probe that raises
+    `what` completes the sentence "waited until …".  A probe that raises
     counts as not yet; its last error is part of the `ShoppeError` raised after
     `timeout` seconds.  A `ShoppeError` from the probe is final and passes through.
     """
@@ -36,7 +36,8 @@ def eventually(
             reason = f"{type(error).__name__}: {error}"
         waited = time.monotonic() - start
         if waited > timeout:
-            raise ShoppeError(f"waited {elapsed(waited)} in vain until {what}\n{reason}".rstrip())
+            text = f"timeout after {elapsed(waited)}: waited until {what}\n{reason}"
+            raise ShoppeError(text.rstrip())
         if note:
             note(f"until {what}")
         time.sleep(every)

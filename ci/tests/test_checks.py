@@ -67,6 +67,27 @@ def test_a_folder_that_is_no_chart_is_named_with_the_remedy(
     assert refused.value.remedy == "name it under excluded-charts in ct.yaml"
 
 
+def test_a_dependency_of_another_version_is_named_with_the_remedy(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checks, "CHARTS", project / "charts")
+    charts = project / "charts"
+    (charts / "library").mkdir()
+    (charts / "good" / "charts").mkdir()
+    (charts / "good" / "charts" / "library").symlink_to("../../library")
+    (charts / "good" / "Chart.yaml").write_text(
+        "name: good\ndependencies: [{name: library, version: 1.0.0}]\n"
+    )
+    library = charts / "library" / "Chart.yaml"
+    library.write_text("name: library\nversion: 1.0.0\n")
+    checks.CHECKS["chart dependencies"]()
+    library.write_text("name: library\nversion: 2.0.0\n")
+    with pytest.raises(ShoppeError, match=r"library 1\.0\.0, but its version is 2") as refused:
+        checks.CHECKS["chart dependencies"]()
+    remedy = "set the dependency's version in charts/good/Chart.yaml to 2.0.0"
+    assert refused.value.remedy == remedy
+
+
 def test_every_chart_is_under_test() -> None:
     settings = yaml.safe_load((ROOT / "ct.yaml").read_text())
     charts = {path.parent.name for path in (ROOT / "charts").glob("*/Chart.yaml")}

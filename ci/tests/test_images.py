@@ -55,6 +55,19 @@ def test_a_malformed_requirement_is_named() -> None:
         images.requirements("a b")
 
 
+def test_an_unknown_key_is_named_with_those_that_exist(monkeypatch: pytest.MonkeyPatch) -> None:
+    entry = {"context": "hub", "target": "hub"}
+
+    def declare(**more: str) -> list[str]:
+        monkeypatch.setattr(images, "_declaration", lambda: {"images": {"hub": {**entry, **more}}})
+        return list(images.declared.__wrapped__())
+
+    assert declare(base="base") == ["hub"]
+    with pytest.raises(ShoppeError, match="hub has unknown keys: stage$") as refused:
+        declare(stage="hub")
+    assert "base, build, context" in refused.value.remedy
+
+
 def test_packages_below_a_context_are_in_it_once() -> None:
     files = images._context_files(images.declared()["analysis"])
     assert "packages/client/coffea_shoppe/__init__.py" in files

@@ -104,7 +104,7 @@ def test_a_kernel_out_of_reach_is_reported_in_words() -> None:
 
 
 def test_silence_is_reported() -> None:
-    with pytest.raises(ShoppeError, match="said nothing for 5 s"):
+    with pytest.raises(ShoppeError, match="sent no output for 5 s"):
         run(Channel(websocket.WebSocketTimeoutException("timed out")))
 
 

@@ -68,8 +68,9 @@ def test_one_that_is_not_what_its_digest_says_is_refused(
     monkeypatch: pytest.MonkeyPatch, cache: Path
 ) -> None:
     serve_downloads(monkeypatch, b"something else", "0" * 64)
-    with pytest.raises(ShoppeError, match="was not installed"):
+    with pytest.raises(ShoppeError, match="does not match its published digest") as refused:
         toolchain.published("kubectl")
+    assert "pins.toml" in refused.value.remedy
     assert not [path for path in cache.rglob("kubectl") if path.is_file()]
 
 

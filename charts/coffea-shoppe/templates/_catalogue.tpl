@@ -15,8 +15,8 @@ A service has the name of its chart, and its values below global.services.  Its 
   bucket      true: the operator creates a bucket for it, with access keys
   secrets     true: it has Secrets that are generated, shoppe.SERVICE.generatedSecrets
   writer      true: it may write to a folder of its name in users' buckets
-  external    values that an external service needs in addition to `url`: keys (one of them), and
-              what they are
+  external    values that an external service needs in addition to `url`: keys (one of them),
+              what they are, and `value`, the template that returns a required value
   noExternal  instead of `external`: why the service cannot be external
 */ -}}
 {{- define "shoppe.facility.catalogue" -}}
@@ -40,7 +40,7 @@ dask-gateway:
   addresses:
     url: {scheme: http, port: 80, connection: dask-gateway}
     proxyUrl: {scheme: gateway, port: 80}
-  noExternal: "an external gateway cannot identify the facility's users: set enabled to true, or url to \"\""
+  noExternal: "an external gateway cannot identify the facility's users"
 
 xcache:
   suffix: xcache
@@ -64,7 +64,7 @@ postgresql:
   suffix: postgresql
   secrets: true
   addresses: {}
-  noExternal: "set the Secrets of an external PostgreSQL as mlflow.backendStore.existingDatabaseSecret and servicex.postgres.existingDatabaseSecret"
+  noExternal: "the Secrets of mlflow.backendStore.existingDatabaseSecret and servicex.postgres.existingDatabaseSecret name an external PostgreSQL"
 
 mlflow:
   suffix: mlflow
@@ -89,7 +89,8 @@ servicex:
   writer: true
   external:
     - keys: [issuer]
-      what: "the issuer whose tokens it accepts, which must be this facility's"
+      what: "the issuer of this facility's tokens, which the external ServiceX must accept"
+      value: shoppe.facility.issuer
 
 triton:
   suffix: triton

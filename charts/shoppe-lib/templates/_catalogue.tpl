@@ -88,15 +88,17 @@ shoppe.lib.externalServices: problems of the values of external services, one pe
 {{- $where := printf "global.services.%s" $service -}}
 {{- if $values.url -}}
 {{- if $row.noExternal }}
-{{ printf "%s.url is set, but %s" $where $row.noExternal }}
+{{ printf "%s.url is set, but %s: remove the key" $where $row.noExternal }}
 {{- else if $values.enabled }}
 {{ printf "%s.url is set, and enabled is true: set enabled to false for an external service, or url to \"\"" $where }}
 {{- else -}}
 {{- range $need := $row.external -}}
 {{- $given := list -}}
 {{- range $need.keys }}{{ if get $values . }}{{ $given = append $given . }}{{ end }}{{ end -}}
-{{- if not $given }}
-{{ printf "%s.url is set, but %s.%s is missing: set it to %s" $where $where (join (printf " or %s." $where) $need.keys) $need.what }}
+{{- if not $given -}}
+{{- $value := "" -}}
+{{- with $need.value }}{{ $value = include . (list $.root) | printf " (%q)" }}{{ end }}
+{{ printf "%s.url is set, but %s.%s is missing: set it to %s%s" $where $where (join (printf " or %s." $where) $need.keys) $need.what $value }}
 {{- else if gt (len $given) 1 }}
 {{ printf "%s.%s are both set: set one of them" $where (join (printf " and %s." $where) $given) }}
 {{- end -}}

@@ -116,7 +116,9 @@ def verify_claims(
     if now > identity.expires + CLOCK_LEEWAY_S:
         raise RefusedError("the token has expired; read it again from its file")
     if identity.expires - issued > token_lifetime_s(audience):
-        raise RefusedError("the token lives longer than this facility allows")
+        raise RefusedError(
+            "the token lives longer than this facility allows; request a shorter-lived one"
+        )
     if issued <= revoked.get(identity.uid, -1.0):
         raise RefusedError("the user's access was revoked")
     return identity

@@ -40,6 +40,7 @@ from coffea_shoppe_operator.clients.hub import Hub
 from coffea_shoppe_operator.errors import StorageError
 from coffea_shoppe_operator.forward_auth import ForwardAuth
 from coffea_shoppe_operator.models import FacilityUser, ServedModel, ServedModelSpec, Settings
+from coffea_shoppe_operator.schema import first_problem
 from coffea_shoppe_operator.storage import Storage
 
 LOG = logging.getLogger(__name__)
@@ -172,7 +173,7 @@ def application(settings: Settings, cluster: Storage) -> Starlette:
             fixed = {"username": user.spec.username, "asked": time.time()}
             spec = ServedModelSpec.model_validate({**body, **fixed})
         except (ValueError, TypeError, RecursionError) as error:  # Pydantic's are ValueErrors
-            return JSONResponse({"error": _first_problem(error)}, status_code=422)
+            return JSONResponse({"error": _body_problem(error)}, status_code=422)
         # One at a time: two simultaneous requests could exceed the quota together.
         async with serving:
             return await run_in_threadpool(write_model, user, spec)
@@ -254,11 +255,10 @@ def _no_model(name: str) -> Response:
     return JSONResponse({"error": f"no model {name!r} is served"}, status_code=404)
 
 
-def _first_problem(error: Exception) -> str:
-    """Return the first invalid field of a request's body, and why."""
+def _body_problem(error: Exception) -> str:
+    """Return why the body of a request is invalid."""
     if isinstance(error, ValidationError):
-        problem = error.errors()[0]
-        return f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}"
+        return first_problem(error)
     return f"the body is not a JSON object ({error})"
 
 

@@ -85,7 +85,10 @@ class ForwardAuth:
             )
         user = FacilityUser.parse(resource)
         if user.spec.username != name:
-            raise ForbiddenError(f"the name {name!r} is too similar to another user's")
+            raise ForbiddenError(
+                f"the name {name!r} is too similar to another user's; "
+                "ask the administrators for another name"
+            )
         if user.spec.disabled or resource["metadata"].get("deletionTimestamp"):
             raise ForbiddenError(f"{name} is disabled in this facility; ask its administrators")
         return user
@@ -188,7 +191,7 @@ class ForwardAuth:
             return JSONResponse({"error": "this login did not start here; try again"}, 400)
         if "code" not in query:
             reason = query.get("error_description") or query.get("error") or "it sent no code"
-            return JSONResponse({"error": f"the hub refused: {reason}"}, 403)
+            return JSONResponse({"error": f"the hub refused the login: {reason}"}, 403)
         token = self.hub.exchange(query["code"], self.callback_url)
         response = RedirectResponse(login["next"], 302)
         self._set_cookie(response, request, SESSION, token, SESSION_S)

@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import kopf
 from coffea_shoppe_contract.resources import API_GROUP, API_VERSION, FACILITY_USERS, SERVED_MODELS
@@ -22,6 +22,7 @@ from coffea_shoppe_operator.measurements import Measurements
 from coffea_shoppe_operator.metrics import Metrics
 from coffea_shoppe_operator.models import FacilityUser, ServedModel, Settings
 from coffea_shoppe_operator.scaling import Scaling
+from coffea_shoppe_operator.schema import first_problem
 from coffea_shoppe_operator.service_buckets import ServiceBuckets
 from coffea_shoppe_operator.serving import UNAVAILABLE, Serving
 from coffea_shoppe_operator.storage import Storage
@@ -33,6 +34,19 @@ SCALE_S = 15
 """Interval of scaling Triton."""
 RESOURCE = (API_GROUP, API_VERSION, FACILITY_USERS)
 MODELS = (API_GROUP, API_VERSION, SERVED_MODELS)
+
+
+Resource = TypeVar("Resource", FacilityUser, ServedModel)
+
+
+def parse(kind: type[Resource], body: kopf.Body) -> Resource:
+    """Parse a resource; raises `kopf.PermanentError` for an invalid one: a retry is useless."""
+    try:
+        return kind.parse(dict(body))
+    except ValidationError as error:
+        raise kopf.PermanentError(
+            f"invalid {kind.__name__}: {first_problem(error)}; correct the resource"
+        ) from error
 
 
 def register(
@@ -64,10 +78,7 @@ def register(
     def reconcile(body: kopf.Body, patch: kopf.Patch, **_: Any) -> None:
         if body.metadata.get("deletionTimestamp"):
             return
-        try:
-            user = FacilityUser.parse(dict(body))
-        except ValidationError as error:
-            raise kopf.PermanentError(f"this is not a valid FacilityUser: {error}") from error
+        user = parse(FacilityUser, body)
         try:
             with metrics.seconds.time():
                 status = facility.reconcile(user, time.time())
@@ -107,10 +118,7 @@ def register_models(registry: kopf.OperatorRegistry, serving: Serving, metrics: 
     def serve(body: kopf.Body, patch: kopf.Patch, **_: Any) -> None:
         if body.metadata.get("deletionTimestamp"):
             return
-        try:
-            model = ServedModel.parse(dict(body))
-        except ValidationError as error:
-            raise kopf.PermanentError(f"this is not a valid ServedModel: {error}") from error
+        model = parse(ServedModel, body)
         status = serving.reconcile(model, time.time())
         if status != model.status:
             patch.status.update(services.as_patch(status))

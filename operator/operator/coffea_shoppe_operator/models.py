@@ -111,12 +111,15 @@ class FacilityUser(BaseModel):
     def parse(cls, body: dict[str, Any]) -> "FacilityUser":
         """Parse a resource; raises `pydantic.ValidationError`."""
         metadata = body["metadata"]
-        return cls(
-            name=metadata["name"],
-            uid=metadata["uid"],
-            tokens_requested_at=float(metadata.get("annotations", {}).get(WANTED_ANNOTATION, 0)),
-            spec=FacilityUserSpec.model_validate(body.get("spec", {})),
-            status=FacilityUserStatus.model_validate(_status(body, FacilityUserStatus)),
+        annotations = metadata.get("annotations", {})
+        return cls.model_validate(
+            {
+                "name": metadata["name"],
+                "uid": metadata["uid"],
+                "tokens_requested_at": float(annotations.get(WANTED_ANNOTATION, 0)),
+                "spec": body.get("spec", {}),
+                "status": _status(body, FacilityUserStatus),
+            }
         )
 
     def owner(self, quota: Quota, used: Used | None = None) -> Owner:
@@ -197,10 +200,12 @@ class ServedModel(BaseModel):
     @classmethod
     def parse(cls, body: dict[str, Any]) -> "ServedModel":
         """Parse a resource; raises `pydantic.ValidationError`."""
-        return cls(
-            name=body["metadata"]["name"],
-            spec=ServedModelSpec.model_validate(body.get("spec", {})),
-            status=ServedModelStatus.model_validate(_status(body, ServedModelStatus)),
+        return cls.model_validate(
+            {
+                "name": body["metadata"]["name"],
+                "spec": body.get("spec", {}),
+                "status": _status(body, ServedModelStatus),
+            }
         )
 
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic.alias_generators import to_camel
 
 
@@ -39,6 +39,12 @@ def _structural(schema: dict[str, Any], definitions: dict[str, Any]) -> dict[str
     if "items" in structural:
         structural["items"] = _structural(structural["items"], definitions)
     return structural
+
+
+def first_problem(error: ValidationError) -> str:
+    """Return the path of the first invalid field, and why it is invalid."""
+    problem = error.errors()[0]
+    return f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}"
 
 
 def schema_of(model: type[Model]) -> dict[str, Any]:

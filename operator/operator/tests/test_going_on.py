@@ -8,6 +8,7 @@ import pytest
 from coffea_shoppe_operator import handlers
 from coffea_shoppe_operator.errors import StorageError
 from coffea_shoppe_operator.metrics import Metrics
+from coffea_shoppe_operator.models import FacilityUser, ServedModel
 from coffea_shoppe_operator.storage import Storage
 from prometheus_client import CollectorRegistry
 from urllib3.exceptions import MaxRetryError
@@ -49,6 +50,20 @@ def test_a_user_who_cannot_be_removed_says_why() -> None:
     assert (condition["type"], condition["status"]) == ("Ready", "False")
     assert condition["reason"] == "Removing"
     assert "the object store: connection refused" in condition["message"]
+
+
+def test_an_invalid_resource_is_refused_by_field() -> None:
+    def body(**limits: object) -> kopf.Body:
+        spec = {"username": "ann", "quota": {"dask": limits}}
+        return kopf.Body({"metadata": {"name": "ann", "uid": "u"}, "spec": spec})
+
+    assert handlers.parse(FacilityUser, body(cores=4)).spec.quota.dask.cores == 4
+    message = r"invalid FacilityUser: spec\.quota\.dask\.cores: .* valid .*; correct the resource"
+    with pytest.raises(kopf.PermanentError, match=message):
+        handlers.parse(FacilityUser, body(cores="many"))
+    metadata, spec = {"name": "ann.bdt"}, {"username": "ann", "name": "bdt", "model": "bdt"}
+    with pytest.raises(kopf.PermanentError, match=r"invalid ServedModel: spec\.model: "):
+        handlers.parse(ServedModel, kopf.Body({"metadata": metadata, "spec": spec}))
 
 
 def refusing_call() -> Callable[..., None]:

@@ -39,7 +39,10 @@ def estimate(files: Iterable[str], query: Any, *, codegen: str = "") -> Estimate
     """
     if isinstance(query, str):
         if not codegen:
-            raise TypeError("estimate: the text of a selection needs codegen, such as 'uproot-raw'")
+            raise TypeError(
+                "estimate: codegen is missing, which a selection given as text needs, "
+                "such as 'uproot-raw'"
+            )
         text = query
     elif hasattr(query, "generate_selection_string"):
         text, codegen = query.generate_selection_string(), codegen or query.default_codegen

@@ -66,7 +66,7 @@ def token(service: str) -> str:
         )
     if service not in files:
         known = ", ".join(sorted(files))
-        raise FacilityError(f"there are no tokens for {service!r}; there are tokens for: {known}")
+        raise FacilityError(f"service: there is no token for {service!r}; give one of {known}")
     return files[service].read_text().strip()
 
 
@@ -156,7 +156,7 @@ def request_json(
         ) from error
     if not response.ok:
         reason = body.get("error") or body.get("message") or response.status_code
-        raise FacilityError(f"{name} refused: {reason}")
+        raise FacilityError(f"{name} refused the request: {reason}")
     return body
 
 

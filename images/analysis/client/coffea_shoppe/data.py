@@ -22,13 +22,14 @@ def data_url(url: str, *, cache: str | None = None) -> str:
     """
     known = caches()
     if cache is not None and cache not in {entry.name for entry in known}:
-        names = ", ".join(entry.name for entry in known) or "none"
-        raise ValueError(f"no cache {cache!r} in this facility; it has: {names}")
+        names = ", ".join(entry.name for entry in known)
+        remedy = f"give one of {names}, or leave cache out" if names else "leave cache out"
+        raise ValueError(f"cache: there is no cache {cache!r} in this facility; {remedy}")
     if "://" not in url or any(url.startswith(entry.address + "/") for entry in known):
         return url
     if not url.startswith(("root://", "xroot://")):
         if cache is not None:
-            raise ValueError(f"{url!r}: caches serve root:// addresses only")
+            raise ValueError(f"{url!r}: caches serve only root:// URLs: give one, or leave cache out")
         return url
     chosen = [entry for entry in known if cache in (None, entry.name)]
     if not chosen:

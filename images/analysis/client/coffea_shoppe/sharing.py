@@ -47,5 +47,5 @@ def _change(action: str, user: str, kind: str, **more: str) -> None:
     if response.ok or (action == "revoke" and response.status_code == 404):
         return
     raise FacilityError(
-        f"MLflow did not {action} {user!r} the right to read: {response.text[:200]}"
+        f"MLflow did not {action} read permission for {user!r}: {response.text[:200]}"
     )

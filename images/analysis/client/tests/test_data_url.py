@@ -28,8 +28,21 @@ def test_a_named_cache_is_used() -> None:
 
 @pytest.mark.usefixtures("facility")
 def test_an_unknown_cache_is_refused_with_those_there_are() -> None:
-    with pytest.raises(ValueError, match="no cache 'atlas' in this facility; it has: xcache, cms"):
+    message = "cache: there is no cache 'atlas' in this facility; give one of xcache, cms, or leave"
+    with pytest.raises(ValueError, match=message):
         data_url(REMOTE, cache="atlas")
+
+
+@pytest.mark.usefixtures("facility")
+def test_a_cache_refuses_other_protocols_with_the_remedy() -> None:
+    with pytest.raises(ValueError, match="only root:// URLs: give one, or leave cache out"):
+        data_url("https://host/f.root", cache="cms")
+
+
+def test_outside_of_a_facility_a_named_cache_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(ENV_XCACHE, raising=False)
+    with pytest.raises(ValueError, match="no cache 'cms' in this facility; leave cache out"):
+        data_url(REMOTE, cache="cms")
 
 
 @pytest.mark.usefixtures("facility")

@@ -59,14 +59,15 @@ class Hub:
         return name
 
     def _user_model(self, token: str) -> dict[str, Any] | None:
-        """Return the hub's model of a token's user, or None where the hub refuses the token."""
+        """Return the hub's model of a token's user, or None if the hub refuses the token."""
         url = f"{self.settings.url.rstrip('/')}/user"
         headers = {"Authorization": f"token {token}"}
         response = requests.get(url, headers=headers, timeout=TIMEOUT_S)
         if response.status_code in (401, 403):
             return None
         if not response.ok:
-            raise StorageError(f"the hub: user: {response.status_code} {response.text[:200]}")
+            reason = f"{response.status_code} {response.text[:200]}"
+            raise StorageError(f"the hub did not return the token's user: {reason}")
         model: dict[str, Any] = response.json()
         return model
 
@@ -83,5 +84,6 @@ class Hub:
         url = f"{self.settings.url.rstrip('/')}/oauth2/token"
         response = requests.post(url, data=body, timeout=TIMEOUT_S)
         if not response.ok:
-            raise StorageError(f"the hub: no token: {response.status_code} {response.text[:200]}")
+            reason = f"{response.status_code} {response.text[:200]}"
+            raise StorageError(f"the hub issued no token: {reason}")
         return str(response.json()["access_token"])
