@@ -26,7 +26,7 @@ PACKAGE_FILES = (
     *("**/*.csv", "**/*.html", "**/*.ipynb", "**/*.json"),
 )
 IGNORED = ("__pycache__", "tests", ".pytest_cache", ".mypy_cache", "node_modules")
-KEPT_TAGS = 2
+EARLIER_TAGS = 2
 """Earlier contents of each image that stay in the engine."""
 
 
@@ -191,7 +191,7 @@ def _forget_old(engine: Engine, name: str) -> None:
     """
     repository = f"{registry_name()}/{name}"
     newest_first = engine.run("images", "--format", "{{.Repository}}:{{.Tag}}", repository).split()
-    for old in [tag for tag in newest_first if tag != reference(name)][KEPT_TAGS:]:
+    for old in [tag for tag in newest_first if tag != reference(name)][EARLIER_TAGS:]:
         engine.succeeds("rmi", old)
 
 

@@ -27,7 +27,8 @@ GO_ENVIRONMENT = {
     "GOGC": "400",
 }
 
-KEPT_S = 7 * 24 * 3600
+UNUSED_S = 7 * 24 * 3600
+"""Time after which a version that no checkout has used is removed."""
 
 
 def _pin(tool: str) -> tuple[dict[str, Any], list[Path]]:
@@ -86,9 +87,9 @@ def _make(tool: str, target: Path) -> None:
 
 
 def _forget_unused(versions: Path) -> None:
-    """Remove a tool's versions that no checkout on this machine has used for a while."""
+    """Remove a tool's versions that no checkout on this machine has used for `UNUSED_S`."""
     for old in versions.iterdir():
-        if time.time() - old.stat().st_mtime > KEPT_S:
+        if time.time() - old.stat().st_mtime > UNUSED_S:
             shutil.rmtree(old)
 
 

@@ -4,6 +4,7 @@ The field's words, and what they replace, are in docs/contributing/glossary.md.
 """
 
 import ast
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -19,7 +20,19 @@ VAGUE = frozenset(
         *("wanted", "whole"),
     ]
 )
-"""Names that do not say what a variable contains."""
+"""Words that do not say what a variable contains, alone or in a longer name."""
+ALLOWED = frozenset(
+    [
+        *("NOT_FOUND", "NotFoundError", "XROOTD_NOT_FOUND"),
+        *("ONE_PROCESS", "OneLineFormatter", "one_lepton", "whole_events"),
+        "wanted_addresses",
+    ]
+)
+"""Names in which such a word says something: an error, a number, the opposite of a part."""
+WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|[0-9]+")
+"""A word of a name in snake_case, camelCase or kebab-case."""
+ALIASES = frozenset(["alias", "serialization_alias", "validation_alias"])
+"""Arguments of Pydantic's `Field` that are names of keys."""
 GENERIC = frozenset(["data", "item", "obj", "res", "tmp", "val", "x"])
 """Names that fit any variable."""
 MOST_FREQUENT = 30
@@ -37,9 +50,10 @@ class Name:
     line: int
 
     @property
-    def word(self) -> str:
-        """The name without leading and trailing underscores, in lower case."""
-        return self.text.strip("_").lower()
+    def vague(self) -> bool:
+        """Return whether one of its words does not say what it is."""
+        words = {word.lower() for word in WORD.findall(self.text)}
+        return not VAGUE.isdisjoint(words) and self.text.strip("_") not in ALLOWED
 
 
 def python_files(root: Path = ROOT) -> list[Path]:
@@ -57,8 +71,8 @@ def assigned_names(source: str, path: Path) -> Iterator[Name]:
     """Yield the names that a module assigns, in no particular order.
 
     These are targets of assignments, loops, `with`, `except`, `match` and imports, parameters,
-    functions, classes, and attributes of `self`.  Attributes of other objects and keyword
-    arguments of calls are not ours to name.
+    functions, classes, attributes of `self`, and the aliases of Pydantic's fields.  Attributes of
+    other objects and keyword arguments of calls are not ours to name.
     """
     for node in ast.walk(ast.parse(source, filename=str(path))):
         text = _assigned_name(node)
@@ -80,6 +94,8 @@ def _assigned_name(node: ast.AST) -> str | None:
             return name
         case ast.MatchMapping(rest=name):
             return name
+        case ast.keyword(arg=argument, value=ast.Constant(value=str(name))) if argument in ALIASES:
+            return name
     return None
 
 
@@ -88,7 +104,7 @@ def vague(names: Iterable[Name], root: Path = ROOT) -> list[str]:
     refused = sorted(
         (str(name.path.relative_to(root)), name.line, name.text)
         for name in names
-        if name.word in VAGUE
+        if name.vague
     )
     return [f"{path}:{line}: {text!r} does not say what it is" for path, line, text in refused]
 

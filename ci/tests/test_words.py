@@ -45,9 +45,26 @@ def test_a_vague_name_is_refused_wherever_it_is_assigned(template: str) -> None:
     assert words.vague(names(template.format("match_count")), Path("/project")) == []
 
 
-@pytest.mark.parametrize("name", ["TOLD", "_kept", "one_"])
-def test_case_and_underscores_hide_no_vague_name(name: str) -> None:
+@pytest.mark.parametrize(
+    "name", ["TOLD", "_kept", "one_", "files_kept", "WANTED_ANNOTATION", "bytesHeld", "AskedError"]
+)
+def test_case_and_longer_names_hide_no_vague_word(name: str) -> None:
     assert len(words.vague(names(f"{name} = 1"), Path("/project"))) == 1
+
+
+@pytest.mark.parametrize(
+    "name", ["foundation", "_NOT_FOUND", "one_lepton", "OneLineFormatter", "phones", "WHOLESALE"]
+)
+def test_allowed_names_and_longer_words_are_not_refused(name: str) -> None:
+    assert words.vague(names(f"{name} = 1"), Path("/project")) == []
+
+
+@pytest.mark.parametrize("argument", ["alias", "serialization_alias"])
+def test_a_vague_alias_of_a_field_is_refused(argument: str) -> None:
+    field = "requested_at: float = Field(default=0, {}='{}')"
+    refused = words.vague(names(field.format(argument, "asked")), Path("/project"))
+    assert refused == ["ci/module.py:1: 'asked' does not say what it is"]
+    assert words.vague(names(field.format(argument, "requestedAt")), Path("/project")) == []
 
 
 @pytest.mark.parametrize(
@@ -57,11 +74,11 @@ def test_case_and_underscores_hide_no_vague_name(name: str) -> None:
         "print(client.told)",
         "call(asked=1)",
         "row['held'] = 1",
-        "files_kept = 1",
         "# found\n'told'",
+        "call(name='asked')",
     ],
 )
-def test_names_of_libraries_and_parts_of_names_are_not_refused(source: str) -> None:
+def test_names_of_libraries_and_texts_are_not_refused(source: str) -> None:
     assert words.vague(names(source), Path("/project")) == []
 
 

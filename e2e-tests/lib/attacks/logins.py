@@ -44,12 +44,12 @@ def api_serve_for_another(me: Names, victim: Names) -> Response:
     made = api("POST", "/serve", body)
     if made.status >= requests.codes.bad_request:
         return made
-    asked, end = json.loads(made.text)["asked"], time.monotonic() + TIMEOUT_S
+    requested_at, end = json.loads(made.text)["requestedAt"], time.monotonic() + TIMEOUT_S
     try:
         while time.monotonic() < end:
             status = json.loads(api("GET", f"/serve/{name}").text)["status"]
             ready = {entry["type"]: entry for entry in status["conditions"]}.get("Ready")
-            if ready and status["asked"] >= asked:
+            if ready and status["requestedAt"] >= requested_at:
                 # The operator asks with the caller's rights, and MLflow's refusal is one.
                 denied = "403 Permission denied" in ready["message"]
                 waiting = ready["reason"] == "Unavailable" and not denied

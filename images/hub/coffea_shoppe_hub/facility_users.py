@@ -12,7 +12,7 @@ from coffea_shoppe_contract.resources import (
     API_GROUP,
     API_VERSION,
     FACILITY_USERS,
-    WANTED_ANNOTATION,
+    TOKENS_REQUESTED_ANNOTATION,
 )
 from kubernetes_asyncio.client import ApiClient, CustomObjectsApi
 from kubernetes_asyncio.client.exceptions import ApiException
@@ -44,7 +44,7 @@ class FacilityUsers:
         """
         api = CustomObjectsApi(client)
         name = resource_name(user)
-        metadata = {"annotations": {WANTED_ANNOTATION: str(int(time.time()))}}
+        metadata = {"annotations": {TOKENS_REQUESTED_ANNOTATION: str(int(time.time()))}}
         body = {
             "apiVersion": f"{API_GROUP}/{API_VERSION}",
             "kind": "FacilityUser",

@@ -12,7 +12,11 @@ from typing import Any
 import pytest
 from coffea_shoppe_contract.files import IDENTITY_FOLDER
 from coffea_shoppe_contract.names import resource_name
-from coffea_shoppe_contract.resources import FACILITY_USERS, USER_LABEL, WANTED_ANNOTATION
+from coffea_shoppe_contract.resources import (
+    FACILITY_USERS,
+    TOKENS_REQUESTED_ANNOTATION,
+    USER_LABEL,
+)
 from coffea_shoppe_hub import facility_users
 from coffea_shoppe_hub.errors import SpawnError
 from coffea_shoppe_hub.facility_users import FacilityUsers
@@ -126,7 +130,8 @@ def test_a_server_gets_the_tokens_of_its_user(
     api, pod = start(tmp_path, monkeypatch, traits, after_write=operator())
     resource = api.objects[KEY]
     assert resource["spec"] == {"username": "ann", "groups": ["atlas", "cms"]}
-    assert int(resource["metadata"]["annotations"][WANTED_ANNOTATION]) <= time.time()
+    requested_at = int(resource["metadata"]["annotations"][TOKENS_REQUESTED_ANNOTATION])
+    assert requested_at <= time.time()
     assert mounted(pod) == [("shoppe-user-ann", IDENTITY_FOLDER)]
     assert [volume["name"] for volume in pod["spec"]["volumes"]] == ["tmp", "identity"]
     labels = pod["metadata"]["labels"]

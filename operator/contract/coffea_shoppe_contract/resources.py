@@ -12,7 +12,7 @@ SERVED_MODELS = "servedmodels"
 """Plural of the custom resource of a model in Triton."""
 USER_LABEL = f"{API_GROUP}/user"
 """Label of everything that belongs to a user; its value is the FacilityUser's name."""
-WANTED_ANNOTATION = f"{API_GROUP}/wanted"
+TOKENS_REQUESTED_ANNOTATION = f"{API_GROUP}/tokens-requested-at"
 """Annotation of a FacilityUser: Unix time of the last request for fresh tokens."""
 
 DASK_SCHEDULER, DASK_WORKER = "dask-scheduler", "dask-worker"

@@ -170,7 +170,7 @@ def application(settings: Settings, cluster: Storage) -> Starlette:
             )
         try:
             body = await request.json()
-            fixed = {"username": user.spec.username, "asked": time.time()}
+            fixed = {"username": user.spec.username, "requestedAt": time.time()}
             spec = ServedModelSpec.model_validate({**body, **fixed})
         except (ValueError, TypeError, RecursionError) as error:  # Pydantic's are ValueErrors
             return JSONResponse({"error": _body_problem(error)}, status_code=422)

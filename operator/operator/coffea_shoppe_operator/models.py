@@ -15,7 +15,7 @@ from coffea_shoppe_contract.resources import (
     API_VERSION,
     FACILITY_USERS,
     SERVED_MODELS,
-    WANTED_ANNOTATION,
+    TOKENS_REQUESTED_ANNOTATION,
 )
 from pydantic import BaseModel, ConfigDict, Field, create_model, field_validator
 
@@ -116,7 +116,7 @@ class FacilityUser(BaseModel):
             {
                 "name": metadata["name"],
                 "uid": metadata["uid"],
-                "tokens_requested_at": float(annotations.get(WANTED_ANNOTATION, 0)),
+                "tokens_requested_at": float(annotations.get(TOKENS_REQUESTED_ANNOTATION, 0)),
                 "spec": body.get("spec", {}),
                 "status": _status(body, FacilityUserStatus),
             }
@@ -145,7 +145,7 @@ class ServedModelSpec(Model):
 
     When an alias moves to another version, that version is served.
     """
-    requested_at: float = Field(default=0.0, alias="asked")
+    requested_at: float = 0.0
     """Unix time of the user's request; a later time causes another reconciliation."""
 
 
@@ -183,8 +183,8 @@ class ServedModelStatus(Model):
     """Digests of the datasets that the run logged as inputs."""
     code: str = ""
     """The run's git commit, or its tag `code.sha256`."""
-    requested_at: float = Field(default=0.0, alias="asked")
-    """The spec's `asked` of the request that the conditions describe."""
+    requested_at: float = 0.0
+    """The spec's `requestedAt` of the request that the conditions describe."""
     conditions: list[Condition] = Field(default=[])
 
 

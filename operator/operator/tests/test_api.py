@@ -209,7 +209,10 @@ def test_a_user_s_models_are_asked_for_told_and_removed(
     made = cluster.models["ann.bdt"]
     assert made["spec"]["username"] == "ann", "nobody asks for somebody else"
     assert made["metadata"]["ownerReferences"][0]["uid"] == "u1"
-    assert response.json()["asked"] > 0
+    requested_at = response.json()["requestedAt"]
+    assert requested_at > 0
+    later = http.post(SERVE_PATH, json={**wish, "requestedAt": 1.0}, headers=own)
+    assert later.json()["requestedAt"] >= requested_at, "the API sets the time"
     assert [one["name"] for one in http.get(SERVE_PATH, headers=own).json()["models"]] == ["bdt"]
     path = f"{SERVE_PATH}/bdt"
     assert http.get(path, headers=own).json()["model"] == "models:/bdt@prod"

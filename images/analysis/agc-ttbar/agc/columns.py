@@ -129,11 +129,11 @@ class OpenFile:
 
         Names that the file does not have are left out.
         """
-        kept_open = self._file is not None
+        was_open = self._file is not None
         try:
             arrays, size = self._arrays(set(names), start, stop)
         except Exception:
-            if not kept_open:
+            if not was_open:
                 raise
             # The connection may be lost.  If it is not that, opening the file says what it is.
             arrays, size = self._arrays(set(names), start, stop)

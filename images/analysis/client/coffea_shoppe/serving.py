@@ -98,13 +98,13 @@ def serve(
     under the name before stays in service.
     """
     name = name or default_name(uri)
-    submitted = _request("POST", json={"model": uri, "name": name})["asked"]
+    submitted = _request("POST", json={"model": uri, "name": name})["requestedAt"]
     deadline = time.monotonic() + timeout
     noted = ""
     while True:
         body = _request("GET", f"/{name}")
         model = _parse(body)
-        if body["status"]["asked"] >= submitted:
+        if body["status"]["requestedAt"] >= submitted:
             if model.ready:
                 return model
             if model.reason != "Unavailable":
