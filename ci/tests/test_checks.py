@@ -12,7 +12,8 @@ from shoppe_ci import checks
 from shoppe_ci.errors import ShoppeError
 from shoppe_ci.paths import ROOT
 
-MYPY = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["mypy"]
+TOOLS = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]
+MYPY, IMPORTS = TOOLS["mypy"], TOOLS["importlinter"]
 
 
 def python_files() -> set[str]:
@@ -33,6 +34,38 @@ def test_types_of_all_files_are_checked_but_of_those_that_only_import() -> None:
         statements = ast.parse((ROOT / name).read_text()).body
         harmless = (ast.ImportFrom, ast.Assign, ast.Expr)
         assert all(isinstance(statement, harmless) for statement in statements), name
+
+
+def test_import_contracts_know_all_packages_of_the_workspace() -> None:
+    packages = []
+    for member in TOOLS["uv"]["workspace"]["members"]:
+        build = tomllib.loads((ROOT / member / "pyproject.toml").read_text())["tool"]
+        if "hatch" in build:
+            packages += build["hatch"]["build"]["targets"]["wheel"]["packages"]
+    assert IMPORTS["root_packages"] == sorted(packages)
+
+
+@pytest.mark.parametrize(
+    ("package", "exceptions"),
+    [
+        ("agc", set()),
+        ("coffea_shoppe", set()),
+        ("coffea_shoppe_contract", set()),
+        ("coffea_shoppe_identity", set()),
+        ("shoppe_ci", {"coffea_shoppe_operator"}),
+        ("z2jh", set()),
+    ],
+)
+def test_what_is_no_component_imports_none(package: str, exceptions: set[str]) -> None:
+    contracts = {contract["name"]: contract for contract in IMPORTS["contracts"]}
+    components = set(contracts["Components know not each other"]["modules"])
+    forbidden = {
+        module
+        for contract in contracts.values()
+        if contract["type"] == "forbidden" and package in contract["source_modules"]
+        for module in contract["forbidden_modules"]
+    }
+    assert components - forbidden == exceptions
 
 
 @pytest.fixture
