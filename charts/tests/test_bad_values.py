@@ -181,6 +181,16 @@ EXTERNAL = {"enabled": False, "url": "https://external.example"}
             "operator.connections is set, but follows from global.services: set "
             "global.services.NAME.url instead",
         ),
+        (
+            {"operator": {"api": {"hub": {"publicUrl": "https://hub.example.org"}}}},
+            "publicUrl is set, but follows from global.services: set "
+            "global.services.jupyterhub.subdomainHost instead",
+        ),
+        (
+            {"operator": {"api": {"hub": {"servicesUrl": "https://all.example.org"}}}},
+            "servicesUrl is set, but follows from global.services: set "
+            "global.services.jupyterhub.subdomainHost instead",
+        ),
         ({"operator": {"issuer": "mine"}}, "set global.services.operator.issuer instead"),
         (
             {"mlflow": {"auth": {"issuer": "mine"}}, "triton": {"proxy": {"issuer": "mine"}}},

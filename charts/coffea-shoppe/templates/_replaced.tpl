@@ -10,6 +10,8 @@ mlflow.auth.api: global.services.operator.enabled
 mlflow.auth.issuer: global.services.operator.issuer
 objectstore.existingSecret: global.services.objectstore.existingSecret
 operator.api.hub.existingSecret: global.services.jupyterhub.existingSecret
+operator.api.hub.publicUrl: global.services.jupyterhub.subdomainHost
+operator.api.hub.servicesUrl: global.services.jupyterhub.subdomainHost
 operator.api.hub.url: global.services.jupyterhub.enabled
 operator.connections: global.services.NAME.url
 operator.dask.health: global.services.dask-gateway.enabled
