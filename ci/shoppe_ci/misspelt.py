@@ -1,6 +1,6 @@
-"""Schemas that name the key that a misspelt one is near to.
+"""Make Helm suggest the correct key for a misspelt one.
 
-Helm's message for an unknown key names nothing but that key.  A map that refuses unknown keys gets
+Helm's message for an unknown key names only that key.  A map that refuses unknown keys gets
 `propertyNames` here: a name near a key must be that key, and the message then names it.
 """
 
@@ -8,33 +8,34 @@ import re
 from typing import Any
 
 SHORT = 6
-"""Keys with fewer characters match with one wrong character; others with a wrong third."""
+"""Keys with fewer characters match names with one different character; longer ones, if one third
+of the name differs."""
 
 
-def near(key: str) -> str:
+def near_pattern(key: str) -> str:
     """Return the pattern of the names that are near a key, the key itself among them."""
     if len(key) < SHORT:
         starts = ((key[:index], key[index + 1 :]) for index in range(len(key)))
-        forms = [f"{re.escape(start)}.{{0,2}}{re.escape(end)}" for start, end in starts]
+        patterns = [f"{re.escape(start)}.{{0,2}}{re.escape(end)}" for start, end in starts]
     else:
         third = len(key) // 3
         parts = key[:third], key[third:-third], key[-third:]
-        forms = [
+        patterns = [
             "".join(
-                f".{{0,{len(part) + 4}}}" if index == wrong else re.escape(part)
+                f".{{0,{len(part) + 4}}}" if index == different else re.escape(part)
                 for index, part in enumerate(parts)
             )
-            for wrong in range(len(parts))
+            for different in range(len(parts))
         ]
-    return f"^({'|'.join(forms)})$"
+    return f"^({'|'.join(patterns)})$"
 
 
-def names(keys: list[str], others: list[str]) -> dict[str, Any]:
-    """Return a schema for the names of a map's keys; it accepts all keys, and others."""
+def key_rules(keys: list[str], also_accepted: list[str]) -> dict[str, Any]:
+    """Return a schema for the names of a map's keys; it accepts all keys, and further names."""
     rules = []
     for key in keys:
-        pattern = near(key)
-        accepted = [*keys, *others]
+        pattern = near_pattern(key)
+        accepted = [*keys, *also_accepted]
         if len(key) > 2 and [name for name in accepted if re.search(pattern, name)] == [key]:
             rules.append({"if": {"pattern": pattern}, "then": {"const": key}})
     return {"allOf": rules} if rules else {}
@@ -50,8 +51,8 @@ def with_names(schema: Any) -> Any:
     properties = schema.get("properties")
     if isinstance(properties, dict) and schema.get("additionalProperties") is False:
         # Patterns of keys that the templates refuse are these keys, ^KEY$.
-        others = [pattern.strip("^$") for pattern in schema.get("patternProperties", {})]
-        rules = names(list(properties), others)
+        refused = [pattern.strip("^$") for pattern in schema.get("patternProperties", {})]
+        rules = key_rules(list(properties), also_accepted=refused)
         if rules:
             result["propertyNames"] = rules
     return result

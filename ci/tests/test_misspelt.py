@@ -24,12 +24,12 @@ KEYS = ["nodeSelector", "podLabels", "podAnnotations", "size", "url", "storageCl
     ],
 )
 def test_a_misspelt_key_is_near_one_key(name: str, key: str) -> None:
-    assert [other for other in KEYS if re.search(misspelt.near(other), name)] == [key]
+    assert [other for other in KEYS if re.search(misspelt.near_pattern(other), name)] == [key]
 
 
 @pytest.mark.parametrize("name", ["tolerations", "zone", "affinity", "labels"])
 def test_another_word_is_near_none(name: str) -> None:
-    assert [key for key in KEYS if re.search(misspelt.near(key), name)] == []
+    assert [key for key in KEYS if re.search(misspelt.near_pattern(key), name)] == []
 
 
 def test_the_message_names_the_nearest_key() -> None:

@@ -2,6 +2,7 @@
 Names of this component's objects.  Input: the root context.
 */ -}}
 {{- define "shoppe.jupyterhub.hub" -}}{{ include "shoppe.lib.fullname" (dict "root" . "suffix" "hub") }}{{- end -}}
+{{- define "shoppe.jupyterhub.hubAccount" -}}{{ include "shoppe.lib.serviceAccountName" (dict "root" . "keys" .Values.hub "serviceAccount" (include "shoppe.jupyterhub.hub" .)) }}{{- end -}}
 {{- define "shoppe.jupyterhub.hubSettings" -}}{{ include "shoppe.lib.fullname" (dict "root" . "suffix" "hub-settings") }}{{- end -}}
 {{- define "shoppe.jupyterhub.proxy" -}}{{ include "shoppe.lib.fullname" (dict "root" . "suffix" "proxy") }}{{- end -}}
 {{- define "shoppe.jupyterhub.proxyApi" -}}{{ include "shoppe.lib.fullname" (dict "root" . "suffix" "proxy-api") }}{{- end -}}

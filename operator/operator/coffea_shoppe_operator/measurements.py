@@ -1,4 +1,4 @@
-"""How much users have stored, measured periodically where it is limited."""
+"""Measure periodically how much users with a storage limit have stored."""
 
 from typing import Protocol
 
@@ -14,32 +14,38 @@ from coffea_shoppe_operator.models import FacilityUser, Quota
 
 
 class Store(Protocol):
-    """What measures buckets, implemented by `clients.object_store.ObjectStore`."""
+    """The client that measures buckets, implemented by `clients.object_store.ObjectStore`."""
 
-    def size(self, bucket: str, folder: str) -> tuple[int, int]: ...  # noqa: D102
-    def folder_size(self, bucket: str, folder: str) -> int: ...  # noqa: D102
+    def size(self, bucket: str, folder: str) -> tuple[int, int]:
+        """Return the bytes in the bucket and in the folder."""
+
+    def folder_size(self, bucket: str, folder: str) -> int:
+        """Return the bytes in the folder."""
 
 
 class Measurements:
     """The sizes of users' buckets, and of their artifacts in MLflow's."""
 
     def __init__(self, store: Store, *, artifact_bucket: str = "") -> None:
-        """`artifact_bucket`: of MLflow; empty: its artifacts are not in the object store."""
-        self.store, self.artifact_bucket = store, artifact_bucket
+        self.store = store
+        self.artifact_bucket = artifact_bucket
+        """Bucket of MLflow's artifacts; empty if they are not in the object store."""
         self._used: dict[str, Used | None] = {}
 
     def measure(self) -> None:
-        """Measure what all users whose storage is limited have stored."""
+        """Measure what each user with a storage limit has stored."""
         for name in list(self._used):
-            in_bucket, results = self.store.size(bucket_name(name), SERVICEX_FOLDER)
-            artifacts = self._artifacts(name)
-            # A user may have been forgotten meanwhile.
+            bucket_bytes, result_bytes = self.store.size(bucket_name(name), SERVICEX_FOLDER)
+            artifact_bytes = self._artifact_bytes(name)
+            # `forget` may have removed the user meanwhile.
             if name in self._used:
                 self._used[name] = Used(
-                    object_store=in_bucket + artifacts, servicex=results, mlflow=artifacts
+                    object_store=bucket_bytes + artifact_bytes,
+                    servicex=result_bytes,
+                    mlflow=artifact_bytes,
                 )
 
-    def _artifacts(self, name: str) -> int:
+    def _artifact_bytes(self, name: str) -> int:
         if not self.artifact_bucket:
             return 0
         return self.store.folder_size(self.artifact_bucket, artifact_folder(workspace_name(name)))
@@ -50,8 +56,9 @@ class Measurements:
         if not (quota.object_store.gigabytes or quota.service_x.gigabytes):
             self.forget(name)
             return Used()
+        # Also registers the user for the next measurement.
         return self._used.setdefault(name, None) or user.status.used
 
     def forget(self, name: str) -> None:
-        """Measure a user no longer."""
+        """Stop measuring a user."""
         self._used.pop(name, None)
