@@ -33,7 +33,8 @@ Ints = NDArray[np.int64]
 M_TOP, WIDTH_TOP = 172.5, 1.4
 M_W, WIDTH_W = 80.4, 2.1
 M_B = 4.8
-HADRONIC, ELECTRON, MUON, TAU = range(4)
+HADRONIC, ELECTRON, MUON = range(3)
+"""Decays of a W boson, as indices of `W_BRANCHING`, whose last entry is the decay to a tau."""
 W_BRANCHING = np.array([0.676, 0.108, 0.108, 0.108])
 LAST_COPY = 1 << 13
 HARD_PROCESS = 1 << 7
