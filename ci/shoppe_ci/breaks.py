@@ -60,7 +60,7 @@ def apply(entry: Break, root: Path) -> None:
     text = path.read_text()
     if text.count(entry.find) != 1:
         raise ShoppeError(
-            f"the break {entry.name!r} does not fit: {entry.file} holds {entry.find!r} "
+            f"the break {entry.name!r} does not fit: {entry.file} contains {entry.find!r} "
             f"{text.count(entry.find)} times",
             f"bring {TABLE.relative_to(ROOT)} up to date",
         )

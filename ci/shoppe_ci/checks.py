@@ -141,10 +141,19 @@ def _names() -> None:
         )
 
 
+def _sentences() -> None:
+    if refused := words.sentence_problems():
+        raise ShoppeError(
+            "sentences with words that the field does not use:\n" + "\n".join(refused),
+            f'the words are in {words.GLOSSARY}, "In sentences"',
+        )
+
+
 CHECKS: dict[str, Callable[[], None]] = {
     "lock": _lock,
     "lint": _lint,
     "names": _names,
+    "sentences": _sentences,
     "test modules": _test_modules,
     "types": _types,
     "import contracts": _contracts,

@@ -6,7 +6,7 @@ from shoppe_ci import shell
 from shoppe_ci.paths import ROOT
 
 MAX_LENGTH = 72
-"""Largest number of characters of a subject: git and its front ends truncate longer ones."""
+"""Maximum number of characters of a subject: git and its front ends truncate longer ones."""
 RECENT = 50
 """Number of commits to check where there is no `origin/main`."""
 

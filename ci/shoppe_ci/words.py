@@ -1,10 +1,12 @@
-"""Check the names in our Python code: vague words are refused, generic ones are counted.
+"""Check the words in our code: vague names and some phrases are refused, generic names counted.
 
 The field's words, and what they replace, are in docs/contributing/glossary.md.
 """
 
 import ast
+import io
 import re
+import tokenize
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -39,6 +41,20 @@ MOST_FREQUENT = 30
 MAX_GENERIC_SHARE = 0.01
 """Largest share of generic names: those among the most frequent, of all assigned names."""
 GLOSSARY = "docs/contributing/glossary.md"
+PHRASES = {
+    re.compile(r"\banew\b|\bonce more\b", re.IGNORECASE): "again",
+    re.compile(r"\bbesides\b", re.IGNORECASE): "in addition",
+    re.compile(r"\bfor ever\b", re.IGNORECASE): "permanently, without limit, or never returns",
+    re.compile(
+        r"\b(most|least|largest|smallest) (number|severity)\b"
+        r"|\bmost (bytes|characters|events|files|requests|rows) (in|of|on|per)\b",
+        re.IGNORECASE,
+    ): "maximum or minimum, and of what",
+}
+"""Phrases that sentences do not contain, and what they say instead: those of the glossary's table
+that have no other meaning."""
+SEPARATELY_REVISED = "images/servicex/"
+"""A folder whose sentences are not checked yet."""
 
 
 @dataclass(frozen=True)
@@ -107,6 +123,47 @@ def vague(names: Iterable[Name], root: Path = ROOT) -> list[str]:
         if name.vague
     )
     return [f"{path}:{line}: {text!r} does not say what it is" for path, line, text in refused]
+
+
+def python_texts(source: str) -> Iterator[tuple[int, str]]:
+    """Yield the line and the text of each comment and each string of a module, on one line."""
+    kinds = {tokenize.COMMENT, tokenize.STRING, getattr(tokenize, "FSTRING_MIDDLE", -1)}
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type in kinds:
+            yield token.start[0], " ".join(token.string.split())
+
+
+def value_comments(source: str) -> Iterator[tuple[int, str]]:
+    """Yield the line and the text of each comment of a file of values, on one line."""
+    start, lines = 0, list[str]()
+    for number, line in enumerate([*source.splitlines(), ""], 1):
+        if line.strip().startswith("#"):
+            start = start if lines else number
+            lines.append(line.strip().removeprefix("#").strip())
+        elif lines:
+            yield start, " ".join(lines)
+            lines = []
+
+
+def refused_phrases(texts: Iterable[tuple[int, str]], path: Path, root: Path = ROOT) -> list[str]:
+    """Return a message for each refused phrase in the texts of a file."""
+    return [
+        f"{path.relative_to(root)}:{line}: {match[0]!r}: say {instead}"
+        for line, text in texts
+        for phrase, instead in PHRASES.items()
+        for match in phrase.finditer(text)
+    ]
+
+
+def sentence_problems(root: Path = ROOT) -> list[str]:
+    """Return all refused phrases in comments and strings of our code, and in comments of values."""
+    problems = []
+    for path in python_files(root):
+        if not str(path.relative_to(root)).startswith(SEPARATELY_REVISED):
+            problems += refused_phrases(python_texts(path.read_text()), path, root)
+    for path in sorted(root.glob("charts/*/values.yaml")):
+        problems += refused_phrases(value_comments(path.read_text()), path, root)
+    return problems
 
 
 def generic_share(names: Iterable[Name]) -> float:

@@ -22,7 +22,7 @@ def test_a_break_fits_the_tree(entry: breaks.Break, tmp_path: Path) -> None:
 def test_a_break_that_does_not_fit_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("twice twice")
     entry = breaks.Break("any", "", "file", "twice", "once", "test")
-    with pytest.raises(ShoppeError, match="'any' does not fit: file holds 'twice' 2 times"):
+    with pytest.raises(ShoppeError, match="'any' does not fit: file contains 'twice' 2 times"):
         breaks.apply(entry, tmp_path)
 
 

@@ -82,6 +82,52 @@ def test_names_of_libraries_and_texts_are_not_refused(source: str) -> None:
     assert words.vague(names(source), Path("/project")) == []
 
 
+@pytest.mark.parametrize(
+    ("phrase", "instead"),
+    [
+        ("waits for ever", "never waits"),
+        ("Besides, it reads", "In addition, it reads"),
+        ("fetches anew", "fetches again"),
+        ("Most files per sample", "Most files have no such tree"),
+        ("the least severity", "the minimum severity"),
+        ("largest number of rows", "largest difference of rows"),
+    ],
+)
+def test_refused_phrases_are_detected_in_comments_and_strings(phrase: str, instead: str) -> None:
+    templates = ('"""Reads\n\n{}.\n"""', "x = 1  # {}", "raise ValueError(f'{{x}}: {}')")
+    for template in templates:
+        texts = words.python_texts(template.format(phrase))
+        (problem,) = words.refused_phrases(texts, FILE, Path("/project"))
+        assert problem.startswith("ci/module.py:1: ")
+        texts = words.python_texts(template.format(instead))
+        assert words.refused_phrases(texts, FILE, Path("/project")) == []
+
+
+def test_a_phrase_may_continue_on_the_next_line() -> None:
+    split = '"""It waits for\never."""'
+    assert words.refused_phrases(words.python_texts(split), FILE, Path("/project"))
+    values = "a:\n  # It waits for\n  # ever.\n  b: 1\n# Good.\n"
+    assert list(words.value_comments(values)) == [(2, "It waits for ever."), (5, "Good.")]
+
+
+def test_code_is_no_sentence() -> None:
+    assert list(words.python_texts("besides = anew(besides)\n")) == []
+
+
+def test_sentences_of_code_and_values_are_checked(tmp_path: Path) -> None:
+    root = project(tmp_path, command="# again\n", test="# anew\n")
+    values = root / "charts" / "any" / "values.yaml"
+    values.parent.mkdir()
+    values.write_text("# Minimum severity.\nlevel: INFO\n")
+    assert words.sentence_problems(root) == []
+    values.write_text("# Least severity.\nlevel: INFO\n")
+    (root / "ci" / "shoppe").write_text("# once more\n")
+    assert words.sentence_problems(root) == [
+        "ci/shoppe:1: 'once more': say again",
+        "charts/any/values.yaml:1: 'Least severity': say maximum or minimum, and of what",
+    ]
+
+
 def test_generic_names_count_where_they_are_frequent() -> None:
     rare = "\n".join(f"name_{number} = name_{number} = 1" for number in range(100))
     assert words.generic_share(names(f"{rare}\ndata = 1")) == 0

@@ -1,6 +1,6 @@
 """uvicorn's HTTP protocol with limits on connections: their number, and their slowness.
 
-uvicorn itself waits for ever for a connection's first request and for the rest of a head, and
+uvicorn itself waits without limit for a connection's first request and for the rest of a head, and
 accepts any number of connections.
 """
 

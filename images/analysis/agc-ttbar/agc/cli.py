@@ -24,7 +24,7 @@ with_chunk_size = click.option(
     help="Events that are read at once.",
 )
 with_max_files = click.option(
-    "--max-files", type=click.IntRange(1), help="Most files of each sample."
+    "--max-files", type=click.IntRange(1), help="Maximum number of files per sample."
 )
 with_executor = click.option(
     "--executor", type=click.Choice(["local", "dask"]), default="local", show_default=True
@@ -328,7 +328,7 @@ def _client(executor: str, workers: int) -> Iterator[Any]:
     type=click.IntRange(20),
     default=20_000,
     show_default=True,
-    help="Most events of each parity of the event number.",
+    help="Maximum number of events of each parity of the event number.",
 )
 @click.option("--trials", type=click.IntRange(1), default=5, show_default=True)
 @click.option(

@@ -113,7 +113,7 @@ class ServedModels:
     connect: Callable[[], tuple[str, dict[str, str]]]
     count: Callable[[str], Use] | None = None
     rows: int = ROWS
-    """Most rows of one request."""
+    """Maximum number of rows of one request."""
 
     def counted(self) -> dict[str, Use]:
         """Return the use of each model; {} without `count`."""

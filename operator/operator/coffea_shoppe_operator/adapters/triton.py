@@ -20,7 +20,7 @@ class TritonSettings(Model):
     bucket: str
     """Triton's model repository."""
     megabytes: int = 256
-    """Largest size of a model."""
+    """Maximum size of a model."""
     backend: Literal["python", "fil"] = "python"
     """Triton backend: Python, in the facility's own image, or FIL."""
     deployment: str = ""
