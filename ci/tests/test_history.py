@@ -1,12 +1,16 @@
 """The check of commit subjects, in repositories of its own."""
 
+import re
 import subprocess
 from pathlib import Path
 
 import pytest
-from shoppe_ci import history
+from shoppe_ci import history, shell
+from shoppe_ci.paths import ROOT
 
 LONG = "x" * 73
+PAGES = sorted((ROOT / "docs" / "contributing").glob("*.md"))
+EXAMPLE = re.compile(r"^Example: commit ([0-9a-f]{7}) \((.*?)\)", re.MULTILINE)
 
 
 @pytest.fixture
@@ -81,3 +85,13 @@ def test_a_machine_without_git_has_nothing_to_check(
     commit(repository, LONG)
     monkeypatch.setenv("PATH", str(tmp_path))
     assert history.long_subjects(repository) == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=[page.stem for page in PAGES])
+def test_a_page_for_contributors_cites_a_commit_of_the_history(page: Path) -> None:
+    ((commit_hash, subject),) = EXAMPLE.findall(page.read_text())
+    assert len(subject) <= history.MAX_LENGTH
+    # A shallow clone lacks the commits.
+    if shell.run(["git", "rev-parse", "--is-shallow-repository"], cwd=ROOT).strip() == "false":
+        log = shell.run(["git", "log", "-1", "--format=%s", commit_hash], cwd=ROOT)
+        assert log.strip() == subject
