@@ -80,7 +80,7 @@ EXTERNAL = {"enabled": False, "url": "https://external.example"}
         ),
         (
             {"global": {"environment": {"SHOPPE_XCACHE": "a=root://a:1094"}}},
-            'SHOPPE_XCACHE names the cache "a", but xcache.instances has only xcache: correct the name',
+            'names the cache "a", but xcache.instances has only xcache: correct the name, or add it',
         ),
         ({"xcache": {"Service": {"Port": 1095}}}, "xcache.Service.Port is 1095"),
         ({"mlflow": {"service": {"port": 80}}}, "other services connect to 5000: remove the key"),
@@ -95,7 +95,7 @@ EXTERNAL = {"enabled": False, "url": "https://external.example"}
         ),
         (
             {"triton": {"replicas": 2, "modelRepository": {"s3": {"endpoint": ""}}}},
-            "or triton.replicas to 1, and triton.autoscaling.enabled and triton.keda.enabled to false",
+            "or triton.replicas to 1, and triton.autoscaling.enabled and triton.keda.enabled to",
         ),
         ({"operator": {"triton": {"backend": "fil"}}}, "set operator.triton.backend to python, or"),
         (

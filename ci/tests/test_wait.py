@@ -13,7 +13,8 @@ def test_it_gives_up_and_says_what_it_waited_for() -> None:
     def probe() -> bool:
         raise OSError("refused")
 
-    with pytest.raises(ShoppeError, match=r"timeout after .* s: waited until it is there\nOSError: refused"):
+    message = r"timeout after .* s: waited until it is there\nOSError: refused"
+    with pytest.raises(ShoppeError, match=message):
         eventually(probe, "it is there", timeout=0.01, every=0)
 
 

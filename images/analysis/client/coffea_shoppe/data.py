@@ -29,7 +29,9 @@ def data_url(url: str, *, cache: str | None = None) -> str:
         return url
     if not url.startswith(("root://", "xroot://")):
         if cache is not None:
-            raise ValueError(f"{url!r}: caches serve only root:// URLs: give one, or leave cache out")
+            raise ValueError(
+                f"{url!r}: caches serve only root:// addresses; give one, or leave cache out"
+            )
         return url
     chosen = [entry for entry in known if cache in (None, entry.name)]
     if not chosen:

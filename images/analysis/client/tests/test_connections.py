@@ -91,7 +91,8 @@ def test_an_error_page_of_a_proxy_is_an_error(pod: Path) -> None:
 
 @pytest.mark.usefixtures("pod")
 def test_a_service_without_tokens_is_named() -> None:
-    with pytest.raises(shoppe.FacilityError, match="service: there is no token for 'grid'; give one of api$"):
+    message = "service: there is no token for 'grid'; give one of api$"
+    with pytest.raises(shoppe.FacilityError, match=message):
         shoppe.token("grid")
 
 
@@ -132,7 +133,7 @@ def test_a_damaged_file_of_connections_is_named(pod: Path, text: str, message: s
     ("query", "message"),
     [
         ({"treename": "Events"}, "query is a dict; give a query of the ServiceX client"),
-        ('[{"treename": "Events"}]', "codegen is missing, which a selection given as text needs, such as"),
+        ('[{"treename": "Events"}]', "codegen is missing, which a selection given as text needs"),
     ],
 )
 def test_an_estimate_needs_a_query_of_the_client(query: Any, message: str) -> None:

@@ -35,7 +35,7 @@ def test_an_unknown_cache_is_refused_with_those_there_are() -> None:
 
 @pytest.mark.usefixtures("facility")
 def test_a_cache_refuses_other_protocols_with_the_remedy() -> None:
-    with pytest.raises(ValueError, match="only root:// URLs: give one, or leave cache out"):
+    with pytest.raises(ValueError, match="only root:// addresses; give one, or leave cache out"):
         data_url("https://host/f.root", cache="cms")
 
 
