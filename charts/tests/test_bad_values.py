@@ -80,7 +80,7 @@ EXTERNAL = {"enabled": False, "url": "https://external.example"}
         ),
         (
             {"global": {"environment": {"SHOPPE_XCACHE": "a=root://a:1094"}}},
-            'names the cache "a", but xcache.instances has only xcache: correct the name, or add it',
+            'names the cache "a", but xcache.instances has only xcache: correct the name, or',
         ),
         ({"xcache": {"Service": {"Port": 1095}}}, "xcache.Service.Port is 1095"),
         ({"mlflow": {"service": {"port": 80}}}, "other services connect to 5000: remove the key"),

@@ -118,9 +118,7 @@ def _assigned_name(node: ast.AST) -> str | None:
 def vague(names: Iterable[Name], root: Path = ROOT) -> list[str]:
     """Return a message for each vague name."""
     refused = sorted(
-        (str(name.path.relative_to(root)), name.line, name.text)
-        for name in names
-        if name.vague
+        (str(name.path.relative_to(root)), name.line, name.text) for name in names if name.vague
     )
     return [f"{path}:{line}: {text!r} does not say what it is" for path, line, text in refused]
 

@@ -63,7 +63,7 @@ def test_an_unknown_key_is_named_with_those_that_exist(monkeypatch: pytest.Monke
         return list(images.declared.__wrapped__())
 
     assert declare(base="base") == ["hub"]
-    with pytest.raises(ShoppeError, match="hub has unknown keys: stage$") as refused:
+    with pytest.raises(ShoppeError, match=r"hub has unknown keys: stage$") as refused:
         declare(stage="hub")
     assert "base, build, context" in refused.value.remedy
 

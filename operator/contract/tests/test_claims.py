@@ -62,7 +62,7 @@ def test_only_a_refresh_token_may_live_for_long() -> None:
     assert verify(said, audience="servicex-refresh").user == "ann"
     with pytest.raises(RefusedError, match="not for 'servicex'"):
         verify(said, audience="servicex")
-    with pytest.raises(RefusedError, match="lives longer .*; request a shorter-lived one"):
+    with pytest.raises(RefusedError, match=r"lives longer .*; request a shorter-lived one"):
         verify({**said, "aud": "servicex"}, audience="servicex")
 
 

@@ -34,6 +34,7 @@ class HubServer:
             "of-ann-s-server": {"name": "ann", "scopes": ["access:services!service=dask-gateway"]},
         }
         self.asked = 0
+        self.down = False
         self.exchanged: dict[str, list[str]] = {}
 
 
@@ -52,10 +53,9 @@ def hub(server: HubServer, tmp_path: Path) -> Iterator[Hub]:
             good = server.exchanged["code"] == ["good"]
             return (200, {"access_token": "of-ann"}) if good else (400, {})
         server.asked += 1
-        token = request.headers["Authorization"].removeprefix("token ")
-        if token == "of-nobody-yet":
+        if server.down:
             return 500, {"message": "no database"}
-        user = server.tokens.get(token)
+        user = server.tokens.get(request.headers["Authorization"].removeprefix("token "))
         return (200, user) if user else (403, {})
 
     file = tmp_path / "token"
@@ -246,11 +246,12 @@ def test_the_hub_is_asked_rarely_and_again(hub: Hub, server: HubServer) -> None:
     assert hub.user("of-ann") is None
 
 
-def test_an_unavailable_hub_is_named(hub: Hub) -> None:
+def test_an_unavailable_hub_is_named(hub: Hub, server: HubServer) -> None:
     away = Hub(HubSettings(url="http://127.0.0.1:9/hub/api", token=hub.settings.token))
     with pytest.raises(StorageError, match="the hub: user"):
         away.user("any")
+    server.down = True
     with pytest.raises(StorageError, match="the hub did not return the token's user: 500"):
-        hub.user("of-nobody-yet")
+        hub.user("of-ann")
     with pytest.raises(StorageError, match="the hub: key"):
         Hub(HubSettings(url="http://127.0.0.1:9", token=Path("/absent"))).key()

@@ -99,7 +99,7 @@ def test_a_service_without_tokens_is_named() -> None:
 def test_a_token_of_any_service_of_the_facility_is_read(pod: Path) -> None:
     (pod / "token-toy").write_text("of the toy\n")
     assert shoppe.token("toy") == "of the toy"
-    with pytest.raises(shoppe.FacilityError, match="give one of api, toy$"):
+    with pytest.raises(shoppe.FacilityError, match=r"give one of api, toy$"):
         shoppe.token("../token-toy")
 
 
