@@ -61,9 +61,10 @@ def test_an_invalid_resource_is_refused_by_field() -> None:
     message = r"invalid FacilityUser: spec\.quota\.dask\.cores: .* valid .*; correct the resource"
     with pytest.raises(kopf.PermanentError, match=message):
         handlers.parse(FacilityUser, body(cores="many"))
-    metadata, spec = {"name": "ann.bdt"}, {"username": "ann", "name": "bdt", "model": "bdt"}
+    spec = {"username": "ann", "name": "bdt", "model": "bdt"}
+    model = kopf.Body({"metadata": {"name": "ann.bdt"}, "spec": spec})
     with pytest.raises(kopf.PermanentError, match=r"invalid ServedModel: spec\.model: "):
-        handlers.parse(ServedModel, kopf.Body({"metadata": metadata, "spec": spec}))
+        handlers.parse(ServedModel, model)
 
 
 def refusing_call() -> Callable[..., None]:
