@@ -99,8 +99,10 @@ def read(cluster: Cluster, endpoint: Endpoint) -> Reading:
 def _matching(
     values: Mapping[Series, float], metric: str, labels: Mapping[str, str]
 ) -> Iterable[Series]:
-    wanted = set(labels.items())
-    return [(name, have) for name, have in values if name == metric and wanted <= have]
+    pairs = set(labels.items())
+    return [
+        (name, own_labels) for name, own_labels in values if name == metric and pairs <= own_labels
+    ]
 
 
 def total(reading: Reading, metric: str, labels: Mapping[str, str] | None = None) -> float:

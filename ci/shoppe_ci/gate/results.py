@@ -59,7 +59,13 @@ def compare(samples: Sequence[Sample], folder: Path, report: dict[str, Any]) -> 
     alone.mkdir(exist_ok=True)
     _write_fileset(samples, alone / "fileset.json")
     with step("analysing the same files without the facility") as note:
-        words = ["--fileset", alone / "fileset.json", "--models", folder / "models", "--no-cache"]
+        words: list[str | Path] = [
+            "--fileset",
+            alone / "fileset.json",
+            "--models",
+            folder / "models",
+            "--no-cache",
+        ]
         words += ["--output", alone / HISTOGRAMS[0], "--report", alone / "report.json"]
         shell.run(["agc", "run", *words], note=note)
         shell.run(
@@ -75,7 +81,9 @@ def compare(samples: Sequence[Sample], folder: Path, report: dict[str, Any]) -> 
     if not (folder / FIT).exists():
         differences.append("there is no fit")
     else:
-        for what, there, here in zip(("value", "error"), fitted(folder / FIT), expected, strict=True):
+        for what, there, here in zip(
+            ("value", "error"), fitted(folder / FIT), expected, strict=True
+        ):
             if abs(there - here) > FIT_TOLERANCE * abs(here):
                 differences.append(f"the fit's {what} is {there:.8g}, not {here:.8g}")
     return Comparison(expected, candidates, differences)

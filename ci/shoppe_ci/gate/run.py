@@ -28,11 +28,11 @@ from shoppe_ci import (
 from shoppe_ci import cluster as clusters
 from shoppe_ci.analysis import Outcome
 from shoppe_ci.cluster import Cluster
+from shoppe_ci.counters import Reading
 from shoppe_ci.engine import Engine
 from shoppe_ci.errors import ShoppeError
 from shoppe_ci.facility import User
 from shoppe_ci.gate import badge, hops, record, report
-from shoppe_ci.counters import Reading
 from shoppe_ci.gate.hops import HOPS, PROVED, Proof
 from shoppe_ci.gate.record import Image, Record, Section
 from shoppe_ci.gate.results import Comparison, compare
@@ -170,7 +170,8 @@ def _commit() -> str:
 
 def sections(notebook: Path) -> list[Section]:
     """Return the time of an executed notebook's cells, by the heading above them."""
-    title, seconds = "Imports", {}
+    title = "Imports"
+    seconds: dict[str, float] = {}
     for cell in nbformat.read(notebook, as_version=4).cells:
         if cell.cell_type == "markdown" and cell.source.startswith("#"):
             title = cell.source.splitlines()[0].lstrip("# ")
@@ -279,7 +280,11 @@ def run(engine: Engine, cluster: Cluster, folder: Path, *, events: int) -> Recor
 
 def _required(samples: Sequence[analysis.Sample], outcome: Outcome | None) -> dict[str, float]:
     """Return by how much the services' counters must increase."""
-    required = {"files": len(samples), "samples": len({s[1:3] for s in samples}), "runs": RUNS}
+    required: dict[str, float] = {
+        "files": len(samples),
+        "samples": len({s[1:3] for s in samples}),
+        "runs": RUNS,
+    }
     if outcome:
         uses = outcome.report["served"].values()
         required["inferences"] = max(sum(use["requests"] for use in uses), 1)

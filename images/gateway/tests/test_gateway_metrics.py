@@ -1,6 +1,7 @@
 """Counters of Dask clusters: a real gateway, an API in memory."""
 
 import socket
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -89,6 +90,10 @@ def test_clusters_that_had_ended_before_the_gateway_started_do_not_count(
     run_with_gateway(tmp_path, monkeypatch, steps)
 
 
+def is_gone(gateway: Gateway, name: str) -> bool:
+    return name not in gateway.backend.clusters
+
+
 def test_a_deleted_cluster_has_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def steps(gateway: Gateway) -> None:
         running, ended = [await gateway.started("ann") for _ in range(2)]
@@ -97,7 +102,7 @@ def test_a_deleted_cluster_has_stopped(tmp_path: Path, monkeypatch: pytest.Monke
         for name in (ended, running):
             resource = gateway.resource(name)
             await gateway.api.put("daskclusters", resource, "DELETED")
-            await eventually(lambda name=name: name not in gateway.backend.clusters, "it is gone")
+            await eventually(partial(is_gone, gateway, name), "it is gone")
         assert counts(gateway) == [2, 1, 1]
 
     run_with_gateway(tmp_path, monkeypatch, steps)

@@ -537,7 +537,7 @@ def fit(
 def validate(histograms_file: Path, reference: Path) -> None:
     """Compare histograms with a reference: JSON by the AGC's rule, ROOT bin for bin."""
     from agc import histograms
-    from agc.validate import different_bins, differences, read_reference
+    from agc.validate import differences, different_bins, read_reference
 
     with _clear_errors():
         measured = histograms.load(histograms_file)

@@ -57,12 +57,16 @@ def test_a_missing_histogram_is_named(histograms_file: Path) -> None:
 
 
 def test_the_command_compares_with_a_root_file(histograms_file: Path, tmp_path: Path) -> None:
-    same = CliRunner().invoke(main, ["validate", str(histograms_file), "--reference", str(histograms_file)])
+    same = CliRunner().invoke(
+        main, ["validate", str(histograms_file), "--reference", str(histograms_file)]
+    )
     assert same.exit_code == 0, same.output
     changed = histograms.load(histograms_file)
     changed["4j1b_ttbar"].view(flow=True)["value"][3] = 7
     other = tmp_path / "other.root"
     histograms.save(changed, other)
-    differs = CliRunner().invoke(main, ["validate", str(other), "--reference", str(histograms_file)])
+    differs = CliRunner().invoke(
+        main, ["validate", str(other), "--reference", str(histograms_file)]
+    )
     assert differs.exit_code == 1
     assert "4j1b_ttbar: values of 1 bins differ; bin 3" in differs.output

@@ -161,9 +161,7 @@ def passed(tmp_path: Path) -> tuple[Record, Path]:
         chart_digest=record.chart_digest(package),
         programs={"Kubernetes": "v1"},
         images={
-            "hub": Image(
-                "r/hub:1a", f"sha256:{hashlib.sha256(manifest.read_bytes()).hexdigest()}"
-            )
+            "hub": Image("r/hub:1a", f"sha256:{hashlib.sha256(manifest.read_bytes()).hexdigest()}")
         },
         hops=proofs(),
         differences=[],
