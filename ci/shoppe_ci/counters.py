@@ -83,17 +83,15 @@ def read(cluster: Cluster, endpoint: Endpoint) -> Reading:
     if endpoint.component == HUB:
         ((_, name),) = pods[:1]
         return {name: parse(_hub_metrics(cluster))}
-    return {
-        name: parse(
-            cluster.kubectl(
-                "get",
-                "--raw",
-                f"/api/v1/namespaces/{namespace}/pods/{name}:{endpoint.port}/proxy/metrics",
-                timeout=TIMEOUT_S,
-            )
-        )
-        for namespace, name in pods
-    }
+    return {name: _pod_metrics(cluster, namespace, name, endpoint.port) for namespace, name in pods}
+
+
+def _pod_metrics(cluster: Cluster, namespace: str, name: str, port: int) -> dict[Series, float]:
+    path = f"/api/v1/namespaces/{namespace}/pods/{name}:{port}/proxy/metrics"
+    try:
+        return parse(cluster.kubectl("get", "--raw", path, timeout=TIMEOUT_S))
+    except (ShoppeError, ValueError) as error:
+        raise ShoppeError(f"pod {name} serves no counters at port {port}: {error}") from error
 
 
 def _matching(

@@ -128,7 +128,10 @@ def test_nothing_is_broken_where_all_hops_are_proved() -> None:
 def packaged(folder: Path, *tags: str, mtime: int = 0) -> Path:
     """Write a packaged chart whose values name images by these tags."""
     path = folder / "coffea-shoppe-0.1.0.tgz"
-    values = yaml.safe_dump({tag: {"image": {"name": "r/hub", "tag": tag}} for tag in tags})
+    images = {tag: {"image": {"name": "r/hub", "tag": tag}} for tag in tags}
+    # Images of others are not the release's.
+    images["pause"] = {"image": {"name": "registry.k8s.io/pause", "tag": "3.10"}}
+    values = yaml.safe_dump(images)
     with tarfile.open(path, "w:gz") as archive:
         for name, text in (
             ("coffea-shoppe/Chart.yaml", "name: coffea-shoppe"),
@@ -147,9 +150,9 @@ def passed(tmp_path: Path) -> tuple[Record, Path]:
     (tmp_path / record.MANIFESTS).mkdir()
     manifest = tmp_path / record.MANIFESTS / "hub.json"
     manifest.write_text('{"config": {}}')
-    (tmp_path / "histograms.root").write_bytes(b"histograms")
-    (tmp_path / "plots").mkdir()
-    (tmp_path / "plots" / "4j2b.png").write_bytes(b"image")
+    (tmp_path / "results" / "plots").mkdir(parents=True)
+    (tmp_path / "results" / "histograms.root").write_bytes(b"histograms")
+    (tmp_path / "results" / "plots" / "4j2b.png").write_bytes(b"image")
     outcome = Record(
         version="0.1.0",
         commit="c0ffee",
@@ -178,7 +181,7 @@ def test_a_record_is_read_as_it_was_written(passed: tuple[Record, Path]) -> None
     assert again.passed
     assert again.hops == outcome.hops
     assert again.images == outcome.images
-    assert set(again.files) == {"histograms.root", "plots/4j2b.png"}
+    assert set(again.files) == {"results/histograms.root", "results/plots/4j2b.png"}
 
 
 def test_a_chart_is_the_same_whenever_it_was_packaged(tmp_path: Path) -> None:
@@ -188,11 +191,11 @@ def test_a_chart_is_the_same_whenever_it_was_packaged(tmp_path: Path) -> None:
 
 
 def one_bin_off(folder: Path) -> None:
-    (folder / "histograms.root").write_bytes(b"hjstograms")
+    (folder / "results" / "histograms.root").write_bytes(b"hjstograms")
 
 
 def no_histograms(folder: Path) -> None:
-    (folder / "histograms.root").unlink()
+    (folder / "results" / "histograms.root").unlink()
 
 
 def another_chart(folder: Path) -> None:
@@ -223,8 +226,8 @@ def passed_by_hand(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        (one_bin_off, "histograms.root: its content is not the recorded one"),
-        (no_histograms, "histograms.root: its content is not the recorded one"),
+        (one_bin_off, "results/histograms.root: its content is not the recorded one"),
+        (no_histograms, "results/histograms.root: its content is not the recorded one"),
         (another_chart, "tgz: its content is not the recorded one"),
         (another_image, "manifests/hub.json: its digest is not the recorded one"),
         (a_further_image, "names r/hub:2b, which the gate did not record"),

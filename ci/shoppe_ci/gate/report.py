@@ -11,14 +11,15 @@ from shoppe_ci.errors import ShoppeError
 from shoppe_ci.gate import badge, record
 from shoppe_ci.gate.hops import PROVED
 from shoppe_ci.gate.record import Record
+from shoppe_ci.gate.results import ALONE, FACILITY
 
 PAGE, JUNIT = "report.html", "junit.xml"
 TEMPLATE = Path(__file__).with_name("report.html.j2")
 PLOTS = ("plots/*.png", "features/mass_w1w2*.png", "fit/*postfit.png", "fit/pulls.png")
+"""Patterns in the folder of the facility's results."""
 LOG_LINES = 40
 """Last lines of each log of the broken service that the page shows."""
 LOGS = "logs"
-NOT_RESULTS = (record.MANIFESTS, LOGS)
 
 
 def clear(folder: Path) -> None:
@@ -37,10 +38,9 @@ def results(folder: Path) -> dict[str, str]:
     """Return the SHA-256 of each result in a gate's folder, by its path there."""
     return {
         str(path.relative_to(folder)): record.sha256(path)
-        for path in sorted(folder.rglob("*"))
+        for part in (FACILITY, ALONE)
+        for path in sorted((folder / part).rglob("*"))
         if path.is_file()
-        and path.suffix != ".tgz"
-        and path.relative_to(folder).parts[0] not in NOT_RESULTS
     }
 
 
@@ -49,7 +49,7 @@ def _plots(folder: Path) -> list[tuple[str, str]]:
     return [
         (path.stem, f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}")
         for pattern in PLOTS
-        for path in sorted(folder.glob(pattern))
+        for path in sorted((folder / FACILITY).glob(pattern))
     ]
 
 

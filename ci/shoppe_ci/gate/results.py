@@ -14,8 +14,8 @@ from shoppe_ci.progress import step
 HISTOGRAMS = ("histograms.root", "histograms_ml.root")
 FIT_TOLERANCE = 1e-6
 """Relative, of the fitted normalisation and of its error."""
-ALONE = "without-facility"
-"""Folder with the results of this machine."""
+FACILITY, ALONE = "results", "without-facility"
+"""Folders with the results of the facility, and with those of this machine."""
 
 
 @dataclass(frozen=True)
@@ -52,10 +52,10 @@ def _differences(here: Path, there: Path) -> list[str]:
 def compare(samples: Sequence[Sample], folder: Path, report: dict[str, Any]) -> Comparison:
     """Analyse the same files in a process of this machine, with the facility's models.
 
-    `folder` has the facility's results, and `report` their report.  All bins, the number of
-    scored candidates and the fit must be the same.
+    `folder` is the gate's, and `report` the report of the facility's results there.  All bins,
+    the number of scored candidates and the fit must be the same.
     """
-    alone = folder / ALONE
+    alone, facility = folder / ALONE, folder / FACILITY
     alone.mkdir(exist_ok=True)
     _write_fileset(samples, alone / "fileset.json")
     with step("analysing the same files without the facility") as note:
@@ -66,23 +66,24 @@ def compare(samples: Sequence[Sample], folder: Path, report: dict[str, Any]) -> 
             folder / "models",
             "--no-cache",
         ]
-        words += ["--output", alone / HISTOGRAMS[0], "--report", alone / "report.json"]
+        words += ["--no-cache", "--output", alone / HISTOGRAMS[0]]
+        words += ["--report", alone / "report.json"]
         shell.run(["agc", "run", *words], note=note)
         shell.run(
             ["agc", "fit", alone / HISTOGRAMS[0], "--output", (alone / FIT).parent], note=note
         )
     differences = [
-        sentence for name in HISTOGRAMS for sentence in _differences(alone / name, folder / name)
+        sentence for name in HISTOGRAMS for sentence in _differences(alone / name, facility / name)
     ]
     candidates = json.loads((alone / "report.json").read_text())["candidates"]
     if report["candidates"] != candidates:
         differences.append(f"{report['candidates']} candidates were scored, not {candidates}")
     expected = fitted(alone / FIT)
-    if not (folder / FIT).exists():
+    if not (facility / FIT).exists():
         differences.append("there is no fit")
     else:
         for what, there, here in zip(
-            ("value", "error"), fitted(folder / FIT), expected, strict=True
+            ("value", "error"), fitted(facility / FIT), expected, strict=True
         ):
             if abs(there - here) > FIT_TOLERANCE * abs(here):
                 differences.append(f"the fit's {what} is {there:.8g}, not {here:.8g}")

@@ -35,7 +35,7 @@ from shoppe_ci.facility import User
 from shoppe_ci.gate import badge, hops, record, report
 from shoppe_ci.gate.hops import HOPS, PROVED, Proof
 from shoppe_ci.gate.record import Image, Record, Section
-from shoppe_ci.gate.results import Comparison, compare
+from shoppe_ci.gate.results import FACILITY, Comparison, compare
 from shoppe_ci.paths import ROOT
 from shoppe_ci.progress import step
 from shoppe_ci.wait import eventually
@@ -169,7 +169,12 @@ def _commit() -> str:
 
 
 def sections(notebook: Path) -> list[Section]:
-    """Return the time of an executed notebook's cells, by the heading above them."""
+    """Return the time of an executed notebook's cells, by the heading above them.
+
+    There are none if the run ended before the notebook.
+    """
+    if not notebook.exists():
+        return []
     title = "Imports"
     seconds: dict[str, float] = {}
     for cell in nbformat.read(notebook, as_version=4).cells:
@@ -206,7 +211,7 @@ def _analyse(cluster: Cluster, inputs: dict[str, Any], folder: Path) -> _Ended:
             cluster,
             name=USER,
             inputs=inputs,
-            results=folder,
+            results=folder / FACILITY,
             source="servicex",
             assignment="served",
             settle=False,
@@ -263,9 +268,7 @@ def run(engine: Engine, cluster: Cluster, folder: Path, *, events: int) -> Recor
         hops=proofs,
         differences=differences,
         files=report.results(folder),
-        sections=sections(folder / analysis.NOTEBOOK.name)
-        if (folder / analysis.NOTEBOOK.name).exists()
-        else [],
+        sections=sections(folder / FACILITY / analysis.NOTEBOOK.name),
         results=_figures(ended.outcome, comparison),
         problem=ended.problem,
         broken=_broken(proofs, ended, differences),
