@@ -135,7 +135,7 @@ EXTERNAL = {"enabled": False, "url": "https://external.example"}
             "services.api is null, but browsers log in to services through it: remove the null",
         ),
         (
-            {"jupyterhub": {"singleuser": {"profileList": [{"description": "big"}]}}},
+            {"jupyterhub": {"singleuser": {"profileList": [{"display_name": ""}]}}},
             "profileList[0] has no display_name: add one",
         ),
         # External services.
