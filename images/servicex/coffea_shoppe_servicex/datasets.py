@@ -119,9 +119,8 @@ class Datasets:
         except QueryError as error:
             # Submitted before options were checked.
             with transaction(self.context.engine) as session:
-                self.lifecycle.end(
-                    session, session.get_one(Request, oldest.id), "Fatal", str(error)
-                )
+                if request := _waiting(session, oldest):
+                    self.lifecycle.end(session, request, "Fatal", str(error))
             return
         dataset = self._dataset(oldest, name, find)
         if dataset and dataset.status == "complete":

@@ -4,6 +4,7 @@ import threading
 from typing import Any
 
 import pytest
+from coffea_shoppe_servicex import addresses
 from coffea_shoppe_servicex.backend import Backend
 from coffea_shoppe_servicex.database import Request, transaction
 from coffea_shoppe_servicex.errors import ForbiddenError, QueryError
@@ -55,6 +56,21 @@ def test_an_option_that_was_accepted_once_ends_its_request(backend: Backend) -> 
     )
     with pytest.raises(QueryError, match="is no option"):
         submit(backend, file_list=None, did="rucio://a:b?file=2")
+
+
+def test_a_request_with_such_an_option_that_was_canceled_stays_canceled(
+    backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = submit(backend, file_list=None, did="xrootd://root://origin//*.root")
+
+    def split(name: str) -> Any:
+        backend.requests.cancel(ANN, request)
+        raise QueryError(f"did: {name!r} has an option that is unknown")
+
+    monkeypatch.setattr(addresses, "split_did", split)
+    assert backend.datasets.look_up(lambda _: [], unchanged)
+    canceled = backend.requests.get(ANN, request)
+    assert (canceled.status, canceled.reason) == ("Canceled", "canceled by its user")
 
 
 def test_a_dataset_that_names_a_file_several_times_has_it_once(backend: Backend) -> None:
