@@ -11,7 +11,7 @@ from coffea_shoppe_identity import RefusedError
 from coffea_shoppe_identity.bodies import SENDER, BodyLimits
 from coffea_shoppe_identity.capacity import BusyError, Capacity
 from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.applications import Starlette
@@ -292,15 +292,25 @@ def application(
 
 
 class _WorkloadCollector:
-    """Prometheus collector: counts requests and files at each scrape."""
+    """Prometheus collector: counts requests and files at each scrape, and reads the totals."""
 
     def __init__(self, backend: Backend) -> None:
         self.backend = backend
 
-    def collect(self) -> list[GaugeMetricFamily]:
-        """Return the gauges."""
+    def collect(self) -> list[Metric]:
+        """Return the gauges and the counters."""
         requests, files = self.backend.workload.counts()
-        return [_gauge("requests", requests), _gauge("files", files)]
+        totals = self.backend.workload.totals()
+        delivered = CounterMetricFamily(
+            "servicex_delivered_bytes",
+            "bytes of results, as stored when their files were completed",
+            value=totals["delivered_bytes"][""],
+        )
+        return [
+            *(_gauge("requests", requests), _gauge("files", files)),
+            *(_counter("requests", totals["requests"]), _counter("files", totals["files"])),
+            delivered,
+        ]
 
 
 def _gauge(name: str, counts: Mapping[str, int]) -> GaugeMetricFamily:
@@ -308,3 +318,12 @@ def _gauge(name: str, counts: Mapping[str, int]) -> GaugeMetricFamily:
     for state, count in counts.items():
         gauge.add_metric([state], count)
     return gauge
+
+
+def _counter(name: str, totals: Mapping[str, int]) -> CounterMetricFamily:
+    counter = CounterMetricFamily(
+        f"servicex_{name}", f"{name} that have ended, by how they ended", labels=["status"]
+    )
+    for status, total in totals.items():
+        counter.add_metric([status], total)
+    return counter

@@ -1,5 +1,6 @@
 """Tables and connections: PostgreSQL in a facility, SQLite on a laptop."""
 
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +13,11 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 MIGRATION_LOCK = 7215312  # arbitrary; no other service of this database uses it
+ADD_TO_TOTAL = text(
+    "INSERT INTO totals (name, status, value) VALUES (:name, :status, :amount) "
+    "ON CONFLICT (name, status) DO UPDATE SET value = totals.value + excluded.value"
+)
+"""The same in PostgreSQL and SQLite."""
 
 
 class Base(DeclarativeBase):
@@ -140,6 +146,18 @@ class File(Base):
     )
 
 
+class Total(Base):
+    """A sum over everything that has ended; it stays when requests are removed."""
+
+    __tablename__ = "totals"
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    """requests, files or delivered_bytes."""
+    status: Mapped[str] = mapped_column(primary_key=True)
+    """How the requests or files ended; '' of the bytes."""
+    value: Mapped[int] = mapped_column(BigInteger)
+
+
 def connect(url: str) -> Engine:
     """Return the engine of `postgresql+psycopg2://?service=NAME` or `sqlite:///PATH`."""
     if not url.startswith("sqlite"):
@@ -172,6 +190,21 @@ def transaction(engine: Engine) -> Iterator[Session]:
     """Yield a session that commits at the end, or rolls back on an exception."""
     with Session(engine, expire_on_commit=False) as session, session.begin():
         yield session
+        _write_totals(session)
+
+
+def add_to_total(session: Session, name: str, status: str, amount: int = 1) -> None:
+    """Add to a total at the end of the session's transaction, and only if it commits."""
+    session.info.setdefault("totals", Counter())[name, status] += amount
+
+
+def _write_totals(session: Session) -> None:
+    # All transactions share these few rows.  Written last, none is locked while a transaction
+    # waits for another row or for the object store; in one order, no two block each other.
+    totals: Counter[tuple[str, str]] = session.info.pop("totals", Counter())
+    for (name, status), amount in sorted(totals.items()):
+        if amount:
+            session.execute(ADD_TO_TOTAL, {"name": name, "status": status, "amount": amount})
 
 
 def migrate(engine: Engine) -> None:

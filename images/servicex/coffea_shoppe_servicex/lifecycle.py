@@ -6,15 +6,15 @@ Callers open the transaction and, where the request is in the database already, 
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
-from sqlalchemy import delete, insert, select, update
+from sqlalchemy import CursorResult, delete, insert, select, update
 from sqlalchemy.orm import Session
 
 from coffea_shoppe_servicex import identities
 from coffea_shoppe_servicex.context import Context
-from coffea_shoppe_servicex.database import File, Request
-from coffea_shoppe_servicex.models import OPEN_STATUSES
+from coffea_shoppe_servicex.database import File, Request, add_to_total
+from coffea_shoppe_servicex.models import END_STATUSES, OPEN_STATUSES, REUSED
 from coffea_shoppe_servicex.objects import ObjectPrefix
 
 SUMMARY_FILES, SUMMARY_LENGTH, SUMMARY_LOG_LINES = 5, 300, 3
@@ -78,6 +78,7 @@ class Lifecycle:
         session.flush()
         copies = [dict(zip(names, row, strict=True)) | {"request_id": request.id} for row in rows]
         session.execute(insert(File), copies)
+        add_to_total(session, "requests", REUSED)
         return True
 
     def start(self, session: Session, request: Request, files: Sequence[Mapping[str, Any]]) -> None:
@@ -122,8 +123,10 @@ class Lifecycle:
         request.last_result = max(int(self.context.clock() * 1e6), request.last_result + 1)
         file.result_at = request.last_result
         request.bytes += file.bytes
+        add_to_total(session, "files", file.state)
         if file.state == "done":
             request.completed += 1
+            add_to_total(session, "delivered_bytes", "", file.bytes)
         else:
             request.failed += 1
             if request.failed == 1:
@@ -135,16 +138,18 @@ class Lifecycle:
             self.end(session, request, "Complete" if success else "Fatal", reason)
 
     def end(self, session: Session, request: Request, status: str, reason: str) -> None:
-        """Set a request's final status; unless it is Complete, cancel its open files."""
+        """Set the final status of an open request; unless it is Complete, cancel its open files."""
         request.status, request.reason = status, reason
         request.finished = self.context.clock()
+        add_to_total(session, "requests", END_STATUSES[status])
         if status == "Complete":
             return
-        session.execute(
+        canceled = session.execute(
             update(File)
             .where(File.request_id == request.id, File.state.in_(("waiting", "leased")))
             .values(state="canceled")
         )
+        add_to_total(session, "files", "canceled", cast("CursorResult[Any]", canceled).rowcount)
 
     def delete(self, session: Session, request: Request, reason: str) -> None:
         """Cancel a request that is open, revoke its keys and remove its objects.

@@ -10,6 +10,17 @@ from coffea_shoppe_servicex.identities import Identity
 
 OPEN_STATUSES = ("Lookup", "Running")
 """Statuses of requests that have not ended."""
+END_STATUSES = {
+    "Complete": "complete",
+    "Fatal": "failed",
+    "Bad Dataset": "bad_dataset",
+    "Canceled": "canceled",
+}
+"""Final statuses of requests, and their names in the totals."""
+REUSED = "reused"
+"""In the totals: a request that was completed with an earlier one's result."""
+END_STATES = ("done", "failed", "canceled")
+"""Final states of files."""
 MESSAGE_LENGTH = 2000
 """Longest message of a failed file or a delayed request, in characters."""
 LARGEST_COUNT = 10**15

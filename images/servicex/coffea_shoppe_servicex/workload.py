@@ -3,8 +3,8 @@
 from sqlalchemy import and_, func, or_, select
 
 from coffea_shoppe_servicex.context import Context
-from coffea_shoppe_servicex.database import File, Request, transaction
-from coffea_shoppe_servicex.models import PodDemand
+from coffea_shoppe_servicex.database import File, Request, Total, transaction
+from coffea_shoppe_servicex.models import END_STATES, END_STATUSES, REUSED, PodDemand
 
 
 class Workload:
@@ -54,3 +54,19 @@ class Workload:
             )
             files = session.execute(select(File.state, func.count()).group_by(File.state))
             return dict(requests.all()), dict(files.all())
+
+    def totals(self) -> dict[str, dict[str, int]]:
+        """Return by name and status what has ended since the first start; it never decreases.
+
+        A request whose result was reused counts as such, and its files and bytes do not count
+        again.  The size of a file is the stored one when it was completed.
+        """
+        totals = {
+            "requests": dict.fromkeys((*END_STATUSES.values(), REUSED), 0),
+            "files": dict.fromkeys(END_STATES, 0),
+            "delivered_bytes": {"": 0},
+        }
+        with transaction(self.context.engine) as session:
+            for total in session.scalars(select(Total)):
+                totals[total.name][total.status] = total.value
+        return totals

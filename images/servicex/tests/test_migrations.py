@@ -12,6 +12,8 @@ from coffea_shoppe_servicex.database import (
     Base,
     File,
     Request,
+    Total,
+    add_to_total,
     connect,
     migrate,
     transaction,
@@ -142,6 +144,20 @@ def test_requests_of_earlier_releases_have_revision_zero(engine: Engine) -> None
     assert (request.revision, request.remarks) == (0, "")
     migrate_to(engine, "0004")
     assert "revision" not in columns(engine)
+
+
+def test_totals_begin_at_zero_and_requests_stay(engine: Engine) -> None:
+    migrate_to(engine, "0006")
+    insert_request(engine, revision=1)
+    migrate(engine)
+    with transaction(engine) as session:
+        assert session.scalars(select(Request.id)).all() == ["earlier"]
+        assert session.scalars(select(Total)).all() == []
+        add_to_total(session, "requests", "complete")
+    migrate_to(engine, "0006")
+    assert not inspect(engine).has_table("totals")
+    with engine.connect() as connection:
+        assert connection.exec_driver_sql("SELECT id FROM requests").scalars().all() == ["earlier"]
 
 
 def test_the_newest_version_is_what_the_code_declares(engine: Engine) -> None:

@@ -260,8 +260,42 @@ def test_what_is_for_the_cluster_is_not_found_from_outside(client: TestClient, p
     assert client.get("/services/servicex/servicex").status_code == 200
 
 
+def counters(client: TestClient) -> dict[str, float]:
+    """Return the counters of what has ended, those that are zero too."""
+    lines = [line.rpartition(" ") for line in client.get("/metrics").text.splitlines()]
+    return {name: float(number) for name, _, number in lines if "_total" in name and name[0] != "#"}
+
+
 def test_health_and_metrics(client: TestClient, request_id: str) -> None:
     assert client.get("/healthz").text == client.get("/livez").text == "ok"
     assert 'servicex_requests{state="Running"} 1.0' in client.get("/metrics").text
     assert client.delete(f"/servicex/transformation/{request_id}").status_code == 200
     assert client.get(f"/servicex/transformation/{request_id}").status_code == 404
+    assert counters(client) == {
+        'servicex_requests_total{status="complete"}': 0,
+        'servicex_requests_total{status="failed"}': 0,
+        'servicex_requests_total{status="bad_dataset"}': 0,
+        'servicex_requests_total{status="canceled"}': 1,
+        'servicex_requests_total{status="reused"}': 0,
+        'servicex_files_total{status="done"}': 0,
+        'servicex_files_total{status="failed"}': 0,
+        'servicex_files_total{status="canceled"}': 1,
+        "servicex_delivered_bytes_total": 0,
+    }
+
+
+def test_counters_show_what_was_delivered(
+    client: TestClient, request_id: str, tmp_path: Path
+) -> None:
+    lease = post_internal(client, "lease", worker="w", memory=4000).json()
+    _store(tmp_path, request_id, b"0123456789")
+    before = counters(client)
+    report = {"attempt": 1, "events": 5, "read": 7, "seconds": 1.5}
+    for _ in range(2):
+        post_internal(client, f"files/{lease['file']}/complete", **report)
+    after = counters(client)
+    assert {name: after[name] - before[name] for name in after if after[name] != before[name]} == {
+        'servicex_requests_total{status="complete"}': 1,
+        'servicex_files_total{status="done"}': 1,
+        "servicex_delivered_bytes_total": 10,
+    }
