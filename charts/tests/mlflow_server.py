@@ -31,7 +31,7 @@ from rendering import Manifest, template
 KEY = ec.generate_private_key(ec.SECP256R1())
 ISSUER = "here"
 START_S = 180
-FOLDERS = re.compile(r"/(etc/mlflow|data|tmp)\b")
+FOLDERS = re.compile(r"/(etc/mlflow|data|tmp|run/metrics)\b")
 """Of the container."""
 
 
@@ -71,6 +71,7 @@ class MlflowServer:
     folder: Path
     url: str
     container: Manifest
+    exporter: Manifest
     migration: Manifest
     garbage: Manifest
     quotas: dict[str, dict[str, int]]
@@ -80,7 +81,8 @@ class MlflowServer:
         return FOLDERS.sub(lambda path: str(self.folder / path[0].rpartition("/")[2]), text)
 
     def _environment(self, container: Manifest) -> dict[str, str]:
-        own = {e["name"]: self._moved(e.get("value", "a" * 24)) for e in container["env"]}
+        entries = container.get("env", [])
+        own = {e["name"]: self._moved(e.get("value", "a" * 24)) for e in entries}
         path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
         return {"PATH": path, "MLFLOW_DISABLE_TELEMETRY": "true", **own}
 
@@ -93,6 +95,19 @@ class MlflowServer:
         """Run the container of the CronJob; return its exit code."""
         words = [self._moved(word) for word in self.garbage["args"]]
         return subprocess.run(words, env=self._environment(self.garbage), check=False).returncode
+
+    @contextmanager
+    def exporting(self) -> Iterator[str]:
+        """Run the exporter meanwhile; yield the address of the metrics."""
+        with socket.socket() as chosen:
+            chosen.bind(("127.0.0.1", 0))
+            port = chosen.getsockname()[1]
+        words = [*map(self._moved, self.exporter["args"]), f"--port={port}"]
+        with subprocess.Popen(words, env=self._environment(self.exporter)) as process:
+            try:
+                yield f"http://127.0.0.1:{port}/metrics"
+            finally:
+                process.terminate()
 
     @contextmanager
     def running(self) -> Iterator[None]:
@@ -153,14 +168,14 @@ def mlflow_server(folder: Path) -> Iterator[MlflowServer]:
             for manifest in manifests
             if manifest["kind"] == "Deployment"
         ]
-        (container,), (migration,) = pod["containers"], pod["initContainers"]
+        (container, exporter), (migration,) = pod["containers"], pod["initContainers"]
         (garbage,) = [
             manifest["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"][0]
             for manifest in manifests
             if manifest["kind"] == "CronJob"
         ]
-        server = MlflowServer(folder, url, container, migration, garbage, quotas)
-        for name in ("mlflow", "data", "tmp"):
+        server = MlflowServer(folder, url, container, exporter, migration, garbage, quotas)
+        for name in ("mlflow", "data", "tmp", "metrics"):
             (folder / name).mkdir()
         (files,) = [manifest["data"] for manifest in manifests if manifest["kind"] == "ConfigMap"]
         for name, text in files.items():

@@ -177,16 +177,24 @@ def test_each_server_has_a_policy(manifests: list[Any], policies: list[Any]) -> 
     assert open_to_all == []
 
 
-def test_the_monitoring_alone_reads_metrics_that_name_users(
-    manifests: list[Any], policies: list[Any]
+@pytest.mark.parametrize(
+    ("server", "metrics", "other_port"), [("triton", (8002, 9090), 8000), ("mlflow", (9090,), 5000)]
+)
+def test_the_monitoring_alone_reads_metrics_of_users_work(
+    manifests: list[Any],
+    policies: list[Any],
+    server: str,
+    metrics: tuple[int, ...],
+    other_port: int,
 ) -> None:
     everybody = pods(manifests)
     prometheus = Pod("prometheus", "monitoring", {"app.kubernetes.io/name": "prometheus"})
-    for port in (8002, 9090):
-        assert allowed(policies, prometheus, everybody["triton"], port)
+    for port in metrics:
+        assert allowed(policies, prometheus, everybody[server], port)
         for other in ("user", "dask-worker", *STRANGERS):
-            assert not allowed(policies, everybody[other], everybody["triton"], port)
-    assert not allowed(policies, prometheus, everybody["triton"], 8000)
+            assert not allowed(policies, everybody[other], everybody[server], port)
+    assert not allowed(policies, prometheus, everybody[server], other_port)
+    assert allowed(policies, everybody["user"], everybody[server], other_port)
 
 
 @pytest.mark.parametrize(("server", "other_port"), [("gateway", 8000), ("objectstore", 7070)])

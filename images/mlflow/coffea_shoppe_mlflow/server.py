@@ -1,7 +1,8 @@
 """MLflow's application with login, behind the quota of uploads and limits on what it reads.
 
 MLflow reads the whole body of most requests into memory before it knows the sender, and
-decompresses those of OpenTelemetry to any size.  Uploads of artifacts alone are streams.
+decompresses those of OpenTelemetry to any size.  Uploads of artifacts alone are streams.  All
+requests are counted, those that are refused too.
 """
 
 from coffea_shoppe_contract.claims import MLFLOW_ADMIN
@@ -20,7 +21,9 @@ from fastapi import FastAPI
 from starlette.datastructures import Headers
 
 from coffea_shoppe_mlflow.auth import verifier
-from coffea_shoppe_mlflow.uploads import ARTIFACT_UPLOAD, UploadQuota
+from coffea_shoppe_mlflow.counters import Counters
+from coffea_shoppe_mlflow.endpoints import ARTIFACT_UPLOAD
+from coffea_shoppe_mlflow.uploads import UploadQuota
 
 LARGEST_BODY = 32 * 2**20
 """A batch of traces or an image of the user interface, bytes."""
@@ -82,4 +85,5 @@ def create_app() -> FastAPI:
     application: FastAPI = create_mlflow()
     application.add_middleware(UploadQuota)
     application.add_middleware(Limits)
+    application.add_middleware(Counters)
     return application

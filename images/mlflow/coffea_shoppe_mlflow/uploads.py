@@ -8,7 +8,6 @@ import asyncio
 import logging
 import os
 import posixpath
-import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -27,15 +26,9 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from coffea_shoppe_mlflow import auth
+from coffea_shoppe_mlflow.endpoints import MULTIPART, UPLOAD
 
 LOG = logging.getLogger(__name__)
-ARTIFACT_UPLOAD = re.compile(r"PUT /(ajax-)?api/2\.0/mlflow-artifacts/artifacts/.*", re.DOTALL)
-"""Uploads an artifact as a stream."""
-UPLOAD = re.compile(
-    rf"{ARTIFACT_UPLOAD.pattern}|POST /ajax-api/2\.0/mlflow/upload-artifact", re.DOTALL
-)
-MULTIPART = re.compile(r"POST /(ajax-)?api/2\.0/mlflow-artifacts/mpu/create/.*", re.DOTALL)
-"""Asks for URLs at which parts of any size are uploaded to the store itself."""
 FRESH_S = 30
 """Quota and count are used for so long, plus what is uploaded meanwhile."""
 RECOUNT_S = 2
