@@ -83,8 +83,7 @@ class Codegen(ABC):
     def transform(self, source: Source, target: Path, result_format: Format) -> Outcome:
         """Write the result for one file to `target`.
 
-        Raises `UnreadableError` if another URL of the file, or a later attempt, may succeed,
-        else `TransformError`.
+        Raises `UnreadableError` if the file cannot be read at this URL, else `TransformError`.
         """
 
     @abstractmethod

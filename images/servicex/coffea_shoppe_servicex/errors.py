@@ -29,7 +29,21 @@ class TransformError(Exception):
 
 
 class UnreadableError(TransformError):
-    """A file that could not be read from one URL; a retry or a replica may succeed."""
+    """A file that could not be read from one URL."""
+
+    def __init__(
+        self,
+        reason: str,
+        message: str,
+        *,
+        other_url_may_help: bool = True,
+        retry_may_help: bool = False,
+    ) -> None:
+        super().__init__(reason, message)
+        self.other_url_may_help = other_url_may_help
+        """Whether another URL of the file may be readable now."""
+        self.retry_may_help = retry_may_help
+        """Whether a later attempt may succeed."""
 
 
 class NotFoundError(Exception):

@@ -52,8 +52,8 @@ def size(query: Codegen, source_urls: Sequence[str], *, local_files: bool) -> Si
         try:
             with root_files.opened(url, local_files=local_files) as file:
                 return query.estimate(file, Source(url, local_files))
-        except UnreadableError:
-            if number == len(source_urls):
+        except UnreadableError as error:
+            if number == len(source_urls) or not error.other_url_may_help:
                 raise
     raise TransformError("MissingFile", "the file has no URL")
 

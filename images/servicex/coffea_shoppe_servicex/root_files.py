@@ -3,18 +3,30 @@
 import contextlib
 import difflib
 import logging
-import re
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
+
+import requests
+from coffea_shoppe_contract import causes
+from coffea_shoppe_contract.addresses import redacted
+from coffea_shoppe_contract.causes import Kind
 
 from coffea_shoppe_servicex import addresses
 from coffea_shoppe_servicex.errors import QueryError, TransformError, UnreadableError, cause_of
 
 LOG = logging.getLogger(__name__)
 OPEN_TIMEOUT_S = 60
-NOT_FOUND = re.compile(r"\[3011\]|404, message=")
-"""Messages of XRootD's client, and of aiohttp, for a file that the server does not have."""
+PROBE_TIMEOUT_S = (5, 10)
+"""Timeouts to connect to a web server whose file cannot be opened, and of its response."""
+REASONS = {
+    Kind.ABSENT: "MissingFile",
+    Kind.REFUSED: "AccessDenied",
+    Kind.NOT_ROOT: "BadFile",
+    Kind.DAMAGED: "BadFile",
+    Kind.UNSUPPORTED: "UnreadableContent",
+}
+"""Reasons of failed files; those of other kinds are `CannotOpen` and `CannotRead`."""
 STEP_BYTES = 64_000_000
 """Uncompressed bytes of a tree that are read at once; a basket is always read entirely."""
 SMALLEST_STEP, LARGEST_STEP = 1000, 1_000_000
@@ -37,23 +49,15 @@ def opened(url: str, *, local_files: bool = False, size: int | None = None) -> I
         raise TransformError("BadAddress", str(error)) from error
     try:
         file = uproot.open({url: None}, timeout=OPEN_TIMEOUT_S)
-    except FileNotFoundError as error:
-        raise UnreadableError("MissingFile", f"{url}: no such file") from error
-    except (ValueError, uproot.deserialization.DeserializationError) as error:
-        message = f"{url}: not a ROOT file, or a truncated one"
-        raise UnreadableError("BadFile", message) from error
+    except MemoryError:
+        raise
     except Exception as error:
-        if NOT_FOUND.search(str(error)):
-            raise UnreadableError("MissingFile", f"{url}: no such file") from error
-        reason = cause_of(error)
-        message = f"{url}: cannot be opened ({reason}); is it truncated, or its origin down?"
-        raise UnreadableError("CannotOpen", message) from error
+        raise unreadable(url, error, "CannotOpen") from error
     with file:
         # A truncated file is refused even if the requested columns lie before its end.
         expected, present = int(file.file.fEND), file.file.source.num_bytes
         if present is not None and present < expected:
-            message = f"{url}: truncated: {present} of its {expected} bytes are present"
-            raise UnreadableError("BadFile", message)
+            raise UnreadableError("BadFile", f"{url}: {causes.is_cut_short(present, expected)}")
         if present is not None and size is not None and present != size:
             message = f"{url}: changed since the request was submitted: its size in bytes was "
             message += f"{size}, and is {present}; submit it again"
@@ -73,15 +77,40 @@ def reading(url: str) -> Iterator[None]:
     except QueryError as error:
         raise TransformError("BadQuery", str(error)) from error
     except (OSError, uproot.deserialization.DeserializationError) as error:
-        reason = cause_of(error)
-        message = f"{url}: cannot be read ({reason}); is it truncated, or its origin down?"
-        raise UnreadableError("CannotRead", message) from error
+        raise unreadable(url, error, "CannotRead") from error
     except Exception as error:
         reason = cause_of(error)
         if type(error).__module__.split(".")[0] in DECOMPRESSORS:
             raise UnreadableError("BadFile", f"{url}: is damaged ({reason})") from error
         # A query's operations on arrays may raise anything.
         raise TransformError("BadQuery", f"{type(error).__name__}: {reason}") from error
+
+
+def unreadable(url: str, error: Exception, reason: str) -> UnreadableError:
+    """Return the error for a file, at a URL that was checked, that uproot cannot read.
+
+    `reason` is that of problems which are none of the file itself.
+    """
+    cause = causes.find_cause(url, error, probe=_probe, reason=redacted(cause_of(error)))
+    return UnreadableError(
+        REASONS.get(cause.kind, reason),
+        f"{url}: {cause.sentence}",
+        other_url_may_help=cause.other_address_may_help,
+        retry_may_help=cause.retry_may_help,
+    )
+
+
+def _probe(url: str) -> causes.Response | None:
+    """Request a file's first bytes from a web server; None if it does not respond."""
+    address = url.replace("davs://", "https://", 1)
+    try:
+        with requests.get(
+            address, headers=causes.HEAD_REQUEST, stream=True, timeout=PROBE_TIMEOUT_S
+        ) as response:
+            head = next(response.iter_content(causes.HEAD_BYTES), b"")
+            return causes.Response.of(response.status_code, response.headers, head)
+    except requests.RequestException:
+        return None
 
 
 def tree_names(file: Any) -> list[str]:

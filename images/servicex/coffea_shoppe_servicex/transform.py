@@ -61,12 +61,19 @@ def _transform(
     local_files: bool,
 ) -> Outcome:
     size = identity[0].get("size") if identity else None
+    retry_may_help = False
     for number, url in enumerate(source_urls, 1):
         try:
             return query.transform(Source(url, local_files, size), target, result_format)
         except UnreadableError as error:
-            if number == len(source_urls):
-                raise
+            retry_may_help = retry_may_help or error.retry_may_help
+            if number == len(source_urls) or not error.other_url_may_help:
+                message = str(error).replace(url, source_urls[-1])
+                raise UnreadableError(
+                    *(error.reason, message),
+                    other_url_may_help=error.other_url_may_help,
+                    retry_may_help=retry_may_help,
+                ) from error
             LOG.warning("%s; trying %s", error, source_urls[number])
         except TransformError as error:
             # The user knows the file by the URL of the request, which is the last one.

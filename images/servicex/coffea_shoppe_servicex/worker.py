@@ -89,7 +89,7 @@ def _transform(
         )
         outcome = Outcome(events=result.events, read=result.read)
     except UnreadableError as error:
-        outcome = Outcome(reason=error.reason, message=str(error), retry=True)
+        outcome = Outcome(reason=error.reason, message=str(error), retry=error.retry_may_help)
     except TransformError as error:
         outcome = Outcome(reason=error.reason, message=str(error))
     except UnknownCodegenError as error:

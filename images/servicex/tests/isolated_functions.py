@@ -45,7 +45,7 @@ def fail(kind: str) -> None:
     errors: dict[str, Callable[[], Exception]] = {
         "query": lambda: QueryError("no such thing"),
         "transform": lambda: TransformError("MissingTree", "it has no tree"),
-        "unreadable": lambda: UnreadableError("BadFile", "it is truncated"),
+        "unreadable": lambda: UnreadableError("BadFile", "it is cut short"),
         "other": lambda: KeyError("met"),
     }
     raise errors[kind]()

@@ -70,7 +70,7 @@ def test_an_error_is_the_function_s_own() -> None:
     kinds: dict[str, tuple[type[Exception], str]] = {
         "query": (QueryError, "no such thing"),
         "transform": (TransformError, "it has no tree"),
-        "unreadable": (UnreadableError, "it is truncated"),
+        "unreadable": (UnreadableError, "it is cut short"),
         "other": (TransformError, "KeyError: 'met'"),
     }
     for kind, (error, message) in kinds.items():

@@ -81,7 +81,7 @@ def test_damaged_numbers_may_be_read_elsewhere(
     content = bytearray(path.read_bytes())
     content[seek + 200 : seek + 400] = bytes(200)
     path.write_bytes(content)
-    with pytest.raises(UnreadableError, match=r"is damaged|truncated"):
+    with pytest.raises(UnreadableError, match="is damaged"):
         columns(tmp_path, raw(treename="t"), path)
 
 

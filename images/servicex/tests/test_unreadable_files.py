@@ -1,0 +1,153 @@
+"""Each cause why a file cannot be read has its sentence, and is retried only if that may help."""
+
+import re
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from coffea_shoppe_servicex.api_client import ApiClient
+from coffea_shoppe_servicex.backend import Backend
+from coffea_shoppe_servicex.errors import UnreadableError
+from coffea_shoppe_servicex.worker import Transformer
+from servicex_helpers import RAW, Clock, columns, make, submit
+
+LOGIN = b"<!DOCTYPE html><html><body>Please log in</body></html>" * 50
+
+
+class Server(ThreadingHTTPServer):
+    """Serves one file in the ways of its paths' first component, and accepts uploads."""
+
+    content: bytes
+
+    def url(self, way: str) -> str:
+        return f"http://127.0.0.1:{self.server_port}/{way}/a.root"
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: Server
+
+    def log_message(self, format: str, *arguments: Any) -> None: ...
+
+    def do_PUT(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self._respond(200, b"", {})
+
+    def do_GET(self) -> None:
+        way = self.path.split("/")[1]
+        body = self.server.content
+        if way == "cut":
+            body = body[: len(body) // 2]
+        requested = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", ""))
+        if way.isdigit():
+            self._respond(int(way), b"no", {})
+        elif way == "login":
+            self._respond(200, LOGIN, {"Content-Type": "text/html; charset=utf-8"})
+        elif way == "whole" or not requested:
+            self._respond(200, body, {})
+        else:
+            first, last = int(requested[1]), min(int(requested[2]), len(body) - 1)
+            part = {"Content-Range": f"bytes {first}-{last}/{len(body)}"}
+            self._respond(206, body[first : last + 1], part)
+
+    def _respond(self, status: int, body: bytes, headers: dict[str, str]) -> None:
+        self.send_response(status)
+        for name, value in {**headers, "Content-Length": str(len(body))}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(body)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with Server(("127.0.0.1", 0), Handler) as server:
+        server.content = make(tmp_path_factory.mktemp("served") / "a.root").read_bytes()
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server
+        server.shutdown()
+
+
+class Api(ApiClient):
+    """Passes failed attempts to the queue of a backend, and remembers all calls."""
+
+    def __init__(self, backend: Backend, upload: str, folder: Path) -> None:
+        super().__init__("http://nowhere", folder / "key")
+        self.backend, self.upload = backend, upload
+        self.calls: list[tuple[str, dict[str, Any]]] = []
+
+    def post(self, path: str, body: dict[str, Any]) -> Any:
+        _, file, call = path.split("/")
+        self.calls.append((call, body))
+        if call == "fail":
+            failure = {name: body[name] for name in ("reason", "message")}
+            self.backend.queue.fail(int(file), body["attempt"], retry=body["again"], **failure)
+        return {"url": self.upload}
+
+
+AWAY = "http://127.0.0.1:9/a.root"
+CAUSES = {
+    "403": ("AccessDenied", "access is refused (HTTP 403)", 1),
+    "login": ("BadFile", "is a web page, not a ROOT file: does the address need a login", 1),
+    "whole": ("CannotOpen", "its server sends only entire files (no HTTP ranges)", 1),
+    "cut": ("BadFile", "is cut short: ", 1),
+    "404": ("MissingFile", "no such file", 1),
+    "503": ("CannotOpen", "its server responds with HTTP 503: try again later", 3),
+    "away": ("CannotOpen", "is its origin up?", 3),
+}
+"""Reason, sentence and number of attempts (of three) by the way a file is served."""
+
+
+def attempts(
+    backend: Backend, clock: Clock, server: Server, url: str, folder: Path
+) -> list[tuple[str, dict[str, Any]]]:
+    """Return a transformer's calls for a file, which it gets as often as the queue has it."""
+    api = Api(backend, server.url("upload"), folder)
+    transformer = Transformer(api, "w", memory=2000, scratch=folder)
+    submit(backend, file_list=[url], selection=RAW)
+    while lease := backend.queue.lease("w", memory=4000):
+        # Its size and time of change are those of no origin.
+        transformer.process({**vars(lease), "identity": ()})
+        clock.now += 20
+    return api.calls
+
+
+@pytest.mark.parametrize("way", CAUSES)
+def test_what_cannot_get_better_is_attempted_once(
+    backend: Backend, clock: Clock, server: Server, tmp_path: Path, way: str
+) -> None:
+    reason, sentence, count = CAUSES[way]
+    url = AWAY if way == "away" else server.url(way)
+    calls = attempts(backend, clock, server, url, tmp_path)
+    assert [call for call, _ in calls] == ["fail"] * count
+    assert calls[-1][1]["reason"] == reason
+    assert sentence in calls[-1][1]["message"]
+    assert calls[-1][1]["message"].startswith(url)
+
+
+def test_a_file_that_is_served_in_ranges_is_delivered(
+    backend: Backend, clock: Clock, server: Server, tmp_path: Path
+) -> None:
+    calls = attempts(backend, clock, server, server.url("good"), tmp_path)
+    assert [call for call, _ in calls] == ["upload", "complete"]
+    assert calls[-1][1]["events"] == 1000
+
+
+@pytest.mark.parametrize("way", CAUSES)
+def test_another_url_of_the_file_is_tried(server: Server, tmp_path: Path, way: str) -> None:
+    url = AWAY if way == "away" else server.url(way)
+    assert len(columns(tmp_path, RAW, url, server.url("good"), local_files=False)) == 1000
+
+
+@pytest.mark.parametrize(
+    ("ways", "retry"), [(("away", "403"), True), (("403", "away"), True), (("403", "cut"), False)]
+)
+def test_a_file_is_retried_if_that_may_help_at_one_of_its_urls(
+    server: Server, tmp_path: Path, ways: tuple[str, str], retry: bool
+) -> None:
+    urls = [AWAY if way == "away" else server.url(way) for way in ways]
+    with pytest.raises(UnreadableError, match=re.escape(CAUSES[ways[1]][1])) as refused:
+        columns(tmp_path, RAW, *urls, local_files=False)
+    assert refused.value.retry_may_help is retry
