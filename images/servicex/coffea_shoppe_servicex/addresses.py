@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from typing import Any
 from urllib.parse import urlsplit
 
-from coffea_shoppe_contract.addresses import canonical_address
+from coffea_shoppe_contract.addresses import canonical_address, shown_address
 
 from coffea_shoppe_servicex.errors import QueryError
 
@@ -26,7 +26,7 @@ def check(address: str, *, local_files: bool) -> None:
     """
     if local_files:
         return
-    remedy = f"{address!r} cannot be read from here: give root:// or https://"
+    remedy = f"{shown_address(address)!r} cannot be read from here: give root:// or https://"
     if "::" in address:
         raise QueryError(f"{remedy} of the file itself, without '::' (a chain of file systems)")
     if not URL.fullmatch(address):

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
+from coffea_shoppe_contract.addresses import shown_address
+
 from coffea_shoppe_servicex import root_files
 from coffea_shoppe_servicex.formats import Format
 
@@ -31,6 +33,11 @@ class Source:
     """Whether files of this machine are read, too."""
     size: int | None = None
     """Bytes that the file has; None: unknown.  What has another size is not this file."""
+
+    @property
+    def shown(self) -> str:
+        """Return the URL for messages: without credentials."""
+        return shown_address(self.url)
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
+from coffea_shoppe_contract.addresses import shown_address
 from jinja2 import Environment, FileSystemLoader
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
@@ -101,7 +102,7 @@ def routes(backend: Backend, for_user: Wrapper) -> list[Route]:
         if transform_request.remarks:
             lines.append(f"remarks: {transform_request.remarks}")
         for file in files:
-            lines += ["", f"=== file {file.number}: {file.urls[0]}"]
+            lines += ["", f"=== file {file.number}: {shown_address(file.urls[0])}"]
             lines.append(f"{file.state}, {file.attempt} attempt(s), by {file.worker or 'nobody'}")
             if file.message:
                 lines.append(f"{file.reason}: {file.message}")

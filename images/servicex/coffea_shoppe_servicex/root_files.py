@@ -9,7 +9,7 @@ from typing import Any
 
 import requests
 from coffea_shoppe_contract import causes
-from coffea_shoppe_contract.addresses import redacted
+from coffea_shoppe_contract.addresses import redacted, shown_address
 from coffea_shoppe_contract.causes import Kind
 
 from coffea_shoppe_servicex import addresses
@@ -43,6 +43,7 @@ def opened(url: str, *, local_files: bool = False, size: int | None = None) -> I
     """
     import uproot
 
+    shown = shown_address(url)
     try:
         addresses.check(url, local_files=local_files)
     except QueryError as error:
@@ -57,9 +58,9 @@ def opened(url: str, *, local_files: bool = False, size: int | None = None) -> I
         # A truncated file is refused even if the requested columns lie before its end.
         expected, present = int(file.file.fEND), file.file.source.num_bytes
         if present is not None and present < expected:
-            raise UnreadableError("BadFile", f"{url}: {causes.is_cut_short(present, expected)}")
+            raise UnreadableError("BadFile", f"{shown}: {causes.is_cut_short(present, expected)}")
         if present is not None and size is not None and present != size:
-            message = f"{url}: changed since the request was submitted: its size in bytes was "
+            message = f"{shown}: changed since the request was submitted: its size in bytes was "
             message += f"{size}, and is {present}; submit it again"
             raise UnreadableError("ChangedFile", message)
         yield file
@@ -79,9 +80,10 @@ def reading(url: str) -> Iterator[None]:
     except (OSError, uproot.deserialization.DeserializationError) as error:
         raise unreadable(url, error, "CannotRead") from error
     except Exception as error:
-        reason = cause_of(error)
+        reason = redacted(cause_of(error))
         if type(error).__module__.split(".")[0] in DECOMPRESSORS:
-            raise UnreadableError("BadFile", f"{url}: is damaged ({reason})") from error
+            message = f"{shown_address(url)}: is damaged ({reason})"
+            raise UnreadableError("BadFile", message) from error
         # A query's operations on arrays may raise anything.
         raise TransformError("BadQuery", f"{type(error).__name__}: {reason}") from error
 
@@ -94,7 +96,7 @@ def unreadable(url: str, error: Exception, reason: str) -> UnreadableError:
     cause = causes.find_cause(url, error, probe=_probe, reason=redacted(cause_of(error)))
     return UnreadableError(
         REASONS.get(cause.kind, reason),
-        f"{url}: {cause.sentence}",
+        f"{shown_address(url)}: {cause.sentence}",
         other_url_may_help=cause.other_address_may_help,
         retry_may_help=cause.retry_may_help,
     )
@@ -120,7 +122,10 @@ def tree_names(file: Any) -> list[str]:
 
 
 def tree_of(file: Any, name: str, url: str) -> Any:
-    """Return a tree of a file; raises `TransformError` if there is none of that name."""
+    """Return a tree of a file; raises `TransformError` if there is none of that name.
+
+    `url` is the file's for messages, here and below: without credentials.
+    """
     try:
         tree = file[name]
     except KeyError as error:

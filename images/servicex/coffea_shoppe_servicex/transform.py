@@ -4,6 +4,8 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
+from coffea_shoppe_contract.addresses import shown_address
+
 from coffea_shoppe_servicex import identities
 from coffea_shoppe_servicex.codegen import Codegen, Outcome, Source
 from coffea_shoppe_servicex.errors import TransformError, UnreadableError
@@ -43,7 +45,7 @@ def _check_unchanged(identity: Sequence[Identity], *, local_files: bool) -> list
             continue
         now = identities.current(earlier["url"], local_files=local_files)
         if change := identities.change(earlier, now):
-            message = f"{earlier['url']}: changed since the request was submitted: {change}"
+            message = f"{shown_address(earlier['url'])}: changed since the request was submitted: {change}"
             raise TransformError("ChangedFile", f"{message}; submit it again")
         if "problem" in now:
             LOG.warning("it is not known whether the file has changed: %s", now["message"])
@@ -62,21 +64,22 @@ def _transform(
 ) -> Outcome:
     size = identity[0].get("size") if identity else None
     retry_may_help = False
+    # The user knows the file by the URL of the request, which is the last one.
+    known_as = shown_address(source_urls[-1]) if source_urls else ""
     for number, url in enumerate(source_urls, 1):
         try:
             return query.transform(Source(url, local_files, size), target, result_format)
         except UnreadableError as error:
             retry_may_help = retry_may_help or error.retry_may_help
             if number == len(source_urls) or not error.other_url_may_help:
-                message = str(error).replace(url, source_urls[-1])
+                message = str(error).replace(shown_address(url), known_as)
                 raise UnreadableError(
                     *(error.reason, message),
                     other_url_may_help=error.other_url_may_help,
                     retry_may_help=retry_may_help,
                 ) from error
-            LOG.warning("%s; trying %s", error, source_urls[number])
+            LOG.warning("%s; trying %s", error, shown_address(source_urls[number]))
         except TransformError as error:
-            # The user knows the file by the URL of the request, which is the last one.
-            message = str(error).replace(url, source_urls[-1])
+            message = str(error).replace(shown_address(url), known_as)
             raise TransformError(error.reason, message) from error
     raise TransformError("MissingFile", "the file has no URL")

@@ -4,7 +4,7 @@ import secrets
 import uuid
 from collections.abc import Sequence
 
-from coffea_shoppe_contract.addresses import repeated
+from coffea_shoppe_contract.addresses import repeated, shown_address
 from sqlalchemy import and_, func, select
 from sqlalchemy.orm import Session
 
@@ -106,8 +106,9 @@ class TransformRequests:
                 raise QueryError("the file-list has an empty name: remove it")
             addresses.check(path, local_files=self.context.settings.local_files)
         for first, again in repeated(paths):
-            spelt = "" if first == again else f", the first time as {first!r}"
-            raise QueryError(f"the file-list has {again!r} twice{spelt}: name each file once")
+            spelt = "" if first == again else f", the first time as {shown_address(first)!r}"
+            repetition = f"the file-list has {shown_address(again)!r} twice{spelt}"
+            raise QueryError(f"{repetition}: name each file once")
         return list(paths)
 
     def get(self, owner: Owner, identifier: str) -> Request:

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import requests
+from coffea_shoppe_contract.addresses import redacted, shown_address
 
 from coffea_shoppe_servicex import codegens, liveness
 from coffea_shoppe_servicex.api_client import ApiClient, ApiError
@@ -102,7 +103,9 @@ def _transform(
     except Exception as error:
         output.write(traceback.format_exc())
         outcome = Outcome(reason="Failed", message=f"{type(error).__name__}: {error}")
-    channel.send(replace(outcome, log=output.getvalue()))
+    # Libraries, and users' functions, may name a file by its signed URL.
+    texts = {"message": redacted(outcome.message), "log": redacted(output.getvalue())}
+    channel.send(replace(outcome, **texts))
     channel.close()
     # Threads of XRootD's client may keep the process from ending by itself.
     os._exit(0)
@@ -164,7 +167,7 @@ class Transformer:
 
     def process(self, lease: dict[str, Any]) -> None:
         """Transform one file, upload the result, and report the outcome."""
-        path, source = f"files/{lease['file']}", lease["source_urls"][-1]
+        path, source = f"files/{lease['file']}", shown_address(lease["source_urls"][-1])
         attempt = {"attempt": lease["attempt"]}
         started = time.monotonic()
         with tempfile.TemporaryDirectory(dir=self.scratch, ignore_cleanup_errors=True) as folder:

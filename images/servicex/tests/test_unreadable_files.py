@@ -1,5 +1,6 @@
 """Each cause why a file cannot be read has its sentence, and is retried only if that may help."""
 
+import base64
 import re
 import threading
 from collections.abc import Iterator
@@ -8,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from coffea_shoppe_servicex import addresses
 from coffea_shoppe_servicex.api_client import ApiClient
 from coffea_shoppe_servicex.backend import Backend
-from coffea_shoppe_servicex.errors import UnreadableError
+from coffea_shoppe_servicex.errors import QueryError, UnreadableError
 from coffea_shoppe_servicex.worker import Transformer
-from servicex_helpers import RAW, Clock, columns, make, submit
+from servicex_helpers import RAW, Clock, columns, make, raw, submit
 
 LOGIN = b"<!DOCTYPE html><html><body>Please log in</body></html>" * 50
 
@@ -41,6 +43,8 @@ class Handler(BaseHTTPRequestHandler):
         body = self.server.content
         if way == "cut":
             body = body[: len(body) // 2]
+        if way == "signed" and "Signature=" not in self.path:
+            way = "403"
         requested = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", ""))
         if way.isdigit():
             self._respond(int(way), b"no", {})
@@ -101,13 +105,13 @@ CAUSES = {
 
 
 def attempts(
-    backend: Backend, clock: Clock, server: Server, url: str, folder: Path
+    backend: Backend, clock: Clock, server: Server, url: str, folder: Path, **request: Any
 ) -> list[tuple[str, dict[str, Any]]]:
     """Return a transformer's calls for a file, which it gets as often as the queue has it."""
     api = Api(backend, server.url("upload"), folder)
     transformer = Transformer(api, "w", memory=2000, scratch=folder)
-    submit(backend, file_list=[url], selection=RAW)
-    while lease := backend.queue.lease("w", memory=4000):
+    submit(backend, file_list=[url], **{"selection": RAW, **request})
+    while lease := backend.queue.lease("w", memory=4000, any_codegen=True):
         # Its size and time of change are those of no origin.
         transformer.process({**vars(lease), "identity": ()})
         clock.now += 20
@@ -151,3 +155,71 @@ def test_a_file_is_retried_if_that_may_help_at_one_of_its_urls(
     with pytest.raises(UnreadableError, match=re.escape(CAUSES[ways[1]][1])) as refused:
         columns(tmp_path, RAW, *urls, local_files=False)
     assert refused.value.retry_may_help is retry
+
+
+SECRET = "5ec7e7"
+QUERY = f"X-Amz-Signature={SECRET}"
+JOIN = {"treename": "Nothing", "columns": "x"}
+FUNCTION = "def run_query(url):\n    print(url)\n    raise OSError('cannot read ' + url)\n"
+PROBLEMS: dict[str, tuple[str, dict[str, Any]]] = {
+    **{way: (way, {}) for way in ("403", "404", "503", "login", "cut", "whole")},
+    "tree": ("good", {"selection": raw(treename="Nothing", expressions="met")}),
+    "trees": ("good", {"selection": raw(treename=["Nothing", "None"], expressions="met")}),
+    "branch": ("good", {"selection": raw(treename="Events", expressions="mett")}),
+    "filter": ("good", {"selection": raw(treename="Events", filter_name="mett")}),
+    "join": ("good", {"selection": raw(treename="Events", expressions="met", join=JOIN)}),
+    "function": (
+        "good",
+        {"codegen": "python", "selection": base64.b64encode(FUNCTION.encode()).decode()},
+    ),
+}
+"""How a file is served, and what is requested of it."""
+
+
+@pytest.mark.parametrize("problem", PROBLEMS)
+def test_messages_and_logs_have_no_signature(
+    backend: Backend,
+    clock: Clock,
+    server: Server,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    problem: str,
+) -> None:
+    caplog.set_level("INFO")
+    way, request = PROBLEMS[problem]
+    url = server.url(way)
+    calls = attempts(backend, clock, server, f"{url}?{QUERY}", tmp_path, **request)
+    assert calls[-1][0] == "fail"
+    assert f"{url}?…" in calls[-1][1]["message"]
+    assert f"{url}?…" in caplog.text
+    assert SECRET not in caplog.text
+    assert SECRET not in str(calls)
+
+
+def test_a_signed_url_is_read(
+    backend: Backend,
+    clock: Clock,
+    server: Server,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level("INFO")
+    several = raw(treename=["Events", "Nothing"], expressions="met")
+    url = server.url("signed")
+    assert attempts(backend, clock, server, url, tmp_path)[-1][1]["reason"] == "AccessDenied"
+    calls = attempts(backend, clock, server, f"{url}?{QUERY}", tmp_path, selection=several)
+    assert calls[-1][0] == "complete"
+    assert f"{url}?…: 1000 events" in caplog.text
+    assert f"{url}?…: has no tree 'Nothing'" in calls[-1][1]["log"]
+    assert SECRET not in caplog.text + str(calls)
+
+
+def test_a_refused_file_list_shows_no_signature(backend: Backend, server: Server) -> None:
+    url = f"{server.url('good')}?{QUERY}"
+    for files in ([url, url], [url, f"{url}&x=1", f"{url}&x=1&Expires=3"]):
+        with pytest.raises(QueryError, match=r"a\.root\?…' twice") as refused:
+            submit(backend, file_list=files)
+        assert SECRET not in str(refused.value)
+    with pytest.raises(QueryError, match=r"%20 for a space") as refused:
+        addresses.check(f"https://h/my file.root?{QUERY}", local_files=False)
+    assert SECRET not in str(refused.value)

@@ -66,12 +66,12 @@ class FuncAdl(TreeCodegen):
         """Write the query's columns; return how many entries were read."""
         import awkward as ak
 
-        tree, columns = self._reads(file, source.url)
-        branches = root_files.Branches(tree, source.url)
+        tree, columns = self._reads(file, source.shown)
+        branches = root_files.Branches(tree, source.shown)
         counters = root_files.counters(tree, columns) if _are_events(self.body) else {}
         events = 0
         for start, stop, arrays in root_files.chunks(
-            tree, sorted(set(columns.values())), source.url
+            tree, sorted(set(columns.values())), source.shown
         ):
             selected = {name: arrays[path] for name, path in columns.items()}
             records = ak.zip(selected, depth_limit=1)
@@ -81,7 +81,7 @@ class FuncAdl(TreeCodegen):
 
     def estimate(self, file: Any, source: Source) -> Size:
         """Return what is read of the query's tree."""
-        tree, columns = self._reads(file, source.url)
+        tree, columns = self._reads(file, source.shown)
         return Size.of([(tree, set(columns.values()))])
 
     def _reads(self, file: Any, url: str) -> tuple[Any, dict[str, str]]:

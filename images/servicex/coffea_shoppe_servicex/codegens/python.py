@@ -61,7 +61,7 @@ class Python(Codegen):
 
         from coffea_shoppe_servicex import writers
 
-        result = self._run(source.url, target)
+        result = self._run(source, target)
         if isinstance(result, str | Path):
             if Path(result) != target:
                 shutil.copyfile(result, target)
@@ -90,25 +90,25 @@ class Python(Codegen):
         output.close()
         return Outcome(events, 0)
 
-    def _run(self, url: str, target: Path) -> Any:
+    def _run(self, source: Source, target: Path) -> Any:
         """Return what the function returns; raises `TransformError` with its line number."""
         scope: dict[str, Any] = {"__name__": "transform"}
         try:
             exec(compile(self.code, SOURCE_NAME, "exec"), scope)  # noqa: S102
             function: Callable[..., Any] = scope["run_query"]
             if len(inspect.signature(function).parameters) > 1:
-                return function(url, str(target))
-            return function(url)
+                return function(source.url, str(target))
+            return function(source.url)
         except Exception as error:
             frames = traceback.extract_tb(error.__traceback__)
             line = next((f.lineno for f in reversed(frames) if f.filename == SOURCE_NAME), None)
             where = f"line {line} of {SOURCE_NAME}: " if line else ""
             LOG.error("%s", "".join(traceback.format_exception(error)))
-            message = f"{url}: {where}{type(error).__name__}: {cause_of(error)}"
+            message = f"{source.shown}: {where}{type(error).__name__}: {cause_of(error)}"
             raise TransformError("UserCode", message) from error
 
     def estimate(self, file: Any, source: Source) -> Size:
         """Return the size of the entire file: what a function reads is unknown."""
         names = root_files.tree_names(file)
-        entries = [root_files.tree_of(file, name, source.url).num_entries for name in names]
+        entries = [root_files.tree_of(file, name, source.shown).num_entries for name in names]
         return Size(max(entries, default=0), int(file.file.source.num_bytes))

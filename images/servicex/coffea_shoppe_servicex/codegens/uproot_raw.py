@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
+from coffea_shoppe_contract.addresses import shown_address
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from coffea_shoppe_servicex import functions, root_files
@@ -200,7 +201,7 @@ class UprootRaw(TreeCodegen):
         for name in self._objects(file, source):
             output.copy(name, file[name])
         for query, tree, output_name in self._present(file, source):
-            plan = _Plan(query, tree, source.url)
+            plan = _Plan(query, tree, source.shown)
             counters = root_files.counters(tree, plan.branches_as_columns())
             for columns, count in _columns(plan, source):
                 output.extend(output_name, columns, counters)
@@ -217,17 +218,17 @@ class UprootRaw(TreeCodegen):
         for query in self.trees:
             for name, output_name in query.trees().items():
                 if name.partition(";")[0] in present or name in file:
-                    yield query, root_files.tree_of(file, name, source.url), output_name
+                    yield query, root_files.tree_of(file, name, source.shown), output_name
                     continue
                 absent.append((query, name))
                 required = query.fail_on_missing_trees
                 if required or (required is None and not self.has_several_trees()):
-                    root_files.tree_of(file, name, source.url)
-                LOG.warning("%s: has no tree %r; it is left out", source.url, name)
+                    root_files.tree_of(file, name, source.shown)
+                LOG.warning("%s: has no tree %r; it is left out", source.shown, name)
         names = [name for query, name in absent if query.fail_on_missing_trees is None]
         if names and len(absent) == sum(len(query.trees()) for query in self.trees):
             content = ", ".join(sorted(present)[:5])
-            message = f"{source.url}: has none of the trees {', '.join(names)}; "
+            message = f"{source.shown}: has none of the trees {', '.join(names)}; "
             message += f"it holds: {content or 'no tree'}"
             raise TransformError("MissingTree", message)
 
@@ -237,7 +238,7 @@ class UprootRaw(TreeCodegen):
             return []
         for pattern in self.histograms:
             if not file.keys(filter_name=pattern.partition(";")[0], cycle=False):
-                LOG.warning("%s: has no object %r to copy", source.url, pattern)
+                LOG.warning("%s: has no object %r to copy", source.shown, pattern)
         patterns = [pattern.partition(";")[0] for pattern in self.histograms]
         trees = set(root_files.tree_names(file))
         directories = file.keys(filter_classname="TDirectory*", cycle=False)
@@ -247,7 +248,7 @@ class UprootRaw(TreeCodegen):
     def estimate(self, file: Any, source: Source) -> Size:
         """Return what is read of the selected trees."""
         return Size.of(
-            (tree, _Plan(query, tree, source.url).names)
+            (tree, _Plan(query, tree, source.shown).names)
             for query, tree, _ in self._present(file, source)
         )
 
@@ -301,7 +302,7 @@ def _columns(plan: _Plan, source: Source) -> Iterator[tuple["ak.Array", int]]:
     query, tree = plan.query, plan.tree
     joined = _Joined(query.join, tree, source) if query.join else None
     with joined or contextlib.nullcontext() as other:
-        for start, stop, arrays in root_files.chunks(tree, plan.names, source.url):
+        for start, stop, arrays in root_files.chunks(tree, plan.names, source.shown):
             read = _Values(arrays, plan.paths, plan.aliases)
             columns = {name: arrays[path] for name, path in plan.unchanged.items()}
             for text, expression in plan.expressions:
@@ -309,7 +310,7 @@ def _columns(plan: _Plan, source: Source) -> Iterator[tuple["ak.Array", int]]:
             if other is not None:
                 columns |= other.columns(arrays, plan.paths, start, stop)
             if not columns:
-                raise TransformError("BadQuery", f"{source.url}: the query selects no column")
+                raise TransformError("BadQuery", f"{source.shown}: the query selects no column")
             records = ak.zip(_as_long(columns, stop - start), depth_limit=1)
             if plan.cut:
                 records = _cut(records, plan.cut, read)
@@ -391,16 +392,17 @@ class _Joined:
     def __init__(self, join: Join, tree: Any, source: Source) -> None:
         self.join, self.first, self.source = join, tree, source
         self.url = join.url(source.url)
+        self.shown = shown_address(self.url)
         if join.replace and self.url == source.url:
-            message = f"{source.url}: does not hold {join.replace[0]!r}, which the join replaces"
+            message = f"{source.shown}: does not hold {join.replace[0]!r}, which the join replaces"
             raise TransformError("BadJoin", message)
         self._stack = contextlib.ExitStack()
 
     def __enter__(self) -> "_Joined":
         opened = root_files.opened(self.url, local_files=self.source.local_files)
         file = self._stack.enter_context(opened)
-        self.tree = root_files.tree_of(file, self.join.treename, self.url)
-        branches = root_files.Branches(self.tree, self.url)
+        self.tree = root_files.tree_of(file, self.join.treename, self.shown)
+        branches = root_files.Branches(self.tree, self.shown)
         for name in (*KEYS, *self.join.columns):
             branches.path(name)
         return self
@@ -422,11 +424,11 @@ class _Joined:
         keys = np.stack([np.asarray(second[key]).astype("u8") for key in KEYS], axis=1)
         shared = min(len(expected_keys), len(keys))
         differs = np.flatnonzero(np.any(expected_keys[:shared] != keys[:shared], axis=1))
-        where = f"{self.url}: {self.join.treename!r}"
+        where = f"{self.shown}: {self.join.treename!r}"
         if len(differs):
             at = int(differs[0])
             message = f"{where}: entry {start + at} is {_event(keys[at])}, but "
-            message += f"{_event(expected_keys[at])} is there in {self.source.url}"
+            message += f"{_event(expected_keys[at])} is there in {self.source.shown}"
             raise TransformError("BadJoin", message)
         if len(keys) < len(expected_keys):
             message = f"{where}: lacks {_event(expected_keys[shared])}"
