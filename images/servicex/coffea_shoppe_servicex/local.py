@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import os
 import secrets
+import signal
 import subprocess
 import sys
 import threading
@@ -105,6 +106,8 @@ def main(arguments: list[str]) -> None:
         "--codegens", type=Path, metavar="FOLDER", help="folder of further code generators, NAME.py"
     )
     options = parser.parse_args(arguments)
+    # Python's default ends the process at once, and leaves its transformers.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     service = local(
         options.folder,
         port=options.port,
