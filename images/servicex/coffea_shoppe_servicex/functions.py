@@ -267,7 +267,8 @@ def _function(module: str, name: str) -> Callable[..., Any]:
 
 
 @functools.cache
-def _signature(module: str, name: str) -> inspect.Signature:
+def signature(module: str, name: str) -> inspect.Signature:
+    """Return the parameters of one of the functions."""
     return inspect.signature(_function(module, name))
 
 
@@ -291,7 +292,7 @@ def call(
         raise QueryError("values_astype: name the type as a string, such as 'float32'")
     if name in OVER_AXIS:
         try:
-            bound = _signature(module, name).bind(*arguments, **keywords)
+            bound = signature(module, name).bind(*arguments, **keywords)
         except TypeError as error:
             raise QueryError(f"{name}: {error}") from error
         if "axis" not in bound.arguments and not standard_axis:

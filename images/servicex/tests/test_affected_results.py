@@ -16,6 +16,8 @@ from servicex_helpers import ANN, BOB, finish, raw, submit, take
 EVENTS = "(call EventDataset 'x' 'Events')"
 WHERE = "(call Where " + EVENTS + " (lambda (list e) {}))"
 SELECT = "(call Select {} (lambda (list e) (attr e 'MET_pt')))"
+MET = "(attr e 'MET_pt')"
+STANDARD = {"use_standard_awkward_axis": True}
 RIGHT = raw(treename="Events", filter_name=["MET_*"], cut="(nJet > 2) & (MET_pt > 30)")
 
 
@@ -47,6 +49,33 @@ QUERIES = [
     ("expressions-over-events", raw(treename="t", expressions="x / sum(x, axis=None)")),
     ("expressions-over-events", raw(treename="t", expressions="x", aliases={"a": "x[0]"})),
     ("expressions-over-events", raw(treename="t", filter_name="x", cut="x > sort(x, axis=0)")),
+    (
+        "servicex-cut-without-value",
+        raw(treename="t", filter_name="x", cut="m > 30", aliases={"m": "max(Jet_pt)"}),
+    ),
+    (
+        "servicex-cut-without-value",
+        raw(treename="t", filter_name="x", cut="b", aliases={"b": "a > 3", "a": "firsts(pt) + b"}),
+    ),
+    (
+        "servicex-cut-without-value",
+        raw(treename="t", filter_name="x", cut="get('m 1') > 30", aliases={"m 1": "min(Jet_pt)"}),
+    ),
+    ("servicex-numeric-cuts", raw(treename="t", filter_name="x", cut="a", aliases={"a": "nJet"})),
+    ("servicex-numeric-cuts", raw(treename="t", filter_name="x", cut="a", aliases={"a": "a"})),
+    *(
+        ("expressions-over-events", raw(treename="t", expressions=text, **STANDARD))
+        for text in ("njet / sum(njet)", "sort(jet_pt, None)", "np.std(event)", "ak.max(pt) - pt")
+    ),
+    *(
+        ("expressions-over-events", raw(treename="t", expressions=text))
+        for text in (
+            *("sum(njet, None)", "sort(event, 0)", "combinations(event, 2, axis=0)", "num(event, 0)"),
+            *("event[-1]", "event[::-1]", "event[1:]", "jet_pt[0, :]", "event[[1, 0]]"),
+            *("event[None]", "max([event, ejets])", "concatenate([event, ejets], axis=0)"),
+        )
+    ),
+    ("expressions-over-events", SELECT.format(EVENTS).replace(MET, f"(call firsts {MET} 0)")),
     ("funcadl-without-select", WHERE.format("(> (attr e 'MET_pt') 50)")),
 ]
 
@@ -72,6 +101,11 @@ def test_a_query_that_earlier_code_got_wrong_is_listed(
         raw(treename="t", filter_name="x", cut="any(Jet_pt > 30)"),
         raw(treename="t", expressions="sum(Jet_pt, axis=1)", cut="any(Jet_pt[Jet_id > 0] > 3)"),
         raw(treename="t", filter_name="x", cut="~(nJet > 3) | (x == 1)"),
+        raw(treename="t", filter_name="x", cut="a & b", aliases={"a": "x > 1", "b": "any(a)"}),
+        raw(treename="t", expressions=["sum(Jet_pt, 1)", "num(Jet_pt)"], **STANDARD),
+        raw(treename="t", expressions=["Jet_pt[:, 0]", "Jet['pt']", "Jet[['pt', 'eta']]"]),
+        raw(treename="t", expressions=["max([x, y], axis=0)", "sort(Jet_pt)", "Jet_pt[:]"]),
+        SELECT.format(EVENTS).replace(MET, "(call ElementAt (attr e 'Jet_pt') 0)"),
         SELECT.format(WHERE.format("(and (> (attr e 'MET_pt') 50) (not (attr e 'flag')))")),
         SELECT.format(EVENTS),
     ],
@@ -100,7 +134,37 @@ def test_only_stored_results_are_listed(backend: Backend) -> None:
 def test_what_depends_on_the_files_is_listed_if_it_is_requested(backend: Backend) -> None:
     identifier = stored(backend, selection=RIGHT, result_format="root-rntuple")
     assert faults(backend) == {}
-    assert faults(backend, by_files=True) == {identifier: ["rntuple-variants"]}
+    assert faults(backend, by_files=True) == {identifier: ["changed-files", "rntuple-variants"]}
+
+
+def test_a_file_that_was_overwritten_may_have_been_read_as_it_was(backend: Backend) -> None:
+    identifier = stored(backend, selection=RIGHT)
+    stored(backend, selection=RIGHT, title="new", revision=REVISION)
+    assert faults(backend, by_files=True) == {identifier: ["changed-files"]}
+
+
+@pytest.mark.parametrize(
+    ("expression", "more"),
+    [
+        *(("sum(x, axis=-1)", {}), ("x[y]", {}), ("sort(x)", STANDARD)),
+        *(("local_index(x, axis=-2)", {}), ("Jet_pt[argmax(Jet_pt, keepdims=True)]", {})),
+    ],
+)
+def test_what_goes_over_events_of_flat_branches_depends_on_the_files(
+    backend: Backend, expression: str, more: dict[str, Any]
+) -> None:
+    identifier = stored(backend, selection=raw(treename="t", expressions=expression, **more))
+    assert faults(backend) == {}
+    assert "expressions-over-events-2" in faults(backend, by_files=True)[identifier]
+
+
+def test_aliases_of_aliases_are_looked_at_once(backend: Backend) -> None:
+    """Each names the one before twice: a query of 60 aliases would be 2^60 terms."""
+    doubled = {f"a{n}": f"a{n - 1} & a{n - 1}" for n in range(1, 60)}
+    for first in ("x > 1", "max(x) > 1"):
+        selection = raw(treename="t", filter_name="x", cut="a59", aliases={"a0": first, **doubled})
+        identifier = stored(backend, selection=selection, title=first)
+    assert faults(backend) == {identifier: ["servicex-cut-without-value"]}
 
 
 def test_files_that_a_dataset_listed_twice_are_seen(backend: Backend) -> None:
