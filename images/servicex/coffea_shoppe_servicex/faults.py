@@ -17,7 +17,7 @@ from coffea_shoppe_servicex.codegen import Codegen
 from coffea_shoppe_servicex.codegens.funcadl import FuncAdl, reads
 from coffea_shoppe_servicex.codegens.uproot_raw import TreeQuery, UprootRaw
 
-REVISION = 1
+REVISION = 2
 """Revision of the code's results.  Requests of earlier releases have 0."""
 WITHOUT_VALUE = frozenset(["argmax", "argmin", "firsts", "max", "mean", "min", "Max", "Min"])
 """Functions that have no value for an event without objects."""
@@ -157,6 +157,12 @@ class _Over(enum.Enum):
     EVENTS = enum.auto()
     EITHER = enum.auto()
     """It depends on the branches, which may be lists."""
+
+
+def _list_without_value(stored: Stored) -> bool:
+    conditions = _conditions(stored.query)
+    names = WITHOUT_VALUE | {"mask"}
+    return any(aliases.names_within(node) & names for node, aliases in conditions)
 
 
 def _over_events(stored: Stored) -> bool:
@@ -300,6 +306,13 @@ FAULTS = (
         "was earlier",
         1,
         lambda _: True,
+        by_files=True,
+    ),
+    Fault(
+        "missing-lists-in-cuts",
+        "where a condition on objects has no value for an event, its objects are null",
+        2,
+        _list_without_value,
         by_files=True,
     ),
     Fault(

@@ -390,3 +390,28 @@ def passing(condition: Any) -> Any:
         raise QueryError(f"a condition must give a number or a boolean, not {kind}") from error
     # A mask of fixed-size lists would be taken as NumPy takes it, and give a flat array.
     return ak.fill_none(ak.from_regular(mask, axis=None), False, axis=-1)
+
+
+def filled(mask: Any, array: Any) -> Any:
+    """Return a mask of an array's objects with False for those whose list is missing in it.
+
+    Such a list is as long as the array's.  So is the mask of `jet_pt > max(muon_pt)` in events
+    without muons.  A list that is missing in the array stays missing.
+    """
+    ak = _module("awkward")
+    if mask.ndim == 1:
+        return mask
+    return _filled(mask, ak.local_index(array, axis=mask.ndim - 1) < 0)
+
+
+def _filled(mask: Any, nothing: Any) -> Any:
+    """Return a mask in which each list that is missing is that of a mask of the same depth."""
+    ak, np = _module("awkward"), _module("numpy")
+    if isinstance(mask.type.content, ak.types.OptionType):
+        missing = ak.to_numpy(ak.is_none(mask, axis=0))
+        order = np.argsort(np.concatenate([np.flatnonzero(~missing), np.flatnonzero(missing)]))
+        mask = ak.concatenate([ak.drop_none(mask, axis=0), nothing[missing]])[order]
+    if mask.ndim == 2:
+        return mask
+    within = _filled(ak.flatten(mask, axis=1), ak.flatten(nothing, axis=1))
+    return ak.unflatten(within, ak.num(mask, axis=1))

@@ -158,6 +158,24 @@ def test_what_goes_over_events_of_flat_branches_depends_on_the_files(
     assert "expressions-over-events-2" in faults(backend, by_files=True)[identifier]
 
 
+@pytest.mark.parametrize(
+    "selection",
+    [
+        raw(treename="t", filter_name="Jet_*", cut="Jet_pt > max(Muon_pt)"),
+        raw(treename="t", filter_name="Jet_*", cut="m > 3", aliases={"m": "mask(Jet_pt, ok)"}),
+        SELECT.format(EVENTS).replace(
+            MET, "(call Where (attr e 'j') (lambda (list j) (> j (call Max (attr e 'm')))))"
+        ),
+    ],
+)
+def test_conditions_on_objects_that_may_have_no_value(backend: Backend, selection: str) -> None:
+    codegen = "uproot" if selection.startswith("(") else "uproot-raw"
+    identifier = stored(backend, selection=selection, codegen=codegen, revision=1)
+    stored(backend, selection=selection, codegen=codegen, title="new", revision=REVISION)
+    assert faults(backend) == {}
+    assert faults(backend, by_files=True) == {identifier: ["missing-lists-in-cuts"]}
+
+
 def test_aliases_of_aliases_are_looked_at_once(backend: Backend) -> None:
     """Each names the one before twice: a query of 60 aliases would be 2^60 terms."""
     doubled = {f"a{n}": f"a{n - 1} & a{n - 1}" for n in range(1, 60)}

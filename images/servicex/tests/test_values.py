@@ -8,7 +8,7 @@ import awkward as ak
 import numpy as np
 import pytest
 import uproot
-from coffea_shoppe_servicex import root_files
+from coffea_shoppe_servicex import functions, root_files
 from coffea_shoppe_servicex.codegens import Codegens, funcadl
 from coffea_shoppe_servicex.errors import TransformError
 from coffea_shoppe_servicex.formats import Format
@@ -199,6 +199,86 @@ def test_what_is_missing_is_no_object_of_a_cut(tmp_path: Path, flags: Path) -> N
     with uproot.open({flags: "nominal"}) as tree:
         events = tree["jet_pt"].array().tolist()
     assert delivered.jet_pt.tolist() == [[pt for pt in event if pt > 30] for event in events]
+
+
+@pytest.mark.usefixtures("chunks")
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize(
+    ("cut", "passes"),
+    [
+        ("mask(jet_pt, ejets == 0) > 30", lambda e, pt: pt > 30 and not e["ejets"]),
+        ("jet_pt < max(jet_pt)", lambda e, pt: pt < max(e["jet_pt"])),
+        ("jet_pt == firsts(jet_pt)", lambda e, pt: pt == e["jet_pt"][0]),
+        (
+            "jet_pt - max(mask(jet_pt, passT == 0))",
+            lambda e, pt: not e["passT"] and pt != max(e["jet_pt"]),
+        ),
+        ("mask(jet_pt, event < 0) > 30", lambda e, pt: False),
+    ],
+)
+def test_objects_of_a_list_that_is_missing_in_a_cut_do_not_pass(
+    tmp_path: Path, flags: Path, cut: str, passes: Callable[..., bool], form: Format
+) -> None:
+    selection = raw(treename="nominal", expressions=["jet_pt", "jet_id"], cut=cut)
+    delivered = columns(tmp_path, selection, flags, form=form)
+    with uproot.open({flags: "nominal"}) as tree:
+        events = tree.arrays().tolist()
+    chosen = [[passes(event, pt) for pt in event["jet_pt"]] for event in events]
+    for name in ("jet_pt", "jet_id"):
+        expected = [
+            [value for value, holds in zip(event[name], event_chosen, strict=True) if holds]
+            for event, event_chosen in zip(events, chosen, strict=True)
+        ]
+        assert delivered[name].tolist() == expected
+        assert not any(mark in str(delivered[name].type) for mark in ("?", "option"))
+
+
+HIGHEST = "(call Max (attr e 'jet_pt'))"
+
+
+@pytest.mark.usefixtures("chunks")
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize(
+    ("body", "value"),
+    [
+        (
+            f"(call Where (attr e 'jet_pt') (lambda (list j) (< j {HIGHEST})))",
+            lambda pts: [pt for pt in pts if pt < max(pts)],
+        ),
+        (
+            "(call Select (attr e 'jet_pt') (lambda (list j) (call Count (call Where "
+            f"(attr e 'jet_pt') (lambda (list k) (< (+ j k) {HIGHEST}))))))",
+            lambda pts: [sum(pt + other < max(pts) for other in pts) for pt in pts],
+        ),
+    ],
+)
+def test_objects_of_a_list_that_is_missing_in_where_do_not_pass(
+    tmp_path: Path, flags: Path, body: str, value: Callable[[Any], Any], form: Format
+) -> None:
+    delivered = columns(tmp_path, SELECT.format(body), flags, codegen="uproot", form=form)
+    with uproot.open({flags: "nominal"}) as tree:
+        events = tree["jet_pt"].array().tolist()
+    assert delivered.value.tolist() == [value(pts) for pts in events]
+
+
+@pytest.mark.parametrize(
+    ("mask", "array", "expected"),
+    [
+        ([True, False], [1, 2], [True, False]),
+        ([[True], None, []], [[1], [2, 3], []], [[True], [False, False], []]),
+        ([None, [True]], [None, [1]], [None, [True]]),
+        ([[None], None], [[[1]], None], [[[False]], None]),
+        (
+            [[[True], None], None, [], [None]],
+            [[[1], [2, 3]], [[4, 5], []], [], [[6]]],
+            [[[True], [False, False]], [[False, False], []], [], [[False]]],
+        ),
+    ],
+)
+def test_missing_lists_of_a_mask_are_as_long_as_those_of_the_array(
+    mask: list[Any], array: list[Any], expected: list[Any]
+) -> None:
+    assert functions.filled(ak.Array(mask), ak.Array(array)).tolist() == expected
 
 
 HEAVY = where("(> (attr e 'weight') 0)")

@@ -516,7 +516,9 @@ class _Evaluator:
         if mask.ndim != source.axis + 1:
             problem = "Where's condition gives a list for each element"
             raise TransformError("BadQuery", f"{problem}; reduce it by Any, All or Count")
-        return Value(source.array[mask], source.lineage)
+        array = source.array
+        column = array[array.fields[0]] if array.fields else array
+        return Value(array[functions.filled(mask, column)], source.lineage)
 
     def _count(self, node: Any, scope: dict[str, Value]) -> Value:
         import awkward as ak

@@ -347,7 +347,7 @@ def _cut(records: "ak.Array", cut: Expression, read: Callable[[str], Any]) -> "a
     if flat:
         problem = f"it gives a list for each event, but {flat[0]!r} is not a list"
         raise QueryError(f"{name!r}: {problem}; reduce it by any(…) or all(…)")
-    return records[mask]
+    return records[functions.filled(mask, records[records.fields[0]])]
 
 
 def _as_long(columns: dict[str, Any], length: int) -> dict[str, Any]:
