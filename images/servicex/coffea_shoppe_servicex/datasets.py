@@ -198,6 +198,9 @@ class Datasets:
             if request is None:
                 return
             _use_last_known(session, request, identified)
+            for file in identified:
+                checksum = file.get("adler32", "")
+                file["identity"] = identities.with_checksum(file["identity"], checksum)
             request.remarks = identities.remarks([file["identity"] for file in identified])
             request.cache_key = self.lifecycle.cache_key(request, identified)
             if not self.lifecycle.reuse_result(session, request):

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from coffea_shoppe_servicex import addresses, finders, isolation, lookups, root_files
+from coffea_shoppe_servicex import addresses, finders, identities, isolation, lookups, root_files
 from coffea_shoppe_servicex.backend import Backend
 from coffea_shoppe_servicex.codegen import Codegen, Size, Source
 from coffea_shoppe_servicex.codegens import Codegens, built_in_modules
@@ -94,12 +94,11 @@ def estimate_submission(backend: Backend, owner: Owner, submission: Submission) 
         if submission.did and not submission.file_list:
             name, _ = addresses.split_did(submission.did)
             files = lookups.find(name, settings.finders, deadline_s=DEADLINE_S)
-            replicas = [file["paths"] for file in files]
         else:
             paths = backend.requests.check_files(submission.file_list or [])
-            replicas = [[path] for path in paths]
+            files = [{"paths": [path]} for path in paths]
         history = backend.requests.history(owner, codegen, submission.selection)
-        sources = _sources(backend, [replicas[index] for index in sample(len(replicas))])
+        sources = _sources(backend, [files[index] for index in sample(len(files))])
         folder = settings.codegens_folder
         limits = isolation.Limits(
             max(deadline - time.monotonic(), 1),
@@ -113,7 +112,7 @@ def estimate_submission(backend: Backend, owner: Owner, submission: Submission) 
             limits=limits,
         )
         return estimate(
-            len(replicas),
+            len(files),
             [Size(*numbers) for numbers in sizes],
             history,
             transformers=settings.shared_pool.max_replicas,
@@ -122,20 +121,24 @@ def estimate_submission(backend: Backend, owner: Owner, submission: Submission) 
         raise QueryError(str(error)) from error
 
 
-def _sources(backend: Backend, files: Sequence[Sequence[str]]) -> list[list[str]]:
-    """Return the URLs to read each file from, given as its replicas' URLs.
+def _sources(backend: Backend, files: finders.Files) -> list[list[str]]:
+    """Return the URLs to read each file from.
 
     A cache is asked for the file's present content, as transformers do.
     """
     settings = backend.context.settings
     if not settings.cache_prefix:
-        return [backend.queue.source_urls(urls) for urls in files]
+        return [backend.queue.source_urls(file["paths"]) for file in files]
     present = lookups.identify(
-        files, local_files=settings.local_files, deadline_s=IDENTITIES_DEADLINE_S
+        [file["paths"] for file in files],
+        local_files=settings.local_files,
+        deadline_s=IDENTITIES_DEADLINE_S,
     )
     return [
-        backend.queue.source_urls(urls, [identity])
-        for urls, identity in zip(files, present, strict=True)
+        backend.queue.source_urls(
+            file["paths"], identities.with_checksum([identity], file.get("adler32", ""))
+        )
+        for file, identity in zip(files, present, strict=True)
     ]
 
 

@@ -26,8 +26,8 @@ Identity = dict[str, Any]
 """Dictionary with url, size (bytes), mtime and etag ('' if the origin gives none).
 
 If the origin did not give them: with url, problem (`ABSENT`, `UNREACHABLE` or `UNKNOWN`) and
-message.  The service adds `seen`, the time of the origin's response (Unix, s), and `outdated`,
-why the origin could not confirm it since.
+message.  The service adds `seen`, the time of the origin's response (Unix, s), `outdated`, why
+the origin could not confirm it since, and `adler32`, the checksum of the dataset's listing.
 """
 ABSENT, UNREACHABLE, UNKNOWN = "absent", "unreachable", "unknown"
 """The origin has no such file; it does not respond; it does not say what the file is."""
@@ -89,8 +89,29 @@ def is_absent(identities: Iterable[Identity]) -> bool:
 
 
 def content(identities: Iterable[Identity]) -> list[list[Any]]:
-    """Return what is equal for equal contents of files: size, mtime and etag of each."""
-    return [[identity[key] for key in ("size", "mtime", "etag")] for identity in identities]
+    """Return what is equal for equal contents of files: size, mtime and etag of each.
+
+    The checksum follows them if there is one.
+    """
+    return [
+        [
+            *(identity[key] for key in ("size", "mtime", "etag")),
+            *([identity["adler32"]] if "adler32" in identity else []),
+        ]
+        for identity in identities
+    ]
+
+
+def with_checksum(identity: Sequence[Identity], checksum: str) -> list[Identity]:
+    """Return the identities of a file, and of those that are read beside it, with its checksum.
+
+    `checksum` is the one (Adler-32) that the dataset's listing has now; '' if it has none.
+    """
+    own, *beside = identity
+    own = {key: value for key, value in own.items() if key != "adler32"}
+    if checksum and "problem" not in own:
+        own["adler32"] = checksum
+    return [own, *beside]
 
 
 def with_content(url: str, identities: Iterable[Identity]) -> str:

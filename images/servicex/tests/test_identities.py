@@ -23,7 +23,19 @@ from coffea_shoppe_servicex.transform import transform
 from servicex import ProgressBarFormat, dataset, query
 from servicex import deliver as stock
 from servicex.query_core import Query
-from servicex_helpers import ANN, BOB, RAW, Service, changed, finish, look_up, raw, submit, take
+from servicex_helpers import (
+    ANN,
+    BOB,
+    RAW,
+    Service,
+    changed,
+    finish,
+    look_up,
+    raw,
+    submit,
+    take,
+    unchanged,
+)
 from xrootd_origin import XRootDOrigin, xrootd_origin
 
 X = raw(treename="t", expressions="x")
@@ -310,6 +322,44 @@ def test_an_estimate_reads_the_present_content_from_the_cache(
     assert estimate.estimate_submission(cached, ANN, submission).events == 1000
     assert sources == [cached.queue.source_urls([url], [identity])]
     assert "shoppe.content=" in sources[0][0]
+    listed = [{"paths": [url], "adler32": "0a"}]
+    monkeypatch.setattr(lookups, "find", lambda *_, **__: listed)
+    named = submission.model_copy(update={"file_list": None, "did": "rucio://a:b"})
+    assert estimate.estimate_submission(cached, ANN, named).events == 1000
+    assert sources[1:] == [cached.queue.source_urls([url], [{**identity, "adler32": "0a"}])]
+    assert sources[0] != sources[1]
+
+
+def test_a_listing_s_checksum_is_part_of_what_a_file_is(backend: Backend) -> None:
+    cached = changed(backend, cache_prefix="root://cache:1094")
+    did, listing = "rucio://a:b", {"paths": ["root://h//a.root"], "size": 7, "adler32": "0a"}
+
+    def listed(**more: str) -> Request:
+        """Submit a request for the dataset, which is listed again."""
+        for known in cached.datasets.owned_by(ANN):
+            cached.datasets.mark_stale(ANN, known.id)
+        created = submit(cached, file_list=None, did=did)
+        assert cached.datasets.look_up(lambda _: [{**listing, **more}], unchanged)
+        return cached.requests.get(ANN, created)
+
+    first = listed()
+    lease = take(cached)
+    finish(cached, lease)
+    assert listed().folder == first.id
+    assert listed(adler32="0b").status == "Running"
+    assert take(cached).source_urls[0] != lease.source_urls[0]
+    assert listed(adler32="").status == "Running"
+    # The transformer compares with what the origin gives, which is no checksum.
+    assert identities.change(lease.identity[0], unchanged([listing["paths"]])[0]) == ""
+
+
+@pytest.mark.parametrize("checksum", ["0b", ""])
+def test_the_checksum_is_that_of_the_last_listing(checksum: str) -> None:
+    known = {"url": "u", "size": 7, "mtime": "", "etag": "", "outdated": "it is away"}
+    (identity,) = identities.with_checksum([{**known, "adler32": "0a"}], checksum)
+    assert identity == ({**known, "adler32": checksum} if checksum else known)
+    absent = {"url": "u", "problem": identities.ABSENT, "message": ""}
+    assert identities.with_checksum([absent, known], checksum) == [absent, known]
 
 
 # What is read.
