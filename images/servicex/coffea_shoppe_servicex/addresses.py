@@ -57,19 +57,32 @@ def split_did(did: str) -> tuple[str, int | None]:
 def distinct(files: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return the files of a listing, each with all its `paths`, once.
 
-    Files with a common path are the same file.  A listing may name a file several times:
-    containers overlap, and servers redirect to one another.
+    Files with a common path are the same file, and so are those that a third one has paths in
+    common with.  A listing may name a file several times: containers overlap, and servers
+    redirect to one another.
     """
-    by_address: dict[str, dict[str, Any]] = {}
-    merged = []
-    for file in files:
-        paths = {canonical_address(path): path for path in file["paths"]}
-        first = next((by_address[address] for address in paths if address in by_address), None)
-        if first is None:
-            first = {**file, "paths": []}
-            merged.append(first)
+    listing = [
+        ({canonical_address(path): path for path in file["paths"]}, file) for file in files
+    ]
+    links = list(range(len(listing)))
+    """For each file, the number of an earlier one that is the same, or its own."""
+
+    def first(number: int) -> int:
+        """Return the number of the first file that is the same."""
+        while links[number] != number:
+            links[number] = links[links[number]]
+            number = links[number]
+        return number
+
+    by_address: dict[str, int] = {}
+    for number, (paths, _) in enumerate(listing):
+        for address in paths:
+            same = sorted((first(by_address.setdefault(address, number)), first(number)))
+            links[same[1]] = same[0]
+    merged: dict[int, dict[str, Any]] = {}
+    for number, (paths, file) in enumerate(listing):
+        entry = merged.setdefault(first(number), {**file, "paths": []})
         for address, path in paths.items():
-            if address not in by_address:
-                by_address[address] = first
-                first["paths"].append(path)
-    return merged
+            if by_address.pop(address, None) is not None:
+                entry["paths"].append(path)
+    return list(merged.values())

@@ -1,6 +1,7 @@
 """What is opened is what was checked: no file of a shared transformer's own."""
 
 import http.server
+import itertools
 import re
 import threading
 from collections.abc import Iterator
@@ -186,6 +187,39 @@ def test_a_listing_has_each_file_once() -> None:
         {"paths": [a, replica], "size": 1},
         {"paths": [b], "size": 2},
     ]
+
+
+@pytest.mark.parametrize(
+    ("listing", "expected"),
+    [
+        (["a", "b", "ab"], ["ab"]),
+        (["a", "b", "c", "ca", "bc"], ["abc"]),
+        (["a", "b", "bc", "d", "cd"], ["a", "bcd"]),
+        (["ab", "cd", "ef", "gh"], ["ab", "cd", "ef", "gh"]),
+        (["ab", "ba", "bb", "c"], ["ab", "c"]),
+        ([], []),
+    ],
+)
+def test_a_file_s_replicas_are_listed_apart_or_together(
+    listing: list[str], expected: list[str]
+) -> None:
+    """Each letter is a replica."""
+    files = [
+        {"paths": [f"root://h//{name}" for name in names], "number": number}
+        for number, names in enumerate(listing)
+    ]
+    distinct = addresses.distinct(files)
+    assert ["".join(path[-1] for path in file["paths"]) for file in distinct] == expected
+    firsts = [file["paths"][0] for file in distinct]
+    assert firsts == [files[file["number"]]["paths"][0] for file in distinct]
+
+
+def test_many_files_that_are_linked_one_to_the_next_are_one() -> None:
+    names = [f"root://h//{number}" for number in range(3000)]
+    links = [{"paths": [first, second]} for first, second in itertools.pairwise(names)]
+    for listing in (links, links[::-1]):
+        (file,) = addresses.distinct([*({"paths": [name]} for name in names), *listing])
+        assert sorted(file["paths"]) == sorted(names)
 
 
 @pytest.mark.parametrize("finder", ["rucio", "xrootd", "cern_open_data"])
