@@ -210,10 +210,14 @@ def test_rows_for_new_files_are_printed(
     assert capsys.readouterr().out == expected
 
 
+REAL = ("NanoAODv5_sample.root", "nanoAOD_2015_CMS_Open_Data_ttbar.root")
+
+
 @pytest.mark.reference
+@pytest.mark.parametrize("name", REAL)
 @pytest.mark.parametrize("form", FORMS)
-def test_delivery_of_real_nanoaod(form: Format) -> None:
-    path = Path(os.environ["SHOPPE_REFERENCE_DATA"]) / "NanoAODv5_sample.root"
+def test_delivery_of_real_nanoaod(name: str, form: Format) -> None:
+    path = Path(os.environ["SHOPPE_REFERENCE_DATA"]) / name
     for outcome in compare(path, trees(path), [form]):
         assert outcome.verdict == "equal", (outcome.tree, outcome.reason)
         assert not outcome.refused, outcome.tree
