@@ -1,7 +1,9 @@
 """Identities of files: what tells a file from an earlier one at the same address.
 
 An identity is what the file's origin says of it: size, time of its last change, and HTTP's
-entity tag.  The origin itself gives it, never a cache.
+entity tag.  The origin itself gives it, never a cache.  Where several servers have copies of a
+file, each may have a time and tag of its own, and another one may respond each time: the size
+alone is the file's.
 """
 
 import hashlib
@@ -25,6 +27,7 @@ from coffea_shoppe_servicex import addresses
 Identity = dict[str, Any]
 """Dictionary with url, size (bytes), mtime and etag ('' if the origin gives none).
 
+`copies` is true if the origin redirects to several servers; mtime and etag are '' then.
 If the origin did not give them: with url, problem (`ABSENT`, `UNREACHABLE` or `UNKNOWN`) and
 message.  The service adds `seen`, the time of the origin's response (Unix, s), `outdated`, why
 the origin could not confirm it since, and `adler32`, the checksum of the dataset's listing.
@@ -126,8 +129,9 @@ def change(earlier: Identity, now: Identity) -> str:
         return "it is no longer there"
     if "problem" in now or "problem" in earlier:
         return ""
+    has_copies = "copies" in earlier or "copies" in now
     for key, what in (("size", "size in bytes"), ("mtime", "time of change"), ("etag", "ETag")):
-        if earlier[key] != now[key]:
+        if earlier[key] != now[key] and (key == "size" or not has_copies):
             return f"its {what} was {earlier[key] or 'not given'}, and is {now[key] or 'not given'}"
     return ""
 
@@ -142,6 +146,8 @@ def remarks(files: Sequence[Sequence[Identity]]) -> str:
         for each in identities
         if "size" in each and not each["mtime"] and not each["etag"]
     ]
+    copies = [each for each in size_only if "copies" in each]
+    timeless = [each for each in size_only if "copies" not in each]
     sentences = []
     if unknown:
         message = unknown[0]["message"]
@@ -155,12 +161,16 @@ def remarks(files: Sequence[Sequence[Identity]]) -> str:
             f"{len(outdated)} of {len(files)} files are taken as they were at {seen} UTC: "
             f"{outdated[0]['outdated']}"
         )
-    if size_only:
-        sentences.append(
-            f"{len(size_only)} of {len(files)} files are identified by their size only, because "
-            f"their origin gives no time of change ({shown_address(size_only[0]['url'])}): a "
-            "change that keeps the size is not noticed"
-        )
+    for listed, reason in (
+        (timeless, "their origin gives no time of change"),
+        (copies, "their origin redirects to several servers"),
+    ):
+        if listed:
+            sentences.append(
+                f"{len(listed)} of {len(files)} files are identified by their size only, because "
+                f"{reason} ({shown_address(listed[0]['url'])}): a change that keeps the size is "
+                "not noticed"
+            )
     return "; ".join(sentences)
 
 
@@ -171,6 +181,8 @@ class _Origins:
         self.local_files, self.end = local_files, end
         self.xrootd_settings = xrootd_settings
         self._failures = Counter[str]()
+        self._redirectors: dict[str, bool] = {}
+        """Whether an XRootD server redirects to others."""
         self._thread = threading.local()
 
     def first_identity(self, urls: Sequence[str]) -> Identity:
@@ -238,7 +250,8 @@ class _Origins:
         if not size.isdecimal() or (response.status_code == 206 and not part):
             return _problem(url, UNKNOWN, f"{shown_address(url)}: its server gives no size")
         mtime, etag = headers.get("Last-Modified", ""), headers.get("ETag", "")
-        return {"url": url, "size": int(size), "mtime": mtime, "etag": etag}
+        has_copies = urlsplit(response.url).hostname != urlsplit(address).hostname
+        return _identity(url, int(size), mtime, etag, has_copies=has_copies)
 
     def _xrootd_file(self, url: str, timeout_s: float) -> Identity:
         """Return the identity that an XRootD server gives."""
@@ -251,11 +264,32 @@ class _Origins:
         status, statinfo = server.stat(parsed.path_with_params, timeout=int(timeout_s))
         if status.ok:
             mtime = _time(int(statinfo.modtime)) if statinfo.modtime else ""
-            return {"url": url, "size": int(statinfo.size), "mtime": mtime, "etag": ""}
+            has_copies = self._has_copies(server, parsed, int(timeout_s))
+            return _identity(url, int(statinfo.size), mtime, "", has_copies=has_copies)
         message = f"{shown_address(url)}: {' '.join(status.message.split())}"
         if status.code != XROOTD_ERROR_RESPONSE:
             return _problem(url, UNREACHABLE, message)
         return _problem(url, ABSENT if status.errno == XROOTD_NOT_FOUND else UNKNOWN, message)
+
+    def _has_copies(self, server: Any, url: Any, timeout_s: int) -> bool:
+        """Return whether an XRootD server redirects to several servers for a file."""
+        from XRootD.client.flags import HostTypes, OpenFlags
+
+        if url.hostid not in self._redirectors:
+            status, protocol = server.protocol(timeout=timeout_s)
+            is_redirector = status.ok and bool(protocol.hostinfo & HostTypes.IS_MANAGER)
+            self._redirectors[url.hostid] = is_redirector
+        if not self._redirectors[url.hostid]:
+            return False
+        status, locations = server.locate(url.path_with_params, OpenFlags.NONE, timeout=timeout_s)
+        listed = list(locations) if status.ok and locations else []
+        return len(listed) > 1 or any(location.is_manager for location in listed)
+
+
+def _identity(url: str, size: int, mtime: str, etag: str, *, has_copies: bool) -> Identity:
+    if has_copies:
+        return {"url": url, "size": size, "mtime": "", "etag": "", "copies": True}
+    return {"url": url, "size": size, "mtime": mtime, "etag": etag}
 
 
 def _local_file(address: str) -> Identity:

@@ -36,7 +36,7 @@ from servicex_helpers import (
     take,
     unchanged,
 )
-from xrootd_origin import XRootDOrigin, xrootd_origin
+from xrootd_origin import REDIRECTOR, SERVER, XRootDOrigin, xrootd_origin
 
 X = raw(treename="t", expressions="x")
 
@@ -48,6 +48,8 @@ class Origin(http.server.ThreadingHTTPServer):
         self.files: dict[str, dict[str, str]] = {}
         self.methods = {"HEAD": 200, "GET": 206}
         """Method → status."""
+        self.redirects: dict[str, str] = {}
+        """Paths → URLs."""
         self.requests: list[tuple[str, str]] = []
         super().__init__(("127.0.0.1", 0), _Handler)
         self.url = f"http://127.0.0.1:{self.server_port}"
@@ -58,6 +60,12 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
     def do_HEAD(self) -> None:
         self.server.requests.append((self.command, self.path))
+        if url := self.server.redirects.get(self.path):
+            self.send_response(302)
+            self.send_header("Location", url)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return
         headers = self.server.files.get(self.path)
         status = self.server.methods[self.command] if headers is not None else 404
         self.send_response(status)
@@ -232,6 +240,68 @@ def test_size_alone_is_said(web: Origin, backend: Backend) -> None:
     assert request(backend, url).folder == first.id
     web.files["/a.root"] = {"size": "71"}
     assert request(backend, url).status == "Running"
+
+
+MIRRORS = ("/1/a.root", "/2/a.root")
+
+
+def test_copies_on_other_hosts_are_known_by_their_size(web: Origin, backend: Backend) -> None:
+    url, mirrors = f"{web.url}/a.root", f"http://localhost:{web.server_port}"
+    for number, path in enumerate(MIRRORS):
+        web.files[path] = {"size": "70", "Last-Modified": f"day {number}", "ETag": f"{number}"}
+    web.redirects["/a.root"] = f"{mirrors}{MIRRORS[0]}"
+    first = complete(backend, url)
+    assert "1 of 1 files are identified by their size only" in first.remarks
+    assert f"their origin redirects to several servers ({url})" in first.remarks
+    web.redirects["/a.root"] = f"{mirrors}{MIRRORS[1]}"
+    assert request(backend, url).folder == first.id
+    web.files[MIRRORS[1]]["size"] = "71"
+    assert request(backend, url).status == "Running"
+
+
+def test_a_redirect_within_a_host_leads_to_one_file(web: Origin, backend: Backend) -> None:
+    url = f"{web.url}/a.root"
+    web.files["/1/a.root"] = {"size": "70", "Last-Modified": "day 0"}
+    web.redirects["/a.root"] = f"{web.url}/1/a.root"
+    first = complete(backend, url)
+    assert first.remarks == ""
+    assert request(backend, url).folder == first.id
+    web.files["/1/a.root"]["Last-Modified"] = "day 1"
+    assert request(backend, url).status == "Running"
+
+
+@pytest.mark.parametrize(
+    ("kind", "locations", "copies"),
+    [
+        (REDIRECTOR, ["Sr127.0.0.1:9", "Sr127.0.0.2:9"], True),
+        (REDIRECTOR, ["Mr127.0.0.1:9"], True),
+        (REDIRECTOR, ["Sr127.0.0.1:9"], False),
+        (SERVER, ["Sr127.0.0.1:9", "Sr127.0.0.2:9"], False),
+    ],
+)
+def test_copies_behind_a_redirector_are_known_by_their_size(
+    xrootd: XRootDOrigin, backend: Backend, kind: int, locations: list[str], copies: bool
+) -> None:
+    xrootd.kind, xrootd.locations = kind, locations
+    url = f"{xrootd.address}//a.root"
+    xrootd.files = {"/a.root": (70, 1_793_613_600)}
+    first = complete(backend, url)
+    assert ("redirects to several servers" in first.remarks) is copies
+    assert xrootd.locates == (1 if kind == REDIRECTOR else 0)
+    xrootd.files = {"/a.root": (70, 1_793_613_601)}
+    assert (request(backend, url).folder == first.id) is copies
+    xrootd.files = {"/a.root": (71, 1_793_613_600)}
+    assert request(backend, url).status == "Running"
+
+
+def test_only_the_size_of_copies_can_have_changed() -> None:
+    timed: Identity = {"url": "u", "size": 7, "mtime": "then", "etag": "1"}
+    copies: Identity = {"url": "u", "size": 7, "mtime": "", "etag": "", "copies": True}
+    # A server that was away may be back.
+    for earlier, now in ((copies, copies), (copies, timed), (timed, copies)):
+        assert identities.change(earlier, now) == ""
+        assert identities.change(earlier, {**now, "size": 8}).startswith("its size in bytes was 7")
+    assert identities.change(timed, {**timed, "mtime": "now"}).startswith("its time of change")
 
 
 def test_while_an_origin_is_away_its_files_are_what_they_were(

@@ -9,7 +9,9 @@ import struct
 import threading
 from collections.abc import Iterator
 
-PROTOCOL, LOGIN, STAT, ERROR, NOT_FOUND = 3006, 3007, 3017, 4003, 3011
+PROTOCOL, LOGIN, STAT, LOCATE, ERROR, NOT_FOUND = 3006, 3007, 3017, 3027, 4003, 3011
+SERVER, REDIRECTOR = 1, 2
+"""Flags of a host in the response to PROTOCOL."""
 HANDSHAKE_BYTES, HEADER = 20, struct.Struct("!2sH16sI")
 
 
@@ -20,7 +22,10 @@ class XRootDOrigin(socketserver.ThreadingTCPServer):
 
     def __init__(self) -> None:
         self.files: dict[str, tuple[int, int]] = {}
-        self.stats = 0
+        self.stats = self.locates = 0
+        self.kind = SERVER
+        self.locations = ["Sr127.0.0.1:9"]
+        """Where files are: `S` for a server and `M` for a redirector, `r` for reading."""
         super().__init__(("127.0.0.1", 0), _Session)
         self.address = f"root://127.0.0.1:{self.server_address[1]}"
 
@@ -30,14 +35,18 @@ class _Session(socketserver.StreamRequestHandler):
 
     def handle(self) -> None:
         self.rfile.read(HANDSHAKE_BYTES)
-        self._respond(b"\0\0", 0, struct.pack("!II", 0x511, 1))
+        protocol = struct.pack("!II", 0x511, self.server.kind)
+        self._respond(b"\0\0", 0, protocol)
         while len(header := self.rfile.read(HEADER.size)) == HEADER.size:
             stream, request, _, length = HEADER.unpack(header)
             path = self.rfile.read(length).partition(b"?")[0].decode()
             if request == PROTOCOL:
-                self._respond(stream, 0, struct.pack("!II", 0x511, 1))
+                self._respond(stream, 0, protocol)
             elif request == LOGIN:
                 self._respond(stream, 0, bytes(16))
+            elif request == LOCATE:
+                self.server.locates += 1
+                self._respond(stream, 0, " ".join(self.server.locations).encode() + b"\0")
             elif request != STAT:
                 self._respond(stream, 0, b"")
             elif entry := self.server.files.get(path):
