@@ -27,10 +27,11 @@ import numpy as np
 import pytest
 import uproot
 from coffea_shoppe_servicex import root_files
+from coffea_shoppe_servicex.codegens.funcadl import OPERATORS, parse
 from coffea_shoppe_servicex.errors import TransformError
 from coffea_shoppe_servicex.formats import Format
 from coffea_shoppe_servicex.writers import without_masks
-from hypothesis import HealthCheck, given, note, reject, seed, settings
+from hypothesis import HealthCheck, Phase, find, given, note, reject, seed, settings
 from hypothesis import strategies as st
 from servicex_helpers import columns, raw
 
@@ -72,9 +73,9 @@ class Tree:
 
 
 @st.composite
-def trees(draw: Any, kinds: tuple[str, ...] = ("ttree", "rntuple")) -> Tree:
+def trees(draw: Any) -> Tree:
     count = draw(st.integers(0, 9))
-    kind = draw(st.sampled_from(kinds))
+    kind = draw(st.sampled_from(["ttree", "rntuple"]))
 
     def numbers(length: int, dtype: str) -> Any:
         drawn = draw(st.lists(SMALL, min_size=length, max_size=length))
@@ -273,10 +274,11 @@ def plain(value: Any) -> Any:
 def unwritable(selection: str, expected: dict[str, Any]) -> bool:
     """Return whether a TTree cannot hold the columns: missing values, records, no known type.
 
-    Max and Min may be missing, whether they are here or not.
+    Max, Min and `maybe` may be missing, whether they are here or not.
     """
     types = " ".join(str(array.type) for array in expected.values())
-    named = any(f"call {name}" in selection for name in ("Max", "Min"))
+    named = any(part in selection for part in ("call Max", "call Min", "'maybe'"))
+    named = named or "maybe" in expected
     return named or any(mark in types for mark in ("?", "option", "unknown", "{"))
 
 
@@ -376,6 +378,16 @@ def applied(text: str, function: Callable[..., Any], *parts: Part) -> Part:
     return Part(text.format(*(part.text for part in parts)), value)
 
 
+def chosen(test: Part, body: Part, other: Part) -> Part:
+    """Return a part with the value of one of two: the other one may be missing."""
+
+    def value(scope: dict[str, Any]) -> Any:
+        holds = test.value(scope)
+        return None if holds is None else (body if holds else other).value(scope)
+
+    return Part(f"(if {test.text} {body.text} {other.text})", value)
+
+
 SYMBOLS: dict[str, Callable[..., Any]] = {
     **{"+": operator.add, "-": operator.sub, "*": operator.mul},
     **{"<": operator.lt, "<=": operator.le, ">": operator.gt, "==": operator.eq},
@@ -418,6 +430,28 @@ def quantified(sequences: Parts, conditions: Parts) -> Parts:
     return st.builds(made, st.sampled_from(["Any", "All"]), sequences, conditions)
 
 
+def zipped(symbols: str, comparisons: str, numbers: Parts) -> Parts:
+    """Return a number for each jet whose `Jet_id` passes, by records of both branches."""
+
+    def made(symbol: str, comparison: str, number: Part) -> Part:
+        def value(scope: dict[str, Any]) -> Any:
+            limit = number.value(scope)
+            pairs = zip(scope["e"]["Jet_pt"], scope["e"]["Jet_id"], strict=True)
+            return [
+                SYMBOLS[symbol](first, second)
+                for first, second in pairs
+                if limit is not None and SYMBOLS[comparison](second, limit)
+            ]
+
+        jets = "(dict (list 'first' 'second') (list (attr e 'Jet_pt') (attr e 'Jet_id')))"
+        passing = f"(lambda (list j) ({comparison} (attr j 'second') {number.text}))"
+        result = f"(lambda (list j) ({symbol} (attr j 'first') (attr j 'second')))"
+        return Part(f"(call Select (call Where (call Zip {jets}) {passing}) {result})", value)
+
+    operators = (st.sampled_from(symbols.split()), st.sampled_from(comparisons.split()))
+    return st.builds(made, *operators, numbers)
+
+
 def over(name: str, sequences: Parts, bodies: Parts) -> Parts:
     """Return Select, Where or an order of a sequence by a lambda of its elements."""
 
@@ -441,7 +475,13 @@ def over(name: str, sequences: Parts, bodies: Parts) -> Parts:
 
 ELEMENT = st.just(Part("j", lambda scope: scope["j"]))
 WHOLE = st.integers(0, 2).map(lambda number: Part(str(number), lambda _: number))
+MAYBE = Part("(attr e 'maybe')", lambda scope: scope["e"]["maybe"])
+"""Missing in some events of an RNTuple."""
+MEMBER = Part("(attr (attr e 'point') 'y')", lambda scope: scope["e"]["point"]["y"])
+STAND_INS = {MAYBE.text: "(attr e 'x')", MEMBER.text: "(attr e 'w')"}
+"""What a TTree has instead."""
 EVENTS = st.sampled_from([branch(name) for name in ("event", "flag", "x", "nJet")]) | WHOLE
+EVENTS = st.one_of(EVENTS, EVENTS, EVENTS, st.sampled_from([MAYBE, MEMBER]))
 SEQUENCES = st.sampled_from([branch(name) for name in ("Jet_pt", "Jet_id", "other")])
 PASSES = st.just(branch("ok")) | binary(EVENTS, "< <= > ==", EVENTS)
 for _ in range(2):
@@ -449,10 +489,7 @@ for _ in range(2):
     EVENTS, SEQUENCES, PASSES = (
         st.one_of(
             *(EVENTS, reduced(SEQUENCES), binary(EVENTS, "+ - *", EVENTS)),
-            st.builds(
-                lambda *parts: applied("(if {} {} {})", lambda c, a, b: a if c else b, *parts),
-                *(PASSES, EVENTS, EVENTS),
-            ),
+            st.builds(chosen, PASSES, EVENTS, EVENTS),
             SEQUENCES.map(
                 lambda part: applied(
                     "(call Count (call Choose {} 2))", lambda v: len(v) * (len(v) - 1) // 2, part
@@ -468,6 +505,7 @@ for _ in range(2):
             st.tuples(SEQUENCES, SEQUENCES).map(
                 lambda part: applied("(call Concat {} {})", operator.add, *part)
             ),
+            zipped("+ - *", "< > ==", EVENTS),
         ),
         st.one_of(
             *(PASSES, binary(EVENTS, "< <= > ==", EVENTS), binary(PASSES, "and or", PASSES)),
@@ -548,24 +586,35 @@ def funcadl_queries(draw: Any) -> FuncAdl:
 
 
 def check_funcadl(tree: Tree, query: FuncAdl) -> None:
-    every = ak.zip(tree.branches, depth_limit=1).to_list()
+    every, text = ak.zip(tree.branches, depth_limit=1).to_list(), query.text
+    if tree.kind == "ttree":
+        every = [{**e, "maybe": e["x"], "point": {"y": e["w"]}} for e in every]
+        for part, stand_in in STAND_INS.items():
+            text = text.replace(part, stand_in)
     expected = {
         name: ak.Array(values) if values else ak.Array([])
         for name, values in query.expected(every, list(tree.branches)).items()
     }
     compare(
         tree,
-        query.text,
+        text,
         "uproot",
         expected,
-        may="not supported" if "call sum" in query.text else "",
+        may="not supported" if "call sum" in text else "",
     )
 
 
 CHECKS: dict[str, tuple[dict[str, Any], Callable[..., None]]] = {
     "uproot-raw": ({"tree": trees(), "query": raw_queries()}, check_raw),
-    "funcadl": ({"tree": trees(("ttree",)), "query": funcadl_queries()}, check_funcadl),
+    "funcadl": ({"tree": trees(), "query": funcadl_queries()}, check_funcadl),
 }
+
+
+@pytest.mark.parametrize("name", sorted(OPERATORS))
+def test_queries_with_each_operator_are_drawn(name: str) -> None:
+    how = settings(max_examples=2000, database=None, derandomize=True, phases=[Phase.generate])
+    query = find(funcadl_queries(), lambda query: f"(call {name} " in query.text, settings=how)
+    assert parse(query.text)
 
 
 @pytest.mark.parametrize("language", CHECKS)
