@@ -63,6 +63,8 @@ def opened(url: str, *, local_files: bool = False, size: int | None = None) -> I
             message = f"{shown}: changed since the request was submitted: its size in bytes was "
             message += f"{size}, and is {present}; submit it again"
             raise UnreadableError("ChangedFile", message)
+        if not file.keys(recursive=False):
+            _check_response(url)
         yield file
 
 
@@ -80,6 +82,8 @@ def reading(url: str) -> Iterator[None]:
     except (OSError, uproot.deserialization.DeserializationError) as error:
         raise unreadable(url, error, "CannotRead") from error
     except Exception as error:
+        if causes.is_client_error(error):
+            raise unreadable(url, error, "CannotRead") from error
         reason = redacted(cause_of(error))
         if type(error).__module__.split(".")[0] in DECOMPRESSORS:
             message = f"{shown_address(url)}: is damaged ({reason})"
@@ -100,6 +104,19 @@ def unreadable(url: str, error: Exception, reason: str) -> UnreadableError:
         other_url_may_help=cause.other_address_may_help,
         retry_may_help=cause.retry_may_help,
     )
+
+
+def _check_response(url: str) -> None:
+    """Raise `UnreadableError` for a file that only seems to have no content.
+
+    A web server that sends the beginning of a file, whatever part is requested, has a valid
+    header, and a list of objects that is none.
+    """
+    response = _probe(url) if url.startswith(causes.WEB_SCHEMES) else None
+    if response is not None and (cause := response.cause()):
+        kind, sentence = cause
+        reason = REASONS.get(kind, "CannotOpen")
+        raise UnreadableError(reason, f"{shown_address(url)}: {sentence}")
 
 
 def _probe(url: str) -> causes.Response | None:
@@ -373,6 +390,8 @@ def _unreadable_branch(
         except (OSError, MemoryError):
             return None
         except Exception as error:
+            if causes.is_client_error(error):
+                return None
             is_class = not isinstance(getattr(branch, "interpretation", None), plain)
             from_bytes = isinstance(error, uproot.deserialization.DeserializationError)
             module = type(error).__module__.split(".")[0]

@@ -8,11 +8,13 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
-from coffea_shoppe_servicex import addresses
+import uproot
+from coffea_shoppe_servicex import addresses, root_files
 from coffea_shoppe_servicex.api_client import ApiClient
 from coffea_shoppe_servicex.backend import Backend
-from coffea_shoppe_servicex.errors import QueryError, UnreadableError
+from coffea_shoppe_servicex.errors import QueryError, TransformError, UnreadableError
 from coffea_shoppe_servicex.worker import Transformer
 from servicex_helpers import RAW, Clock, columns, make, raw, submit
 
@@ -23,6 +25,8 @@ class Server(ThreadingHTTPServer):
     """Serves one file in the ways of its paths' first component, and accepts uploads."""
 
     content: bytes
+    empty: bytes
+    """A file without objects."""
 
     def url(self, way: str) -> str:
         return f"http://127.0.0.1:{self.server_port}/{way}/a.root"
@@ -43,6 +47,8 @@ class Handler(BaseHTTPRequestHandler):
         body = self.server.content
         if way == "cut":
             body = body[: len(body) // 2]
+        if way == "empty":
+            body = self.server.empty
         if way == "signed" and "Signature=" not in self.path:
             way = "403"
         requested = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", ""))
@@ -68,7 +74,11 @@ class Handler(BaseHTTPRequestHandler):
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     with Server(("127.0.0.1", 0), Handler) as server:
-        server.content = make(tmp_path_factory.mktemp("served") / "a.root").read_bytes()
+        folder = tmp_path_factory.mktemp("served")
+        server.content = make(folder / "a.root").read_bytes()
+        with uproot.recreate(folder / "empty.root"):
+            pass
+        server.empty = (folder / "empty.root").read_bytes()
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield server
         server.shutdown()
@@ -155,6 +165,32 @@ def test_a_file_is_retried_if_that_may_help_at_one_of_its_urls(
     with pytest.raises(UnreadableError, match=re.escape(CAUSES[ways[1]][1])) as refused:
         columns(tmp_path, RAW, *urls, local_files=False)
     assert refused.value.retry_may_help is retry
+
+
+def test_the_beginning_of_a_file_is_not_taken_for_one_without_trees(
+    server: Server, tmp_path: Path
+) -> None:
+    """A server without ranges sends the header again where the list of objects is."""
+    selection = raw(treename="Events", expressions="met", fail_on_missing_trees=False)
+    with pytest.raises(UnreadableError, match="its server sends only entire files"):
+        columns(tmp_path, selection, server.url("whole"), local_files=False)
+    with pytest.raises(TransformError, match="has no tree 'Events'; it holds: no tree"):
+        columns(tmp_path, RAW, server.url("empty"), local_files=False)
+
+
+def test_a_connection_that_is_lost_is_no_error_of_the_query(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lost(*_: object) -> None:
+        raise aiohttp.ClientPayloadError("not all bytes have come")
+
+    assert len(columns(tmp_path, RAW, server.url("good"), local_files=False)) == 1000
+    monkeypatch.setattr(root_files, "_chunks", lost)
+    monkeypatch.setattr(root_files, "branch_array", lost)
+    with pytest.raises(UnreadableError, match="is its origin up") as refused:
+        columns(tmp_path, RAW, server.url("good"), local_files=False)
+    assert refused.value.reason == "CannotRead"
+    assert refused.value.retry_may_help
 
 
 SECRET = "5ec7e7"
