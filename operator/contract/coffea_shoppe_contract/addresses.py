@@ -100,4 +100,10 @@ def shown_address(address: str) -> str:
 
 def redacted(text: str) -> str:
     """Return a text, such as an error message, in which URLs have no credentials."""
-    return URL.sub(lambda match: shown_address(match[0]), text)
+
+    def shown(match: re.Match[str]) -> str:
+        # What follows an address in a sentence is no part of its query.
+        address = match[0].rstrip(".,:;")
+        return shown_address(address) + match[0][len(address) :]
+
+    return URL.sub(shown, text)

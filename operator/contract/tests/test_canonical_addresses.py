@@ -90,3 +90,5 @@ def test_each_repetition_is_named_with_the_first() -> None:
 def test_what_is_shown_tells_no_secret(address: str, shown: str) -> None:
     assert shown_address(address) == shown
     assert redacted(f"cannot open '{address}': 403") == f"cannot open '{shown}': 403"
+    assert redacted(f"{address}: {address}, 403") == f"{shown}: {shown}, 403"
+    assert redacted(f"{shown}: 403") == f"{shown}: 403"
