@@ -160,8 +160,10 @@ class _Over(enum.Enum):
 
 
 def _list_without_value(stored: Stored) -> bool:
-    conditions = _conditions(stored.query)
     names = WITHOUT_VALUE | {"mask"}
+    if isinstance(stored.query, FuncAdl):
+        return bool(_Aliases().names_within(stored.query.body) & names)
+    conditions = _conditions(stored.query)
     return any(aliases.names_within(node) & names for node, aliases in conditions)
 
 
@@ -310,7 +312,8 @@ FAULTS = (
     ),
     Fault(
         "missing-lists-in-cuts",
-        "where a condition on objects has no value for an event, its objects are null",
+        "where a condition on objects, or a value of FuncADL's for each object, needs a value that "
+        "the event lacks, the list of objects is null",
         2,
         _list_without_value,
         by_files=True,

@@ -261,13 +261,44 @@ def test_objects_of_a_list_that_is_missing_in_where_do_not_pass(
     assert delivered.value.tolist() == [value(pts) for pts in events]
 
 
+HIGH = "(call Where (attr e 'jet_pt') (lambda (list h) (> h 20)))"
+
+
+@pytest.mark.usefixtures("chunks")
+@pytest.mark.parametrize("form", ["parquet", "root-rntuple"])
+@pytest.mark.parametrize(
+    ("body", "value"),
+    [
+        (f"(- j {HIGHEST})", lambda pt, pts: pt - max(pts)),
+        (f"(- j (call Max {HIGH}))", lambda pt, pts: pt - max(pts) if max(pts) > 20 else None),
+        (f"(call Max {HIGH})", lambda pt, pts: max(pts) if max(pts) > 20 else None),
+        (f"(if (> j 30) j (call Max {HIGH}))", lambda pt, pts: max(pts) if 20 < max(pts) else None),
+        (
+            f"(call Max (call Select {HIGH} (lambda (list k) (- k (call Max {HIGH})))))",
+            lambda pt, pts: 0 if max(pts) > 20 else None,
+        ),
+    ],
+)
+def test_a_value_that_an_event_lacks_is_missing_for_each_object(
+    tmp_path: Path, flags: Path, body: str, value: Callable[[Any, Any], Any], form: Format
+) -> None:
+    text = SELECT.format(f"(call Select (attr e 'jet_pt') (lambda (list j) {body}))")
+    delivered = columns(tmp_path, text, flags, codegen="uproot", form=form)
+    with uproot.open({flags: "nominal"}) as tree:
+        events = tree["jet_pt"].array().tolist()
+    expected = [[value(pt, pts) for pt in pts] for pts in events]
+    if body.startswith("(if"):
+        expected = [[pt if pt > 30 else value(pt, pts) for pt in pts] for pts in events]
+    assert delivered.value.tolist() == expected
+
+
 @pytest.mark.parametrize(
     ("mask", "array", "expected"),
     [
         ([True, False], [1, 2], [True, False]),
         ([[True], None, []], [[1], [2, 3], []], [[True], [False, False], []]),
         ([None, [True]], [None, [1]], [None, [True]]),
-        ([[None], None], [[[1]], None], [[[False]], None]),
+        ([[None], None, [[True]]], [[[1]], None, [[2]]], [[[False]], None, [[True]]]),
         (
             [[[True], None], None, [], [None]],
             [[[1], [2, 3]], [[4, 5], []], [], [[6]]],

@@ -246,6 +246,52 @@ def evaluate(node: ast.expr, events: Any, branches: root_files.Branches) -> Any:
     return ak.zip({name: array[name] for name in array.fields}, depth_limit=1)
 
 
+def _at_elements(parts: list[Any], lineage: tuple[int, ...]) -> list[Any]:
+    """Return values of which those that may be missing are values of the innermost elements.
+
+    A value that an event lacks is missing for each of its objects: their list is not missing.
+    """
+    import awkward as ak
+
+    innermost = next(
+        (part.array for part in parts if isinstance(part, Value) and part.lineage == lineage), None
+    )
+    result = []
+    for part in parts:
+        is_outer = isinstance(part, Value) and len(part.lineage) < len(lineage)
+        if innermost is None or not is_outer or not _may_be_missing(part):
+            result.append(part)
+            continue
+        column = innermost[innermost.fields[0]] if innermost.fields else innermost
+        like = ak.local_index(column, axis=len(lineage) - 1)
+        axis = len(part.lineage) - 1
+        missing, value, _ = ak.broadcast_arrays(
+            *(ak.is_none(part.array, axis=axis), _without_none(part.array, axis), like),
+            depth_limit=len(lineage),
+        )
+        result.append(Value(ak.mask(value, missing, valid_when=False), lineage))
+    return result
+
+
+def _may_be_missing(value: Value) -> bool:
+    """Return whether the innermost elements of a value, which are no lists, may be missing."""
+    import awkward as ak
+
+    content = value.array.type.content
+    for _ in value.lineage[1:]:
+        content = getattr(content, "content", content)
+    is_number = isinstance(getattr(content, "content", None), ak.types.NumpyType)
+    return isinstance(content, ak.types.OptionType) and is_number
+
+
+def _without_none(array: Any, axis: int) -> Any:
+    """Return an array of numbers in which any number of the same type is in place of None."""
+    import awkward as ak
+
+    number = ak.to_numpy(ak.drop_none(ak.flatten(array, axis=None))).dtype.type(0)
+    return ak.fill_none(array, number, axis=axis)
+
+
 class _Evaluator:
     def __init__(self, events: Any, branches: root_files.Branches) -> None:
         self.events, self.branches = events, branches
@@ -315,6 +361,7 @@ class _Evaluator:
         lineage = self._common(parts)
         if not lineage or all(getattr(part, "lineage", lineage) == lineage for part in parts):
             return parts
+        parts = _at_elements(parts, lineage)
         arrays = [part.array if isinstance(part, Value) else part for part in parts]
         return [
             Value(array, lineage)
@@ -366,6 +413,7 @@ class _Evaluator:
     def _with(self, function: Callable[..., Any], parts: list[Any]) -> Any:
         """Apply a function to values element by element."""
         lineage = self._common(parts)
+        parts = _at_elements(parts, lineage or ())
         arrays = [part.array if isinstance(part, Value) else part for part in parts]
         result = function(*arrays)
         return result if lineage is None else Value(result, lineage)
@@ -414,6 +462,7 @@ class _Evaluator:
         import awkward as ak
 
         lineage = self._common(parts) or ()
+        parts = _at_elements(parts, lineage)
         arrays = {
             name: part.array if isinstance(part, Value) else part
             for name, part in zip(names, parts, strict=True)
@@ -459,6 +508,7 @@ class _Evaluator:
         element = Value(source.array, (*source.lineage, next(self.numbers)))
         result = self.value(function.body, {**scope, function.args.args[0].arg: element})
         if isinstance(result, Value):
+            _, result = _at_elements([element, result], element.lineage)
             if result.lineage[: len(element.lineage)] == element.lineage:
                 return result
             if result.lineage == element.lineage[: len(result.lineage)]:
