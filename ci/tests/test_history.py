@@ -10,7 +10,7 @@ from shoppe_ci.paths import ROOT
 
 LONG = "x" * 73
 PAGES = sorted((ROOT / "docs" / "contributing").glob("*.md"))
-EXAMPLE = re.compile(r"^Example: commit ([0-9a-f]{7}) \((.*?)\)", re.MULTILINE)
+EXAMPLE = re.compile(r'^Example: the commit "(.*?)"', re.MULTILINE)
 
 
 @pytest.fixture
@@ -89,9 +89,8 @@ def test_a_machine_without_git_has_nothing_to_check(
 
 @pytest.mark.parametrize("page", PAGES, ids=[page.stem for page in PAGES])
 def test_a_page_for_contributors_cites_a_commit_of_the_history(page: Path) -> None:
-    ((commit_hash, subject),) = EXAMPLE.findall(page.read_text())
+    (subject,) = EXAMPLE.findall(page.read_text())
     assert len(subject) <= history.MAX_LENGTH
     # A shallow clone lacks the commits.
     if shell.run(["git", "rev-parse", "--is-shallow-repository"], cwd=ROOT).strip() == "false":
-        log = shell.run(["git", "log", "-1", "--format=%s", commit_hash], cwd=ROOT)
-        assert log.strip() == subject
+        assert subject in shell.run(["git", "log", "--format=%s"], cwd=ROOT).splitlines()

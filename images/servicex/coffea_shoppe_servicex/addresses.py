@@ -61,9 +61,7 @@ def distinct(files: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     common with.  A listing may name a file several times: containers overlap, and servers
     redirect to one another.
     """
-    listing = [
-        ({canonical_address(path): path for path in file["paths"]}, file) for file in files
-    ]
+    listing = [({canonical_address(path): path for path in file["paths"]}, file) for file in files]
     links = list(range(len(listing)))
     """For each file, the number of an earlier one that is the same, or its own."""
 

@@ -45,7 +45,8 @@ def _check_unchanged(identity: Sequence[Identity], *, local_files: bool) -> list
             continue
         now = identities.current(earlier["url"], local_files=local_files)
         if change := identities.change(earlier, now):
-            message = f"{shown_address(earlier['url'])}: changed since the request was submitted: {change}"
+            place = shown_address(earlier["url"])
+            message = f"{place}: changed since the request was submitted: {change}"
             raise TransformError("ChangedFile", f"{message}; submit it again")
         if "problem" in now:
             LOG.warning("it is not known whether the file has changed: %s", now["message"])

@@ -104,8 +104,8 @@ def _transform(
         output.write(traceback.format_exc())
         outcome = Outcome(reason="Failed", message=f"{type(error).__name__}: {error}")
     # Libraries, and users' functions, may name a file by its signed URL.
-    texts = {"message": redacted(outcome.message), "log": redacted(output.getvalue())}
-    channel.send(replace(outcome, **texts))
+    message, log = redacted(outcome.message), redacted(output.getvalue())
+    channel.send(replace(outcome, message=message, log=log))
     channel.close()
     # Threads of XRootD's client may keep the process from ending by itself.
     os._exit(0)

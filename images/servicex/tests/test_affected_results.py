@@ -70,7 +70,12 @@ QUERIES = [
     *(
         ("expressions-over-events", raw(treename="t", expressions=text))
         for text in (
-            *("sum(njet, None)", "sort(event, 0)", "combinations(event, 2, axis=0)", "num(event, 0)"),
+            *(
+                "sum(njet, None)",
+                "sort(event, 0)",
+                "combinations(event, 2, axis=0)",
+                "num(event, 0)",
+            ),
             *("event[-1]", "event[::-1]", "event[1:]", "jet_pt[0, :]", "event[[1, 0]]"),
             *("event[None]", "max([event, ejets])", "concatenate([event, ejets], axis=0)"),
         )

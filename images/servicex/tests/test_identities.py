@@ -402,7 +402,8 @@ def test_an_estimate_reads_the_present_content_from_the_cache(
 
 def test_a_listing_s_checksum_is_part_of_what_a_file_is(backend: Backend) -> None:
     cached = changed(backend, cache_prefix="root://cache:1094")
-    did, listing = "rucio://a:b", {"paths": ["root://h//a.root"], "size": 7, "adler32": "0a"}
+    did, paths = "rucio://a:b", ["root://h//a.root"]
+    listing = {"paths": paths, "size": 7, "adler32": "0a"}
 
     def listed(**more: str) -> Request:
         """Submit a request for the dataset, which is listed again."""
@@ -420,7 +421,7 @@ def test_a_listing_s_checksum_is_part_of_what_a_file_is(backend: Backend) -> Non
     assert take(cached).source_urls[0] != lease.source_urls[0]
     assert listed(adler32="").status == "Running"
     # The transformer compares with what the origin gives, which is no checksum.
-    assert identities.change(lease.identity[0], unchanged([listing["paths"]])[0]) == ""
+    assert identities.change(lease.identity[0], unchanged([paths])[0]) == ""
 
 
 @pytest.mark.parametrize("checksum", ["0b", ""])

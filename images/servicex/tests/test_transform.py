@@ -84,7 +84,7 @@ def test_a_truncated_file_is_refused_whatever_is_asked_of_it(
     assert len(columns(tmp_path, selection, part)) == 1000
     for length in (len(whole) - 1, len(whole) // 2, 500, 0):
         part.write_bytes(whole[:length])
-        with pytest.raises(UnreadableError, match="is cut short|is empty"):
+        with pytest.raises(UnreadableError, match=r"is cut short|is empty"):
             columns(tmp_path, selection, part)
 
 

@@ -193,8 +193,8 @@ def test_a_connection_that_is_lost_is_no_error_of_the_query(
     assert refused.value.retry_may_help
 
 
-SECRET = "5ec7e7"
-QUERY = f"X-Amz-Signature={SECRET}"
+SIGNATURE = "5ec7e7"
+QUERY = f"X-Amz-Signature={SIGNATURE}"
 JOIN = {"treename": "Nothing", "columns": "x"}
 FUNCTION = "def run_query(url):\n    print(url)\n    raise OSError('cannot read ' + url)\n"
 PROBLEMS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -228,8 +228,8 @@ def test_messages_and_logs_have_no_signature(
     assert calls[-1][0] == "fail"
     assert f"{url}?…" in calls[-1][1]["message"]
     assert f"{url}?…" in caplog.text
-    assert SECRET not in caplog.text
-    assert SECRET not in str(calls)
+    assert SIGNATURE not in caplog.text
+    assert SIGNATURE not in str(calls)
 
 
 def test_a_signed_url_is_read(
@@ -247,7 +247,7 @@ def test_a_signed_url_is_read(
     assert calls[-1][0] == "complete"
     assert f"{url}?…: 1000 events" in caplog.text
     assert f"{url}?…: has no tree 'Nothing'" in calls[-1][1]["log"]
-    assert SECRET not in caplog.text + str(calls)
+    assert SIGNATURE not in caplog.text + str(calls)
 
 
 def test_a_refused_file_list_shows_no_signature(backend: Backend, server: Server) -> None:
@@ -255,7 +255,7 @@ def test_a_refused_file_list_shows_no_signature(backend: Backend, server: Server
     for files in ([url, url], [url, f"{url}&x=1", f"{url}&x=1&Expires=3"]):
         with pytest.raises(QueryError, match=r"a\.root\?…' twice") as refused:
             submit(backend, file_list=files)
-        assert SECRET not in str(refused.value)
+        assert SIGNATURE not in str(refused.value)
     with pytest.raises(QueryError, match=r"%20 for a space") as refused:
         addresses.check(f"https://h/my file.root?{QUERY}", local_files=False)
-    assert SECRET not in str(refused.value)
+    assert SIGNATURE not in str(refused.value)

@@ -272,7 +272,7 @@ HIGH = "(call Where (attr e 'jet_pt') (lambda (list h) (> h 20)))"
         (f"(- j {HIGHEST})", lambda pt, pts: pt - max(pts)),
         (f"(- j (call Max {HIGH}))", lambda pt, pts: pt - max(pts) if max(pts) > 20 else None),
         (f"(call Max {HIGH})", lambda pt, pts: max(pts) if max(pts) > 20 else None),
-        (f"(if (> j 30) j (call Max {HIGH}))", lambda pt, pts: max(pts) if 20 < max(pts) else None),
+        (f"(if (> j 30) j (call Max {HIGH}))", lambda pt, pts: max(pts) if max(pts) > 20 else None),
         (
             f"(call Max (call Select {HIGH} (lambda (list k) (- k (call Max {HIGH})))))",
             lambda pt, pts: 0 if max(pts) > 20 else None,

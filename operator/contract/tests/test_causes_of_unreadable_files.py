@@ -42,9 +42,7 @@ ClientError.__module__ = "aiohttp.client_exceptions"
         (XROOTD, ValueError("odd bytes"), Kind.DAMAGED, False),
     ],
 )
-def test_errors_tell_causes_apart(
-    address: str, error: Exception, kind: Kind, retry: bool
-) -> None:
+def test_errors_tell_causes_apart(address: str, error: Exception, kind: Kind, retry: bool) -> None:
     cause = find_cause(address, error)
     assert (cause.kind, cause.retry_may_help) == (kind, retry)
     assert cause.other_address_may_help is (kind is not Kind.UNSUPPORTED)
