@@ -1,5 +1,6 @@
 """What Prometheus reads of a facility, and with which rights."""
 
+import asyncio
 import json
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import pytest
 from coffea_shoppe_hub.configuration import MONITORING
 from hub_and_gateway import hub_config
+from jupyterhub.app import JupyterHub
 from jupyterhub.scopes import scope_definitions
 from rendering import (
     Manifest,
@@ -17,6 +19,10 @@ from rendering import (
     template,
 )
 from shoppe_ci import release
+from tornado.httpclient import AsyncHTTPClient, HTTPResponse
+from tornado.httpserver import HTTPServer
+from tornado.testing import bind_unused_port
+from traitlets.config import Config
 
 TOKEN = "hub.services.monitoring.apiToken"  # noqa: S105  (the key, not a token)
 ENABLED = {"hub": {"monitoring": {"enabled": True}}}
@@ -38,6 +44,44 @@ def test_the_hub_s_monitoring_reads_metrics_and_nothing_else(tmp_path: Path) -> 
     others = [scope for role in hub.load_roles for scope in role["scopes"] if role not in roles]
     assert "read:metrics" not in others
     assert not [scope for scope in others if f"service={MONITORING}" in scope]
+
+
+async def responses(config: Config, *, token: str) -> dict[str, HTTPResponse]:
+    """Return what a running hub responds with to requests with a token, by path."""
+    hub = JupyterHub(config=config)
+    await hub.initialize([])
+    listening, port = bind_unused_port()
+    server = HTTPServer(hub.tornado_application)
+    server.add_socket(listening)
+    try:
+        return {
+            path: await AsyncHTTPClient().fetch(
+                f"http://127.0.0.1:{port}/hub/{path}",
+                headers={"Authorization": f"Bearer {token}"},
+                raise_error=False,
+            )
+            for path in ("metrics", "api/users", "api/groups", "api/proxy")
+        }
+    finally:
+        server.stop()
+
+
+def test_a_running_hub_shows_its_metrics_to_that_token(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    own = {"services": {"other": {"url": "http://other"}}}
+    config = hub_config(tmp_path / "hub", {"hub": {**ENABLED["hub"], **own}})
+    config.JupyterHub.db_url = "sqlite:///:memory:"
+    statuses = {}
+    for service in (MONITORING, "other"):
+        token = (tmp_path / "hub" / f"hub.services.{service}.apiToken").read_text()
+        received = asyncio.run(responses(config, token=token))
+        statuses[service] = [response.code for response in received.values()]
+        if service == MONITORING:
+            text = received["metrics"].body.decode()
+            assert "\njupyterhub_server_spawn_duration_seconds_count{" in text
+    assert statuses == {MONITORING: [200, 403, 403, 403], "other": [403, 403, 403, 403]}
 
 
 def test_a_hub_without_monitoring_has_no_such_token(tmp_path: Path) -> None:

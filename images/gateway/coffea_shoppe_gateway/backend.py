@@ -113,10 +113,10 @@ class LimitedKubeBackend(KubeBackend):
         after = self.clusters.get(cluster_name)
         # Clusters that had ended before the gateway started are none of its own.
         if before is None:
-            pending = cluster_name in self.started
+            unfinished = cluster_name in self.started
         else:
-            pending = before.status < ClusterStatus.STOPPED
-        if pending and (after is None or after.status >= ClusterStatus.STOPPED):
+            unfinished = before.status < ClusterStatus.STOPPED
+        if unfinished and (after is None or after.status >= ClusterStatus.STOPPED):
             self.events.ended(after and after.status)
 
     async def active(self, username: str) -> set[str]:
