@@ -69,7 +69,7 @@ HOPS = (
                 {"status": "complete"},
                 "samples",
             ),
-            Counter("files delivered", "servicex_files_total", {"status": "complete"}, "files"),
+            Counter("files delivered", "servicex_files_total", {"status": "done"}, "files"),
         ),
     ),
     Hop(

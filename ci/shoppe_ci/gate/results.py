@@ -59,14 +59,8 @@ def compare(samples: Sequence[Sample], folder: Path, report: dict[str, Any]) -> 
     alone.mkdir(exist_ok=True)
     _write_fileset(samples, alone / "fileset.json")
     with step("analysing the same files without the facility") as note:
-        words: list[str | Path] = [
-            "--fileset",
-            alone / "fileset.json",
-            "--models",
-            folder / "models",
-            "--no-cache",
-        ]
-        words += ["--no-cache", "--output", alone / HISTOGRAMS[0]]
+        words: list[str | Path] = ["--fileset", alone / "fileset.json", "--no-cache"]
+        words += ["--models", facility / "models", "--output", alone / HISTOGRAMS[0]]
         words += ["--report", alone / "report.json"]
         shell.run(["agc", "run", *words], note=note)
         shell.run(

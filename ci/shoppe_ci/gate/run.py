@@ -251,8 +251,11 @@ def run(engine: Engine, cluster: Cluster, folder: Path, *, events: int) -> Recor
     differences: list[str] = []
     comparison: Comparison | None = None
     if ended.outcome:
-        comparison = compare(samples, folder, ended.outcome.report)
-        differences = comparison.differences
+        try:
+            comparison = compare(samples, folder, ended.outcome.report)
+            differences = comparison.differences
+        except ShoppeError as error:
+            differences = [f"the results cannot be compared: {error.problem}"]
     differences = differences + foreign_images(cluster, published, folder)
     outcome = Record(
         version=yaml.safe_load((release.UMBRELLA / "Chart.yaml").read_text())["version"],
