@@ -293,26 +293,22 @@ def log_in(cluster: Cluster, name: str) -> tuple[User, float]:
     return user, seconds
 
 
-def run_agc(
-    cluster: Cluster,
+def run_for(
+    user: User,
     *,
-    name: str,
     inputs: dict[str, Any],
     results: Path,
     weights: str = "xsec",
     workers: int = 2,
     source: str = "servicex",
     assignment: str = "none",
-    settle: bool = True,
     era: str | None = None,
     btag: str | None = None,
-) -> Outcome:
-    """Run the AGC notebook as a user and bring its results back.
+) -> list[str]:
+    """Run the AGC notebook in a user's running server, and bring its results back.
 
-    With `settle` it waits until the cache has reported all that was read; without, the
-    outcome's bytes are those reported so far.
+    Returns their paths below `results`, from where those of an earlier run are removed.
     """
-    user, seconds = log_in(cluster, name)
     results.mkdir(parents=True, exist_ok=True)
     _clear(results)
     settings = {"weights": weights, "workers": workers, "from": source, "assignment": assignment}
@@ -321,12 +317,30 @@ def run_agc(
         (results / file).write_text(json.dumps(content, indent=2) + "\n")
         user.upload(results / file, f"{FOLDER}/{file}")
     user.upload(NOTEBOOK, f"{FOLDER}/{NOTEBOOK.name}")
-    before = cache_use(cluster)
     run_notebook(user, NOTEBOOK, results / NOTEBOOK.name, folder=FOLDER)
     with step(f"bringing the results to {results}"):
         written = user.download(f"{FOLDER}/results", results)
-    files = sorted(str(path.relative_to(results)) for path in written)
-    needed = source == "direct"
+    return sorted(str(path.relative_to(results)) for path in written)
+
+
+def run_agc(
+    cluster: Cluster,
+    *,
+    name: str,
+    inputs: dict[str, Any],
+    results: Path,
+    settle: bool = True,
+    **settings: Any,
+) -> Outcome:
+    """Log in as a user, run the AGC notebook, and count what the cache moved for it.
+
+    `settings` are those of `run_for`.  With `settle` it waits until the cache has reported all
+    that was read; without, the outcome's bytes are those reported so far.
+    """
+    user, seconds = log_in(cluster, name)
+    before = cache_use(cluster)
+    files = run_for(user, inputs=inputs, results=results, **settings)
+    needed = settings.get("source") == "direct"
     try:
         # ServiceX does not read again what it has delivered before.
         used = (

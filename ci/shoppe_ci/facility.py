@@ -59,6 +59,23 @@ class User:
     name: str
     session: requests.Session = field(default_factory=_patient_session)
 
+    @classmethod
+    def with_token(cls, url: str, token: str) -> "User":
+        """Return the user that a token of the hub belongs to.
+
+        Raises `ShoppeError` where the hub refuses the token, or does not respond.
+        """
+        user = cls(url.rstrip("/"), "")
+        user.session.headers["Authorization"] = f"token {token}"
+        response = user.hub("GET", "/user")
+        if response.status_code != requests.codes.ok:
+            raise ShoppeError(
+                f"{url} refused the token: HTTP status {response.status_code}",
+                "create a token at the facility's page /hub/token, without limited permissions",
+            )
+        user.name = response.json()["name"]
+        return user
+
     def login(self, secret: str) -> None:
         """Log in through the hub's form; raises `ShoppeError` where it is refused."""
         form = self.session.get(f"{self.url}/hub/login", timeout=30)
@@ -235,6 +252,11 @@ class User:
         """Return a connection to a running kernel; `timeout` bounds each cell, in seconds."""
         return Kernel(partial(self._channel, kernel_id, timeout), timeout=timeout, note=note)
 
+    def _authorization(self) -> list[str]:
+        """Return the header with the user's token, if the user has no cookies."""
+        token = self.session.headers.get("Authorization")
+        return [f"Authorization: {token!s}"] if token else []
+
     def _await_gateway(self) -> None:
         """Wait until the gateway of Dask clusters responds."""
 
@@ -261,10 +283,12 @@ class User:
             for c in self.session.cookies
             if f"{self.server_path}/".startswith(c.path)
         )
+        scheme = "wss" if parts.scheme == "https" else "ws"
         return websocket.create_connection(
-            f"ws://{parts.netloc}{self.server_path}/api/kernels/{kernel}/channels"
+            f"{scheme}://{parts.netloc}{parts.path}{self.server_path}/api/kernels/{kernel}/channels"
             f"?session_id={session}",
             cookie=cookies,
+            header=self._authorization(),
             origin=self.url,
             timeout=timeout,
         )

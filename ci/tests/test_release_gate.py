@@ -1,9 +1,11 @@
 import hashlib
 import io
 import json
+import re
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import nbformat
@@ -12,9 +14,8 @@ import yaml
 from shoppe_ci import counters
 from shoppe_ci.counters import Reading
 from shoppe_ci.errors import ShoppeError
-from shoppe_ci.gate import badge, hops, record, report
-from shoppe_ci.gate import run as gates
-from shoppe_ci.gate.hops import FAILED, HOPS, NOT_REACHED, PROVED, Proof
+from shoppe_ci.gate import badge, client, hops, notebook, record, report
+from shoppe_ci.gate.hops import ABSENT, FAILED, HOPS, NOT_REACHED, PROVED, SEEN, Proof
 from shoppe_ci.gate.record import Image, Record, Section
 
 REQUIRED = {"files": 9.0, "samples": 9.0, "runs": 3.0, "inferences": 4.0}
@@ -223,6 +224,12 @@ def passed_by_hand(folder: Path) -> None:
     (folder / record.FILE).write_text(json.dumps(content))
 
 
+def of_a_client(folder: Path) -> None:
+    content = json.loads((folder / record.FILE).read_text())
+    hops_seen = [{**hop, "state": SEEN} for hop in content["hops"]]
+    rewritten(folder, grade=record.CLIENT, hops=hops_seen)
+
+
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
@@ -235,7 +242,7 @@ def passed_by_hand(folder: Path) -> None:
         (lambda folder: rewritten(folder, format=2), "has format 2, not 1"),
         (lambda folder: rewritten(folder, hops=None), "is no record of a gate: TypeError"),
         (lambda folder: (folder / record.FILE).unlink(), "is no record of a gate"),
-        (lambda folder: rewritten(folder, grade="client"), "a badge needs the services' counters"),
+        (of_a_client, "a badge needs the services' counters"),
     ],
 )
 def test_no_badge_is_made_of_a_record_that_does_not_match(
@@ -338,16 +345,112 @@ def test_times_are_summed_by_the_heading_above_the_cells(tmp_path: Path) -> None
         }
         return code
 
-    notebook = nbformat.v4.new_notebook()
-    notebook.cells = [
+    executed = nbformat.v4.new_notebook()
+    executed.cells = [
         cell("00.0", "01.5"),
         nbformat.v4.new_markdown_cell("## Fit\n\nThe fit."),
         cell("02.0", "04.0"),
         nbformat.v4.new_code_cell("never_run()"),
         cell("05.0", "05.5"),
     ]
-    nbformat.write(notebook, tmp_path / "executed.ipynb")
-    assert gates.sections(tmp_path / "executed.ipynb") == [
+    nbformat.write(executed, tmp_path / "executed.ipynb")
+    assert notebook.sections(tmp_path / "executed.ipynb") == [
         Section("Imports", 1.5),
         Section("Fit", 2.5),
     ]
+
+
+FILES = [f"root://host//{number}.root" for number in range(9)]
+EVERYTHING = list(client.CONNECTIONS.values())
+
+
+@pytest.mark.parametrize(
+    ("connections", "settings"),
+    [
+        (EVERYTHING, ("servicex", "served")),
+        (["xcache", "dask-gateway", "s3"], ("direct", "local")),
+        (["servicex", "triton", "dask-gateway"], ("servicex", "local")),  # no registry of models
+    ],
+)
+def test_a_client_uses_the_services_that_a_facility_has(
+    connections: list[str], settings: tuple[str, str]
+) -> None:
+    assert client.settings_for(connections) == settings
+
+
+def user_evidence(**changes: Any) -> dict[str, hops.Evidence]:
+    outcome = {"served": {"even": {"rows": 7}, "odd": {"rows": 5}}, "candidates": 12}
+    outcome |= {"delivered": 9, "num_workers": 2, "source": "servicex", **changes}
+    return client.evidence({"cached": 9}, {"runs": 7, "objects": 9}, outcome, FILES)
+
+
+def test_a_client_sees_the_services_that_it_used() -> None:
+    states = {proof.name: proof.state for proof in client.prove(EVERYTHING, user_evidence())}
+    assert states == {hop.name: SEEN for hop in HOPS}
+
+
+@pytest.mark.parametrize(
+    ("changes", "hop", "reason"),
+    [
+        ({"delivered": 8}, "servicex", "files delivered: 8 of at least 9"),
+        ({"candidates": 13}, "triton", "rows scored: 12 of at least 13"),
+        ({"num_workers": 0}, "dask", "workers: 0 of at least 1"),
+    ],
+)
+def test_a_client_names_what_it_did_not_get(changes: dict[str, int], hop: str, reason: str) -> None:
+    (failed,) = (p for p in client.prove(EVERYTHING, user_evidence(**changes)) if p.state == FAILED)
+    assert (failed.name, failed.reason) == (hop, reason)
+
+
+def test_a_service_that_a_facility_lacks_is_absent() -> None:
+    connections = [name for name in EVERYTHING if name not in ("triton", "mlflow")]
+    states = {proof.name: proof.state for proof in client.prove(connections, user_evidence())}
+    assert {name for name, state in states.items() if state == ABSENT} == {"triton", "mlflow"}
+
+
+def test_a_client_s_report_says_that_it_is_no_evidence_for_a_release(
+    passed: tuple[Record, Path],
+) -> None:
+    outcome, folder = passed
+    outcome.grade, outcome.chart, outcome.images = record.CLIENT, "", {}
+    outcome.hops = client.prove([*EVERYTHING[1:]], user_evidence(source="direct"))
+    assert outcome.passed
+    page = report.page(outcome, folder)
+    assert "no badge is" in page
+    assert "AGC crosses 6 of 7 services" in page
+    assert 'class="seen"' in page
+    assert 'class="absent"' in page
+
+
+@pytest.mark.parametrize("text", ["", " \n", "two words"])
+def test_a_file_without_a_token_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "token").write_text(text)
+    with pytest.raises(ShoppeError, match="must contain a token and nothing else"):
+        client.read_token(tmp_path / "token")
+
+
+def test_a_token_s_line_end_does_not_matter(tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("abc\n")
+    assert client.read_token(tmp_path / "token") == "abc"
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ("[]", "AttributeError"),
+        ("{", "JSONDecodeError"),
+        ('{"ttbar": {"nominal": {"files": [{"url": "x"}]}}}', "KeyError: 'path'"),
+        ('{"ttbar": {"nominal": {"files": [{"path": "a.root"}]}}}', "cannot read a.root"),
+        ('{"ttbar": {"nominal": {"files": []}}}', "has no files"),
+    ],
+)
+def test_a_fileset_of_another_form_is_refused(tmp_path: Path, content: str, reason: str) -> None:
+    (tmp_path / "files.json").write_text(content)
+    with pytest.raises(ShoppeError, match=re.escape(reason)):
+        client.read_fileset(tmp_path / "files.json")
+
+
+def test_a_fileset_is_read(tmp_path: Path) -> None:
+    content = {"ttbar": {"nominal": {"files": [{"path": "root://h//a.root", "nevts": 3}]}}}
+    (tmp_path / "files.json").write_text(json.dumps(content))
+    assert client.read_fileset(tmp_path / "files.json") == content

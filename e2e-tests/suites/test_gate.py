@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from shoppe_ci import analysis, counters, origin, release
+from shoppe_ci import analysis, counters, facility, origin, release, testing
 from shoppe_ci.cluster import Cluster
 from shoppe_ci.engine import Engine
-from shoppe_ci.gate import badge, record
+from shoppe_ci.errors import ShoppeError
+from shoppe_ci.facility import User
+from shoppe_ci.gate import badge, client, record
 from shoppe_ci.gate import run as gates
-from shoppe_ci.gate.hops import HOPS, PROVED
+from shoppe_ci.gate.hops import ABSENT, HOPS, PROVED, SEEN
 from shoppe_ci.wait import eventually
 
 pytestmark = pytest.mark.part("gate")
@@ -98,3 +100,60 @@ def test_models_that_are_not_served_close_the_gate(
     with without(data_origin, "operator"):
         outcome = gates.run(engine, data_origin, tmp_path / "gate", events=EVENTS)
     assert_closed(outcome, tmp_path / "gate", "Triton")
+
+
+@pytest.fixture
+def token(data_origin: Cluster) -> str:
+    """A token of a user, as the hub's page gives it."""
+    user = User(data_origin.url, "gate.client")
+    user.login(facility.password(data_origin))
+    response = user.hub("POST", f"/users/{user.name}/tokens", json={"expires_in": 3600})
+    return str(response.json()["token"])
+
+
+@pytest.fixture
+def fileset(data_origin: Cluster) -> dict[str, Any]:
+    inputs: dict[str, Any] = {}
+    for path, process, variation, events in analysis.synthetic(EVENTS):
+        entry = {"path": origin.publish(data_origin, path, below="gate/"), "nevts": events}
+        inputs.setdefault(process, {}).setdefault(variation, {"files": []})["files"].append(entry)
+    return inputs
+
+
+def states(outcome: record.Record) -> dict[str, str]:
+    return {hop.name: hop.state for hop in outcome.hops}
+
+
+def test_a_user_tests_a_facility_by_a_token(
+    data_origin: Cluster, token: str, fileset: dict[str, Any], tmp_path: Path
+) -> None:
+    outcome = client.run(data_origin.url, token, fileset, tmp_path / "gate")
+    assert outcome.passed, (outcome.problem, outcome.differences, outcome.hops)
+    assert states(outcome) == dict.fromkeys(states(outcome), SEEN)
+    assert outcome.results["fit in the facility"] != "none"
+    assert token not in "".join(
+        path.read_text(errors="ignore") for path in tmp_path.rglob("*") if path.is_file()
+    )
+    with pytest.raises(ShoppeError, match="a badge needs the services' counters"):
+        badge.write(tmp_path / "gate")
+
+
+def test_services_that_a_facility_lacks_are_absent(
+    data_origin: Cluster, token: str, fileset: dict[str, Any], tmp_path: Path
+) -> None:
+    missing = {name: {"enabled": False} for name in ("servicex", "mlflow", "triton")}
+    testing.install(data_origin, {"global": {"services": missing}})
+    try:
+        user = User.with_token(data_origin.url, token)
+        user.stop()
+        outcome = client.run(data_origin.url, token, fileset, tmp_path / "gate")
+    finally:
+        testing.install(data_origin)
+    assert outcome.passed, (outcome.problem, outcome.differences, outcome.hops)
+    assert {name for name, state in states(outcome).items() if state == ABSENT} == set(missing)
+    assert {"hub", "dask", "xcache"} <= {n for n, s in states(outcome).items() if s == SEEN}
+
+
+def test_a_wrong_token_is_refused(data_origin: Cluster) -> None:
+    with pytest.raises(ShoppeError, match="refused the token: HTTP status 403"):
+        User.with_token(data_origin.url, "0" * 32)

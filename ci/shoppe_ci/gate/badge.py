@@ -4,8 +4,8 @@ import json
 from html import escape
 from pathlib import Path
 
-from shoppe_ci.errors import ShoppeError
-from shoppe_ci.gate.record import SERVER, Record, verified
+from shoppe_ci.gate.hops import ABSENT
+from shoppe_ci.gate.record import Record, verified
 
 SVG, ENDPOINT = "badge.svg", "badge.json"
 GREEN, RED = "#2e7d32", "#c62828"
@@ -19,7 +19,8 @@ def texts(record: Record) -> tuple[str, str]:
     """Return the badge's label and message."""
     label = f"coffea-shoppe {record.version}"
     if record.passed:
-        return label, f"AGC crosses {len(record.hops)} of {len(record.hops)} services"
+        crossed = [hop for hop in record.hops if hop.state != ABSENT]
+        return label, f"AGC crosses {len(crossed)} of {len(record.hops)} services"
     return label, f"broken: {record.broken or 'run'}"
 
 
@@ -55,11 +56,6 @@ def write(folder: Path) -> list[Path]:
     services' own.
     """
     record = verified(folder)
-    if record.grade != SERVER:
-        raise ShoppeError(
-            f"the evidence is of the grade {record.grade!r}: a badge needs the services' counters",
-            "run `ci/shoppe gate` with access to the cluster",
-        )
     label, message = texts(record)
     color = GREEN if record.passed else RED
     paths = [folder / SVG, folder / ENDPOINT]

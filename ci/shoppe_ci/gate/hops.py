@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from shoppe_ci.counters import Endpoint, Reading, increase
 
 PROVED, FAILED, NOT_REACHED = "proved", "failed", "not reached"
+SEEN, ABSENT = "seen", "absent"
+"""In a run with a user's rights: by what the user got, and where the facility lacks a service."""
 
 
 @dataclass(frozen=True)
@@ -17,6 +19,12 @@ class Counter:
     labels: Mapping[str, str] = field(default_factory=dict)
     least: str = "one"
     """The quantity of `required` by which it must increase."""
+
+    @property
+    def selector(self) -> str:
+        """Return the counter as Prometheus' queries select it."""
+        labels = ",".join(f'{name}="{value}"' for name, value in self.labels.items())
+        return f"{self.metric}{{{labels}}}" if labels else self.metric
 
 
 @dataclass(frozen=True)
@@ -146,7 +154,7 @@ class Evidence:
     """A counter's increase, and what the run requires."""
 
     what: str
-    metric: str
+    selector: str
     increase: float
     required: float
 
@@ -184,7 +192,7 @@ def prove(
     evidence = [
         Evidence(
             counter.what,
-            counter.metric,
+            counter.selector,
             increase(before, after, counter.metric, counter.labels),
             required.get(counter.least, 1),
         )

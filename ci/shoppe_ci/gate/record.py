@@ -3,7 +3,7 @@
 import hashlib
 import json
 import tarfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,13 +11,16 @@ from typing import Any
 import yaml
 
 from shoppe_ci.errors import ShoppeError
-from shoppe_ci.gate.hops import PROVED, Evidence, Proof
+from shoppe_ci.gate.hops import ABSENT, PROVED, SEEN, Evidence, Proof
 
 FILE = "gate.json"
 MANIFESTS = "manifests"
 FORMAT = 1
-SERVER = "server"
-"""The grade of evidence from the services' own counters; a badge needs it."""
+SERVER, CLIENT = "server", "client"
+"""The grades of evidence: from the services' own counters, which a badge needs, and from what a
+user got."""
+ENOUGH = {SERVER: {PROVED}, CLIENT: {SEEN, ABSENT}}
+"""By grade: the states of the hops of a run that passed."""
 
 
 @dataclass(frozen=True)
@@ -49,17 +52,17 @@ class Record:
     started: str
     """ISO 8601, UTC."""
     seconds: float
-    chart: str
-    """File name of the chart's package."""
-    chart_digest: str
-    programs: dict[str, str]
-    """Program → version."""
-    images: dict[str, Image]
     hops: list[Proof]
     differences: list[str]
     """How the results differ from those that are computed without the facility."""
     files: dict[str, str]
     """Path of a result → its SHA-256."""
+    chart: str = ""
+    """File name of the chart's package."""
+    chart_digest: str = ""
+    programs: dict[str, str] = field(default_factory=dict)
+    """Program → version."""
+    images: dict[str, Image] = field(default_factory=dict)
     sections: list[Section] = field(default_factory=list)
     results: dict[str, Any] = field(default_factory=dict)
     """Events, workers, times and the fit."""
@@ -72,8 +75,9 @@ class Record:
     @property
     def passed(self) -> bool:
         """Return whether the run ended, every hop is proved and the results are right."""
-        proved = self.hops and all(hop.state == PROVED for hop in self.hops)
-        return bool(proved) and not self.problem and not self.differences
+        states = {hop.state for hop in self.hops}
+        crossed = bool(states) and states <= ENOUGH[self.grade]
+        return crossed and not self.problem and not self.differences
 
 
 def write(record: Record, folder: Path) -> Path:
@@ -182,16 +186,19 @@ def mismatches(record: Record, folder: Path) -> list[str]:
 
 
 def verified(folder: Path) -> Record:
-    """Read a record and recompute its digests; raises `ShoppeError` with each mismatch."""
+    """Read a record and recompute its digests; raises `ShoppeError` with each mismatch.
+
+    A record whose evidence is not the services' own has no digests, and is refused.
+    """
     record = read(folder)
+    if record.grade != SERVER:
+        raise ShoppeError(
+            f"the evidence is of the grade {record.grade!r}: a badge needs the services' counters",
+            "run `ci/shoppe gate` with access to the cluster",
+        )
     if problems := mismatches(record, folder):
         raise ShoppeError(
             f"{folder / FILE} does not match its files:\n  " + "\n  ".join(problems),
             "run `ci/shoppe gate` again",
         )
     return record
-
-
-def titles(proofs: Sequence[Proof]) -> str:
-    """Return the hops' titles in one line."""
-    return ", ".join(proof.title for proof in proofs)

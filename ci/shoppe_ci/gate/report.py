@@ -9,7 +9,7 @@ import jinja2
 
 from shoppe_ci.errors import ShoppeError
 from shoppe_ci.gate import badge, record
-from shoppe_ci.gate.hops import PROVED
+from shoppe_ci.gate.hops import FAILED, NOT_REACHED
 from shoppe_ci.gate.record import Record
 from shoppe_ci.gate.results import ALONE, FACILITY
 
@@ -20,6 +20,8 @@ PLOTS = ("plots/*.png", "features/mass_w1w2*.png", "fit/*postfit.png", "fit/pull
 LOG_LINES = 40
 """Last lines of each log of the broken service that the page shows."""
 LOGS = "logs"
+UNCROSSED = (FAILED, NOT_REACHED)
+"""States of hops that the run did not cross."""
 
 
 def clear(folder: Path) -> None:
@@ -56,7 +58,7 @@ def _plots(folder: Path) -> list[tuple[str, str]]:
 def _logs(outcome: Record, folder: Path) -> list[tuple[str, str]]:
     """Return the last lines of the logs of each service that is not proved."""
     shown = []
-    missing = [hop.name for hop in outcome.hops if hop.state != PROVED]
+    missing = [hop.name for hop in outcome.hops if hop.state in UNCROSSED]
     for path in sorted((folder / LOGS).glob("*.log")):
         if any(name in path.name for name in missing):
             lines = path.read_text(errors="replace").splitlines()[-LOG_LINES:]
@@ -74,14 +76,13 @@ def page(outcome: Record, folder: Path) -> str:
         message=message,
         plots=_plots(folder),
         logs=_logs(outcome, folder),
-        proved=PROVED,
     )
 
 
 def junit(outcome: Record) -> str:
     """Return the result in JUnit's format: a test case for each hop, the run and the results."""
     cases = [
-        (hop.name, "" if hop.state == PROVED else f"{hop.state}: {hop.reason}")
+        (hop.name, f"{hop.state}: {hop.reason}" if hop.state in UNCROSSED else "")
         for hop in outcome.hops
     ]
     cases += [("run", outcome.problem), ("results", "\n".join(outcome.differences))]

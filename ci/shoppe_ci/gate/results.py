@@ -1,7 +1,7 @@
 """The analysis' results of the facility, compared with those of this machine alone."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,8 @@ from shoppe_ci.errors import ShoppeError
 from shoppe_ci.progress import step
 
 HISTOGRAMS = ("histograms.root", "histograms_ml.root")
+Fit = tuple[float, float]
+"""The normalisation of ttbar, and its error."""
 FIT_TOLERANCE = 1e-6
 """Relative, of the fitted normalisation and of its error."""
 FACILITY, ALONE = "results", "without-facility"
@@ -20,10 +22,9 @@ FACILITY, ALONE = "results", "without-facility"
 
 @dataclass(frozen=True)
 class Comparison:
-    """The results that were computed without the facility, and how the facility's differ."""
+    """The fits with and without the facility, and how the results differ."""
 
-    fit: tuple[float, float]
-    candidates: int
+    fits: tuple[Fit | None, Fit | None]
     differences: list[str]
 
 
@@ -37,8 +38,9 @@ def _write_fileset(samples: Sequence[Sample], path: Path) -> None:
 
 def _differences(here: Path, there: Path) -> list[str]:
     """Return the histograms that differ, a sentence each."""
-    if not there.exists():
-        return [f"{there.name} is missing"]
+    for path, where in ((there, "in the facility's results"), (here, "without the facility")):
+        if not path.exists():
+            return [f"{path.name} is missing {where}"]
     try:
         shell.run(["agc", "validate", there, "--reference", here], what=f"comparing {there.name}")
     except ShoppeError as error:
@@ -49,12 +51,8 @@ def _differences(here: Path, there: Path) -> list[str]:
     return []
 
 
-def compare(samples: Sequence[Sample], folder: Path, report: dict[str, Any]) -> Comparison:
-    """Analyse the same files in a process of this machine, with the facility's models.
-
-    `folder` is the gate's, and `report` the report of the facility's results there.  All bins,
-    the number of scored candidates and the fit must be the same.
-    """
+def analyse_alone(samples: Sequence[Sample], folder: Path) -> None:
+    """Analyse files in a process of this machine, with the models of the facility's results."""
     alone, facility = folder / ALONE, folder / FACILITY
     alone.mkdir(exist_ok=True)
     _write_fileset(samples, alone / "fileset.json")
@@ -66,19 +64,52 @@ def compare(samples: Sequence[Sample], folder: Path, report: dict[str, Any]) -> 
         shell.run(
             ["agc", "fit", alone / HISTOGRAMS[0], "--output", (alone / FIT).parent], note=note
         )
+
+
+def compare(folder: Path) -> Comparison:
+    """Compare the results in both folders of a gate.
+
+    All bins, the number of scored candidates and the fit must be the same.
+    """
+    alone, facility = folder / ALONE, folder / FACILITY
     differences = [
-        sentence for name in HISTOGRAMS for sentence in _differences(alone / name, facility / name)
+        sentence
+        for name in HISTOGRAMS
+        if (alone / name).exists() or (facility / name).exists()
+        for sentence in _differences(alone / name, facility / name)
     ]
-    candidates = json.loads((alone / "report.json").read_text())["candidates"]
-    if report["candidates"] != candidates:
-        differences.append(f"{report['candidates']} candidates were scored, not {candidates}")
-    expected = fitted(alone / FIT)
-    if not (facility / FIT).exists():
-        differences.append("there is no fit")
-    else:
-        for what, there, here in zip(
-            ("value", "error"), fitted(facility / FIT), expected, strict=True
-        ):
-            if abs(there - here) > FIT_TOLERANCE * abs(here):
-                differences.append(f"the fit's {what} is {there:.8g}, not {here:.8g}")
-    return Comparison(expected, candidates, differences)
+    there, here = (
+        json.loads((place / "report.json").read_text())["candidates"] for place in (facility, alone)
+    )
+    if there != here:
+        differences.append(f"{there} candidates were scored, not {here}")
+    fits = _fit(facility), _fit(alone)
+    return Comparison(fits, [*differences, *_different_fits(*fits)])
+
+
+def _fit(folder: Path) -> Fit | None:
+    return fitted(folder / FIT) if (folder / FIT).exists() else None
+
+
+def _different_fits(there: Fit | None, here: Fit | None) -> list[str]:
+    if there is None or here is None:
+        return [] if there is here else [f"there is {'no ' if there is None else 'a '}fit"]
+    return [
+        f"the fit's {what} is {measured:.8g}, not {expected:.8g}"
+        for what, measured, expected in zip(("value", "error"), there, here, strict=True)
+        if abs(measured - expected) > FIT_TOLERANCE * abs(expected)
+    ]
+
+
+def figures(report: Mapping[str, Any], comparison: Comparison) -> dict[str, Any]:
+    """Return the figures of a run that the gate's report shows."""
+    there, here = comparison.fits
+    return {
+        "events": sum(report["events"].values()),
+        "workers": report["num_workers"],
+        "seconds of delivery": round(report["deliverytime"], 1),
+        "seconds of analysis": round(report["walltime"], 1),
+        "candidates scored": report["candidates"],
+        "fit in the facility": there or "none",
+        "fit without the facility": here or "none",
+    }

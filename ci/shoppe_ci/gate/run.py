@@ -1,4 +1,4 @@
-"""Runs the gate on a facility in a cluster of this command, and writes its record."""
+"""Runs the gate on a facility in a cluster of this command, with the services' own counters."""
 
 import json
 import os
@@ -10,7 +10,6 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
-import nbformat
 import requests
 import yaml
 
@@ -32,11 +31,10 @@ from shoppe_ci.counters import Reading
 from shoppe_ci.engine import Engine
 from shoppe_ci.errors import ShoppeError
 from shoppe_ci.facility import User
-from shoppe_ci.gate import badge, hops, record, report
+from shoppe_ci.gate import badge, hops, notebook, record, report, results
 from shoppe_ci.gate.hops import HOPS, PROVED, Proof
-from shoppe_ci.gate.record import Image, Record, Section
-from shoppe_ci.gate.results import FACILITY, Comparison, compare
-from shoppe_ci.paths import ROOT
+from shoppe_ci.gate.record import Image, Record
+from shoppe_ci.gate.results import FACILITY
 from shoppe_ci.progress import step
 from shoppe_ci.wait import eventually
 
@@ -158,37 +156,6 @@ def _programs(cluster: Cluster) -> dict[str, str]:
     }
 
 
-def _commit() -> str:
-    """Return the source's commit, marked if the tree has changes."""
-    try:
-        commit = shell.run(["git", "rev-parse", "HEAD"], cwd=ROOT).strip()
-        dirty = shell.run(["git", "status", "--porcelain"], cwd=ROOT).strip()
-    except ShoppeError:
-        return "unknown"
-    return f"{commit}-dirty" if dirty else commit
-
-
-def sections(notebook: Path) -> list[Section]:
-    """Return the time of an executed notebook's cells, by the heading above them.
-
-    There are none if the run ended before the notebook.
-    """
-    if not notebook.exists():
-        return []
-    title = "Imports"
-    seconds: dict[str, float] = {}
-    for cell in nbformat.read(notebook, as_version=4).cells:
-        if cell.cell_type == "markdown" and cell.source.startswith("#"):
-            title = cell.source.splitlines()[0].lstrip("# ")
-        times = cell.metadata.get("execution", {})
-        if cell.cell_type == "code" and "iopub.status.idle" in times:
-            start, end = (
-                datetime.fromisoformat(times[f"iopub.status.{state}"]) for state in ("busy", "idle")
-            )
-            seconds[title] = seconds.get(title, 0.0) + (end - start).total_seconds()
-    return [Section(name, round(duration, 2)) for name, duration in seconds.items()]
-
-
 def _publish(cluster: Cluster, samples: Sequence[analysis.Sample], below: str) -> dict[str, Any]:
     """Put the files on the origin under new names, which no cache knows; return the fileset."""
     inputs: dict[str, Any] = {}
@@ -249,17 +216,19 @@ def run(engine: Engine, cluster: Cluster, folder: Path, *, events: int) -> Recor
     finally:
         origin.remove(cluster, below)
     differences: list[str] = []
-    comparison: Comparison | None = None
+    figures: dict[str, Any] = {}
     if ended.outcome:
         try:
-            comparison = compare(samples, folder, ended.outcome.report)
+            results.analyse_alone(samples, folder)
+            comparison = results.compare(folder)
             differences = comparison.differences
+            figures = results.figures(ended.outcome.report, comparison)
         except ShoppeError as error:
             differences = [f"the results cannot be compared: {error.problem}"]
     differences = differences + foreign_images(cluster, published, folder)
     outcome = Record(
         version=yaml.safe_load((release.UMBRELLA / "Chart.yaml").read_text())["version"],
-        commit=_commit(),
+        commit=notebook.commit(),
         grade=record.SERVER,
         facility=cluster.url,
         started=began.isoformat(timespec="seconds"),
@@ -271,8 +240,8 @@ def run(engine: Engine, cluster: Cluster, folder: Path, *, events: int) -> Recor
         hops=proofs,
         differences=differences,
         files=report.results(folder),
-        sections=sections(folder / FACILITY / analysis.NOTEBOOK.name),
-        results=_figures(ended.outcome, comparison),
+        sections=notebook.sections(folder / FACILITY / analysis.NOTEBOOK.name),
+        results=figures,
         problem=ended.problem,
         broken=_broken(proofs, ended, differences),
     )
@@ -295,19 +264,3 @@ def _required(samples: Sequence[analysis.Sample], outcome: Outcome | None) -> di
         uses = outcome.report["served"].values()
         required["inferences"] = max(sum(use["requests"] for use in uses), 1)
     return required
-
-
-def _figures(outcome: Outcome | None, comparison: Comparison | None) -> dict[str, Any]:
-    """Return the figures that the report shows."""
-    if outcome is None or comparison is None:
-        return {}
-    return {
-        "events": sum(outcome.report["events"].values()),
-        "workers": outcome.report["num_workers"],
-        "seconds to start a server": round(outcome.spawn_seconds, 1),
-        "seconds of delivery": round(outcome.report["deliverytime"], 1),
-        "seconds of analysis": round(outcome.report["walltime"], 1),
-        "candidates scored": outcome.report["candidates"],
-        "fit in the facility": outcome.norm,
-        "fit without the facility": comparison.fit,
-    }
