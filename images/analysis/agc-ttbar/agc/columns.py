@@ -159,6 +159,21 @@ class OpenFile:
             return arrays, int(source.num_requested_bytes) - before
 
 
+def compressed_sizes(tree: Any) -> dict[str, int]:
+    """Return the compressed bytes of each branch of a TTree, or top-level field of an RNTuple."""
+    if hasattr(tree, "branches"):
+        return {branch.name: int(branch.compressed_bytes) for branch in tree.branches}
+    fields = tree.field_records
+    sizes = dict.fromkeys(tree.keys(recursive=False), 0)
+    for cluster in tree.page_link_list:
+        for column, record in zip(cluster, tree.column_records, strict=True):
+            number = record.field_id
+            while fields[number].parent_field_id != number:
+                number = fields[number].parent_field_id
+            sizes[fields[number].field_name] += sum(page.locator.num_bytes for page in column.pages)
+    return sizes
+
+
 class OpenFiles:
     """The files of one run that this process keeps open, those used last."""
 

@@ -13,7 +13,7 @@ from coffea.processor.executor import WorkItem
 from coffea_shoppe_contract.addresses import shown_address
 
 from agc import delivery
-from agc.columns import OPEN_TIMEOUT_S, Columns, read_ahead, read_columns
+from agc.columns import OPEN_TIMEOUT_S, Columns, compressed_sizes, read_ahead, read_columns
 from agc.executor import AttemptingExecutor, PatientDaskExecutor
 from agc.files import Input, opened, summarize, summarize_all
 from agc.histograms import Binning, Histograms, Sums, weighted
@@ -264,8 +264,7 @@ def columns_for(path: str, percent: float) -> list[str]:
     """
     known = summarize(path, COMMON).branches
     with uproot.open({path: None}, timeout=OPEN_TIMEOUT_S) as file:
-        tree = file[TREE]
-        sizes = {name: int(tree[name].compressed_bytes) for name in tree.keys(recursive=False)}
+        sizes = compressed_sizes(file[TREE])
     target_bytes = percent / 100 * sum(sizes.values())
     chosen: list[str] = []
     jets = Jets().branches if known.issuperset(Jets().branches) else ()
@@ -291,15 +290,25 @@ def read_only(
             f"{percent:g} % of the bytes cannot be read: give more than 0 and at most 100"
         )
     branches = columns_for(files[0].path, percent)
+    chosen = set(branches)
 
     def read(file: File) -> dict[str, Any]:
         began, spent, count = time.time(), time.thread_time(), 0
         with uproot.open({file.path: None}, timeout=OPEN_TIMEOUT_S) as opened:
             tree = opened[TREE]
-            # With a step size in bytes uproot would first request the header of each basket.
-            for arrays in tree.iterate(branches, step_size=CHUNK_SIZE, library="ak"):
-                count += len(arrays)
-            size = sum(int(tree[name].compressed_bytes) for name in branches)
+            for first in range(0, tree.num_entries, CHUNK_SIZE):
+                last = min(first + CHUNK_SIZE, tree.num_entries)
+                tree.arrays(
+                    filter_name=lambda name: name in chosen,
+                    entry_start=first,
+                    entry_stop=last,
+                    library="ak",
+                    how=dict,
+                    array_cache=None,
+                )
+                count += last - first
+            sizes = compressed_sizes(tree)
+            size = sum(sizes[name] for name in branches)
         cost = {"start": began, "stop": time.time(), "cpu": time.thread_time() - spent}
         chunk = {"dataset": file.sample.name, "worker": worker_name(), "events": count, **cost}
         return {"events": {file.sample.name: count}, "chunks": [chunk], "bytes": size}

@@ -8,6 +8,7 @@ import pytest
 import uproot
 from agc import histograms, samples
 from agc.cli import main
+from agc.columns import compressed_sizes
 from agc.run import columns_for
 from agc.samples import InputError, sample
 from agc.synth import write
@@ -74,6 +75,36 @@ def test_a_share_of_the_bytes_is_read(file: Path, tmp_path: Path, percent: float
     assert report["entries"] == EVENTS
     assert "Gbps" in done.output
     assert not (tmp_path / "h.root").exists()
+
+
+@pytest.fixture(scope="module")
+def ntuple(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("knobs") / "rntuple.root"
+    write(path, sample("ttbar"), events=EVENTS, container="rntuple")
+    return path
+
+
+def test_the_sizes_of_an_rntuple_s_fields_are_those_of_its_pages(ntuple: Path) -> None:
+    with uproot.open(ntuple) as opened:
+        tree = opened["Events"]
+        sizes = compressed_sizes(tree)
+        assert set(sizes) == set(tree.keys(recursive=False))
+        assert min(sizes.values()) > 0
+    # The rest of the file is its header and footer, and the lists of pages.
+    assert 0.8 * ntuple.stat().st_size < sum(sizes.values()) < ntuple.stat().st_size
+
+
+@pytest.mark.parametrize("percent", [15, 100])
+def test_a_share_of_an_rntuple_is_read(ntuple: Path, tmp_path: Path, percent: float) -> None:
+    with uproot.open(ntuple) as opened:
+        sizes = compressed_sizes(opened["Events"])
+    chosen = columns_for(str(ntuple), percent)
+    assert sum(sizes[name] for name in chosen) >= percent / 100 * sum(sizes.values())
+    done = agc_run(ntuple, tmp_path, "--read-only", str(percent))
+    assert done.exit_code == 0, done.output
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert report["bytesread"] == sum(sizes[name] for name in chosen)
+    assert report["entries"] == EVENTS
 
 
 def test_reading_alone_goes_with_no_analysis(file: Path, tmp_path: Path) -> None:
