@@ -23,6 +23,8 @@ Manifest = dict[str, Any]
 
 ALONE: dict[str, Manifest] = catalogue.alone()
 """What a component needs to be installed alone."""
+WITH_ALL_CONTAINERS: dict[str, Manifest] = {**ALONE, "mlflow": {"auth": {"api": "http://api"}}}
+"""The same, with containers that are optional: MLflow has an exporter only with a login."""
 
 
 class HelmError(Exception):

@@ -9,6 +9,7 @@ import yaml
 from rendering import (
     ALONE,
     CHARTS,
+    WITH_ALL_CONTAINERS,
     HelmError,
     Manifest,
     containers,
@@ -241,7 +242,7 @@ def test_resources_of_each_container_take_any_name(chart: str) -> None:
         if path.endswith("resources.requests.cpu")
     ]
     assert paths
-    values = ALONE[chart]
+    values = WITH_ALL_CONTAINERS[chart]
     for number, path in enumerate(paths):
         limits = {"cpu": "1", "ephemeral-storage": "2Gi", f"example.com/mark{number}": 1}
         values = merged(values, nested(path, {"limits": limits}))

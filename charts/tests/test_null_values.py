@@ -7,12 +7,19 @@ from typing import Any
 
 import pytest
 import yaml
-from rendering import ALONE, CHARTS, HelmError, Manifest, containers, merged, template
+from rendering import (
+    ALONE,
+    CHARTS,
+    WITH_ALL_CONTAINERS,
+    HelmError,
+    Manifest,
+    containers,
+    merged,
+    template,
+)
 from shoppe_ci import catalogue, schema
 
 CHARTS_OF_SERVICES = sorted(set(ALONE) - schema.OF_UPSTREAM)
-WITH_ALL_CONTAINERS = {**ALONE, "mlflow": {"auth": {"api": "http://api"}}}
-"""MLflow has an exporter of metrics only with a login."""
 MISSING = re.compile(r"^ *- at '(?P<pointer>[^']*)': missing propert(?:y|ies) (?P<keys>.*)$")
 
 
