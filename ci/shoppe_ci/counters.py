@@ -29,6 +29,8 @@ class Endpoint:
     component: str
     """The pods' label app.kubernetes.io/component."""
     port: int
+    shared: bool = False
+    """Each pod reports the same totals, of a database; else each counts its own work."""
 
 
 def parse(text: str) -> dict[Series, float]:
@@ -75,6 +77,8 @@ def _hub_metrics(cluster: Cluster) -> str:
 def read(cluster: Cluster, endpoint: Endpoint) -> Reading:
     """Return what all pods of a component count now, by the API server's proxy.
 
+    Totals that all pods share are read from one of them, under the component's name.
+
     Raises `ShoppeError` if no pod is ready, or one does not respond.
     """
     pods = ready_pods(cluster, endpoint.component)
@@ -83,6 +87,9 @@ def read(cluster: Cluster, endpoint: Endpoint) -> Reading:
     if endpoint.component == HUB:
         ((_, name),) = pods[:1]
         return {name: parse(_hub_metrics(cluster))}
+    if endpoint.shared:
+        ((namespace, name),) = pods[:1]
+        return {endpoint.component: _pod_metrics(cluster, namespace, name, endpoint.port)}
     return {name: _pod_metrics(cluster, namespace, name, endpoint.port) for namespace, name in pods}
 
 

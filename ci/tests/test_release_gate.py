@@ -59,6 +59,42 @@ def test_increases_survive_restarts(before: list[float], after: list[float], gro
     assert counters.increase(earlier, later, "n_total", {}) == grown
 
 
+class PodsOfServiceX:
+    """A cluster whose two pods of ServiceX report the totals of one database."""
+
+    url = "http://127.0.0.1:1"
+
+    def __init__(self, *names: str) -> None:
+        self.names, self.total = names, 7
+
+    def get(self, *_: str) -> dict[str, Any]:
+        state = {"containerStatuses": [{"ready": True}]}
+        return {
+            "items": [
+                {"metadata": {"namespace": "shoppe", "name": name}, "status": state}
+                for name in self.names
+            ]
+        }
+
+    def kubectl(self, *_: str, **__: object) -> str:
+        return f"n_total {self.total}\n"
+
+
+@pytest.mark.parametrize(("shared", "grown"), [(True, 2), (False, 9 + 9)])
+def test_totals_that_pods_share_count_once(shared: bool, grown: float) -> None:
+    endpoint = counters.Endpoint("servicex", 5000, shared=shared)
+    before = counters.read(PodsOfServiceX("old"), endpoint)  # type: ignore[arg-type]
+    cluster = PodsOfServiceX("new-1", "new-2")
+    cluster.total = 9
+    after = counters.read(cluster, endpoint)  # type: ignore[arg-type]
+    assert counters.increase(before, after, "n_total", {}) == grown
+
+
+def test_a_component_without_a_ready_pod_is_named() -> None:
+    with pytest.raises(ShoppeError, match="no pod of servicex is ready"):
+        counters.read(PodsOfServiceX(), counters.Endpoint("servicex", 5000))  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("hop", HOPS, ids=[hop.name for hop in HOPS])
 def test_a_hop_is_proved_by_enough(hop: hops.Hop) -> None:
     enough = max(REQUIRED.get(counter.least, 1) for counter in hop.counters)

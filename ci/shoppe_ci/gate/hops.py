@@ -68,7 +68,7 @@ HOPS = (
     Hop(
         "servicex",
         "ServiceX",
-        Endpoint("servicex", 5000),
+        Endpoint("servicex", 5000, shared=True),
         6,
         (
             Counter(
