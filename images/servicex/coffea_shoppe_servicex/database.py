@@ -8,8 +8,12 @@ from typing import Any
 
 from alembic import command
 from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import JSON, BigInteger, Engine, ForeignKey, Index, Text, create_engine, event, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
+
+from coffea_shoppe_servicex.errors import RevisionError
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 MIGRATION_LOCK = 7215312  # arbitrary; no other service of this database uses it
@@ -128,7 +132,7 @@ class File(Base):
     memory: Mapped[int]
     not_before: Mapped[float] = mapped_column(default=0.0)
     lease_until: Mapped[float] = mapped_column(default=0.0)
-    worker: Mapped[str] = mapped_column(default="")
+    transformer: Mapped[str] = mapped_column(default="")
     object: Mapped[str] = mapped_column(Text, default="")
     bytes: Mapped[int] = mapped_column(BigInteger, default=0)
     read: Mapped[int] = mapped_column(BigInteger, default=0)
@@ -208,12 +212,21 @@ def _write_totals(session: Session) -> None:
 
 
 def migrate(engine: Engine) -> None:
-    """Migrate the tables to the newest version; concurrent calls take turns."""
+    """Migrate the tables to the newest version; concurrent calls take turns.
+
+    Raises RevisionError for a database of a newer version, or of one before the first release.
+    """
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS))
     with engine.connect() as connection:
         if engine.dialect.name == "postgresql":
             connection.execute(text("SELECT pg_advisory_lock(:lock)"), {"lock": MIGRATION_LOCK})
+        known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
+        if unknown := set(MigrationContext.configure(connection).get_current_heads()) - known:
+            raise RevisionError(
+                f"the database has revision {', '.join(unknown)}, which this version does not "
+                f"know: use the version that migrated it, or drop the database"
+            )
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
         connection.commit()

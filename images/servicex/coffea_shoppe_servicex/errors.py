@@ -19,6 +19,10 @@ class CodegenError(ValueError):
     """A code generator that cannot be loaded."""
 
 
+class RevisionError(Exception):
+    """The database was migrated by a version of the code with other migrations."""
+
+
 class TransformError(Exception):
     """A file that cannot be transformed; a retry would give the same error."""
 

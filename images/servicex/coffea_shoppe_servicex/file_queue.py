@@ -37,7 +37,7 @@ class FileQueue:
         self.context, self.lifecycle = context, lifecycle
 
     def lease(
-        self, worker: str, *, memory: int, request_id: str = "", any_codegen: bool = False
+        self, transformer: str, *, memory: int, request_id: str = "", any_codegen: bool = False
     ) -> Lease | None:
         """Lease the next file that needs at most `memory` MiB; None if none is waiting.
 
@@ -80,7 +80,7 @@ class FileQueue:
             ).first()
             if file is None:
                 return None
-            file.state, file.worker = "leased", worker
+            file.state, file.transformer = "leased", transformer
             file.attempt += 1
             file.lease_until = now + limits.lease_s
             request = session.get_one(Request, file.request_id)
@@ -239,7 +239,7 @@ class FileQueue:
         file.state = "failed"
         self.lifecycle.count_file(session, request, file)
 
-    def release(self, worker: str, request_id: str) -> None:
+    def release(self, transformer: str, request_id: str) -> None:
         """Return the files of a transformer that is ended for others' sake to the queue.
 
         The attempt does not count.  Its number is given out again once the transformer has
@@ -247,7 +247,9 @@ class FileQueue:
         """
         with transaction(self.context.engine) as session:
             leased = and_(
-                File.request_id == request_id, File.state == "leased", File.worker == worker
+                File.request_id == request_id,
+                File.state == "leased",
+                File.transformer == transformer,
             )
             for file in session.scalars(select(File).where(leased).with_for_update()):
                 file.state, file.attempt = "waiting", file.attempt - 1

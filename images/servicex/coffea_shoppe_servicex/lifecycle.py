@@ -112,7 +112,7 @@ class Lifecycle:
                     "memory": request.memory,
                     **dict.fromkeys(("attempt", "bytes", "read", "events", "result_at"), 0),
                     **dict.fromkeys(("not_before", "lease_until", "seconds"), 0.0),
-                    **dict.fromkeys(("worker", "object", "reason", "message", "log"), ""),
+                    **dict.fromkeys(("transformer", "object", "reason", "message", "log"), ""),
                 }
                 for number, file in enumerate(files)
             ],

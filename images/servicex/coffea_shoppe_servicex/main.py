@@ -6,7 +6,7 @@ import sys
 
 from coffea_shoppe_contract.logs import start_logging
 
-from coffea_shoppe_servicex.errors import CodegenError
+from coffea_shoppe_servicex.errors import CodegenError, RevisionError
 
 COMMANDS = {
     "api": "the REST API",
@@ -34,7 +34,7 @@ def main() -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
     try:
         _run(command, sys.argv[2:])
-    except CodegenError as error:
+    except (CodegenError, RevisionError) as error:
         sys.exit(f"coffea-shoppe-servicex: {error}")
 
 

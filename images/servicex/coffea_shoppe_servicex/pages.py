@@ -103,7 +103,8 @@ def routes(backend: Backend, for_user: Wrapper) -> list[Route]:
             lines.append(f"remarks: {transform_request.remarks}")
         for file in files:
             lines += ["", f"=== file {file.number}: {shown_address(file.urls[0])}"]
-            lines.append(f"{file.state}, {file.attempt} attempt(s), by {file.worker or 'nobody'}")
+            transformer = file.transformer or "no transformer yet"
+            lines.append(f"{file.state}, {file.attempt} attempt(s), by {transformer}")
             if file.message:
                 lines.append(f"{file.reason}: {file.message}")
             if file.log:

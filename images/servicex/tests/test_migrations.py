@@ -1,4 +1,4 @@
-"""Migrations of a database that has requests."""
+"""Migrations of a new database, and of one that has requests."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -6,19 +6,20 @@ from typing import Any
 
 import pytest
 from alembic import command
+from alembic.autogenerate import compare_metadata
 from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
 from coffea_shoppe_servicex.database import (
     MIGRATIONS,
     Base,
     File,
     Request,
-    Total,
-    add_to_total,
     connect,
     migrate,
     transaction,
 )
-from sqlalchemy import Engine, MetaData, Table, insert, inspect, select
+from coffea_shoppe_servicex.errors import RevisionError
+from sqlalchemy import Engine, inspect, select
 
 REQUEST = {
     "id": "earlier",
@@ -56,113 +57,84 @@ def engine(tmp_path: Path) -> Iterator[Engine]:
     engine.dispose()
 
 
-def migrate_to(engine: Engine, revision: str) -> None:
+def differences(engine: Engine) -> list[Any]:
+    """Return what the tables lack of the models, or have in addition."""
+    with engine.connect() as connection:
+        return list(compare_metadata(MigrationContext.configure(connection), Base.metadata))
+
+
+def schema(engine: Engine) -> list[str]:
+    with engine.connect() as connection:
+        statement = "SELECT sql FROM sqlite_master WHERE sql IS NOT NULL ORDER BY name"
+        return list(connection.exec_driver_sql(statement).scalars())
+
+
+def set_revision(engine: Engine, revision: str) -> None:
+    with engine.begin() as connection:
+        connection.exec_driver_sql("UPDATE alembic_version SET version_num = ?", (revision,))
+
+
+def add_request(engine: Engine) -> None:
+    with transaction(engine) as session:
+        session.add(Request(**REQUEST))
+        session.flush()
+        file = File(request_id="earlier", owner="ann", number=0, urls=["root://origin//a.root"])
+        file.pool, file.state, file.memory = True, "done", 1000
+        session.add(file)
+
+
+def stored(engine: Engine) -> tuple[dict[str, Any], list[str]]:
+    """Return the request, and the URLs of its file."""
+    with transaction(engine) as session:
+        (request,) = session.scalars(select(Request))
+        (urls,) = session.scalars(select(File.urls))
+        return {name: getattr(request, name) for name in REQUEST}, urls
+
+
+def test_the_first_migration_makes_what_the_models_need(engine: Engine) -> None:
+    assert differences(engine), "an empty database has none of the tables"
+    migrate(engine)
+    assert differences(engine) == []
+    add_request(engine)
+    assert stored(engine) == (REQUEST, ["root://origin//a.root"])
+
+
+def test_a_table_that_lacks_a_column_differs(engine: Engine) -> None:
+    migrate(engine)
+    with engine.begin() as connection:
+        connection.exec_driver_sql("ALTER TABLE files DROP COLUMN transformer")
+    ((change, _, table, column),) = differences(engine)
+    assert (change, table, column.name) == ("add_column", "files", "transformer")
+
+
+def test_a_second_start_changes_nothing(engine: Engine) -> None:
+    migrate(engine)
+    add_request(engine)
+    before = schema(engine)
+    migrate(engine)
+    assert schema(engine) == before
+    assert stored(engine) == (REQUEST, ["root://origin//a.root"])
+
+
+def test_a_revision_of_another_version_is_refused(engine: Engine) -> None:
+    migrate(engine)
+    add_request(engine)
+    with engine.connect() as connection:
+        (current,) = MigrationContext.configure(connection).get_current_heads()
+    set_revision(engine, "0099")
+    with pytest.raises(RevisionError, match="revision 0099, which this version does not know"):
+        migrate(engine)
+    set_revision(engine, current)
+    migrate(engine)
+    assert stored(engine) == (REQUEST, ["root://origin//a.root"])
+
+
+def test_the_first_migration_can_be_undone(engine: Engine) -> None:
+    migrate(engine)
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS))
     with engine.connect() as connection:
         config.attributes["connection"] = connection
-        move = command.upgrade if revision >= current(engine) else command.downgrade
-        move(config, revision)
+        command.downgrade(config, "base")
         connection.commit()
-
-
-def current(engine: Engine) -> str:
-    if not inspect(engine).has_table("alembic_version"):
-        return ""
-    with engine.connect() as connection:
-        return str(connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar())
-
-
-def columns(engine: Engine) -> set[str]:
-    return {column["name"] for column in inspect(engine).get_columns("requests")}
-
-
-def insert_request(engine: Engine, **more: Any) -> None:
-    with engine.begin() as connection:
-        table = Table("requests", MetaData(), autoload_with=connection)
-        connection.execute(insert(table).values(**REQUEST, **more))
-
-
-def test_an_upgrade_keeps_requests_and_drops_their_worker_keys(engine: Engine) -> None:
-    migrate_to(engine, "0002")
-    insert_request(engine, worker_key="key")
-    migrate(engine)
-    assert "worker_key" not in columns(engine)
-    with transaction(engine) as session:
-        (request,) = session.scalars(select(Request))
-    assert {name: getattr(request, name) for name in REQUEST} == REQUEST
-
-
-def test_a_downgrade_keeps_requests(engine: Engine) -> None:
-    migrate(engine)
-    insert_request(engine, revision=1)
-    migrate_to(engine, "0002")
-    with engine.connect() as connection:
-        (row,) = connection.exec_driver_sql("SELECT id, worker_key FROM requests")
-    assert tuple(row) == ("earlier", "")
-    migrate(engine)
-    assert "worker_key" not in columns(engine)
-
-
-def test_an_upgrade_keeps_the_urls_of_files(engine: Engine) -> None:
-    migrate_to(engine, "0003")
-    insert_request(engine)
-    with engine.begin() as connection:
-        table = Table("files", MetaData(), autoload_with=connection)
-        numbers = dict.fromkeys(
-            ("number", "attempt", "memory", "not_before", "lease_until", "bytes", "read", "events"),
-            0,
-        )
-        texts = dict.fromkeys(("owner", "worker", "object", "reason", "message", "log"), "")
-        connection.execute(
-            insert(table).values(
-                request_id="earlier",
-                places=["root://origin//a.root"],
-                pool=True,
-                state="done",
-                seconds=0,
-                result_at=0,
-                **numbers,
-                **texts,
-            )
-        )
-    migrate(engine)
-    with transaction(engine) as session:
-        assert session.scalars(select(File.urls)).all() == [["root://origin//a.root"]]
-        # Nothing is known of earlier files: their results are not reused.
-        assert [(file.address, file.identity) for file in session.scalars(select(File))] == [
-            ("", [])
-        ]
-
-
-def test_requests_of_earlier_releases_have_revision_zero(engine: Engine) -> None:
-    migrate_to(engine, "0004")
-    insert_request(engine)
-    migrate(engine)
-    with transaction(engine) as session:
-        (request,) = session.scalars(select(Request))
-    assert (request.revision, request.remarks) == (0, "")
-    migrate_to(engine, "0004")
-    assert "revision" not in columns(engine)
-
-
-def test_totals_begin_at_zero_and_requests_stay(engine: Engine) -> None:
-    migrate_to(engine, "0006")
-    insert_request(engine, revision=1)
-    migrate(engine)
-    with transaction(engine) as session:
-        assert session.scalars(select(Request.id)).all() == ["earlier"]
-        assert session.scalars(select(Total)).all() == []
-        add_to_total(session, "requests", "complete")
-    migrate_to(engine, "0006")
-    assert not inspect(engine).has_table("totals")
-    with engine.connect() as connection:
-        assert connection.exec_driver_sql("SELECT id FROM requests").scalars().all() == ["earlier"]
-
-
-def test_the_newest_version_is_what_the_code_declares(engine: Engine) -> None:
-    migrate(engine)
-    inspector = inspect(engine)
-    for table in Base.metadata.sorted_tables:
-        present = {column["name"] for column in inspector.get_columns(table.name)}
-        assert present == set(table.columns.keys()), table.name
+    assert inspect(engine).get_table_names() == ["alembic_version"]
