@@ -57,7 +57,7 @@ def test_the_text_is_where_each_pod_looks_for_it() -> None:
         for container in containers:
             mount = {"name": "codegens", "mountPath": FOLDER, "readOnly": True}
             assert mount in container["volumeMounts"], name
-            if "worker" in container["args"]:
+            if "transformer" in container["args"]:
                 assert f"--codegens={FOLDER}" in container["args"]
 
 

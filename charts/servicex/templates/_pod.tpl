@@ -66,16 +66,16 @@ shoppe.servicex.volumes: the volumes of these mounts.  Input: the root context.
 {{- end -}}
 
 {{- /*
-shoppe.servicex.worker: the container of a transformer.  Input: dict root, memory (MiB; 0
-where the controller adds it).
+shoppe.servicex.transformerContainer: the container of a transformer.  Input: dict root, memory
+(MiB; 0 if the controller adds it).
 */ -}}
-{{- define "shoppe.servicex.worker" -}}
+{{- define "shoppe.servicex.transformerContainer" -}}
 {{- $root := .root -}}
 name: transformer
 image: {{ include "shoppe.lib.image" (dict "root" $root "image" $root.Values.transformer.image "key" "servicex.transformer.image") }}
 args:
   - coffea-shoppe-servicex
-  - worker
+  - transformer
   - --api={{ include "shoppe.servicex.url" $root }}
   - --key=/run/secrets/transformer/key
   - --scratch=/scratch

@@ -27,7 +27,7 @@ def local(
     folder: Path,
     *,
     port: int,
-    workers: int = 2,
+    transformers: int = 2,
     host: str = "127.0.0.1",
     cache: str = "",
     codegens: Path | None = None,
@@ -70,19 +70,19 @@ def local(
     stop = threading.Event()
     controller = threading.Thread(target=Controller(backend).run, args=(stop,), daemon=True)
     controller.start()
-    program = [sys.executable, "-m", "coffea_shoppe_servicex.main", "worker"]
+    program = [sys.executable, "-m", "coffea_shoppe_servicex.main", "transformer"]
     memory = settings.limits.memory_max_mib
     # No dedicated pods here: each transformer takes all files, users' functions included.
     options = [f"--api={url}", f"--key={pool_key}", f"--memory={memory}", "--everything"]
     options += [f"--codegens={codegens}"] if codegens else []
-    transformers = [subprocess.Popen([*program, *options]) for _ in range(workers)]
+    processes = [subprocess.Popen([*program, *options]) for _ in range(transformers)]
     try:
         yield application, client_file
     finally:
         stop.set()
-        for process in transformers:
+        for process in processes:
             process.terminate()
-        for process in transformers:
+        for process in processes:
             try:
                 process.wait(10)
             except subprocess.TimeoutExpired:
@@ -98,8 +98,10 @@ def main(arguments: list[str]) -> None:
         description="The whole service on this machine, for all its users without a login.",
     )
     parser.add_argument("--port", type=int, default=5000, help="port of API and S3 gateway")
-    workers = max((os.cpu_count() or 2) // 2, 1)
-    parser.add_argument("--workers", type=int, default=workers, help="number of transformers")
+    number = max((os.cpu_count() or 2) // 2, 1)
+    parser.add_argument(
+        "--transformers", type=int, default=number, help=f"number of transformers; default {number}"
+    )
     parser.add_argument("--folder", type=Path, default=FOLDER, help=f"state; default {FOLDER}")
     parser.add_argument("--cache", default="", help="root://HOST:PORT of a forwarding cache")
     parser.add_argument(
@@ -111,7 +113,7 @@ def main(arguments: list[str]) -> None:
     service = local(
         options.folder,
         port=options.port,
-        workers=options.workers,
+        transformers=options.transformers,
         cache=options.cache,
         codegens=options.codegens,
     )

@@ -14,7 +14,7 @@ COMMANDS = {
     "controller": "dataset look-ups, clean-up, and transformer pods",
     "migrate": "migrate the database to the newest version",
     "affected": "list stored results that earlier code may have made wrong",
-    "worker": "a transformer",
+    "transformer": "leases and transforms files",
     "local": "the whole service, on a laptop",
 }
 
@@ -40,10 +40,10 @@ def main() -> None:
 
 def _run(command: str, arguments: list[str]) -> None:
     # Imported here: transformer images lack the libraries of the servers.
-    if command == "worker":
-        from coffea_shoppe_servicex import worker
+    if command == "transformer":
+        from coffea_shoppe_servicex import transformer
 
-        worker.main(arguments)
+        transformer.main(arguments)
     elif command == "affected":
         from coffea_shoppe_servicex import affected
 

@@ -41,7 +41,7 @@ def routes(backend: Backend, transformers: TransformerAuthenticator) -> list[Rou
         # Only where there is a single user may shared transformers run users' functions.
         single_user = not backend.context.settings.auth.enabled
         leased = backend.queue.lease(
-            body["worker"],
+            body["transformer"],
             memory=body["memory"],
             request_id=request_id,
             any_codegen=single_user and bool(body.get("everything")),

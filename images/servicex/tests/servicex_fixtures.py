@@ -14,7 +14,7 @@ from servicex_helpers import Clock, Service, make, serving
 
 @pytest.fixture(scope="session")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    with serving(tmp_path_factory.mktemp("servicex"), workers=2) as service:
+    with serving(tmp_path_factory.mktemp("servicex"), transformers=2) as service:
         yield service
 
 

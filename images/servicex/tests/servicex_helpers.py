@@ -58,13 +58,16 @@ class Service:
 
 
 @contextlib.contextmanager
-def serving(folder: Path, *, workers: int, codegens: Path | None = None) -> Iterator[Service]:
+def serving(folder: Path, *, transformers: int, codegens: Path | None = None) -> Iterator[Service]:
     """Yield the whole service of a laptop at a free port."""
     with socket.socket() as listening:
         # Bound before the service starts: no other run on this machine can take the port.
         listening.bind(("127.0.0.1", 0))
         port = int(listening.getsockname()[1])
-        with local(folder, port=port, workers=workers, codegens=codegens) as (application, _):
+        with local(folder, port=port, transformers=transformers, codegens=codegens) as (
+            application,
+            _,
+        ):
             config = uvicorn.Config(application, log_level="warning", access_log=False)
             server = uvicorn.Server(config)
             thread = threading.Thread(target=server.run, args=([listening],), daemon=True)
@@ -175,7 +178,7 @@ def submit(backend: Backend, owner: Owner = ANN, files: int = 1, **more: Any) ->
 
 
 def take(backend: Backend, **more: Any) -> Lease:
-    found = backend.queue.lease("worker", memory=more.pop("memory", 4000), **more)
+    found = backend.queue.lease("transformer", memory=more.pop("memory", 4000), **more)
     assert found
     return found
 

@@ -31,7 +31,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def extended(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """The service of a laptop with the one value."""
-    with serving(tmp_path_factory.mktemp("extended"), workers=1, codegens=folder) as service:
+    with serving(tmp_path_factory.mktemp("extended"), transformers=1, codegens=folder) as service:
         yield service
 
 
@@ -157,7 +157,7 @@ def test_settings_that_name_no_code_generator_are_refused(folder: Path, tmp_path
 def test_a_command_ends_with_the_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "bad.py"
     path.write_text("import no_such_module\n")
-    words = ["worker", "--api=http://localhost:1", f"--key={path}", f"--codegens={tmp_path}"]
+    words = ["transformer", "--api=http://localhost:1", f"--key={path}", f"--codegens={tmp_path}"]
     monkeypatch.setattr(sys, "argv", ["coffea-shoppe-servicex", *words])
     with pytest.raises(SystemExit, match=r"bad\.py: cannot be imported: ModuleNotFoundError"):
         main.main()

@@ -25,7 +25,11 @@ TEMPLATE = {
     "metadata": {"labels": {"app.kubernetes.io/component": "transformer"}},
     "spec": {
         "containers": [
-            {"name": "transformer", "args": ["worker"], "resources": {"requests": {"cpu": "20m"}}}
+            {
+                "name": "transformer",
+                "args": ["transformer"],
+                "resources": {"requests": {"cpu": "20m"}},
+            }
         ],
         "volumes": [{"name": "key", "secret": {}}],
     },
@@ -149,7 +153,7 @@ def test_each_request_with_a_user_s_function_has_a_pod_of_that_user(
     pod = of[first]
     name = pod["metadata"]["name"]
     assert pod["spec"]["volumes"][0]["secret"]["secretName"] == name
-    assert pod["spec"]["containers"][0]["args"] == ["worker", "--memory=1000"]
+    assert pod["spec"]["containers"][0]["args"] == ["transformer", "--memory=1000"]
     assert pod["spec"]["containers"][0]["resources"]["limits"]["memory"] == "1512Mi"
     assert [volume["name"] for volume in pod["spec"]["volumes"]] == ["key"]
     controller.backend.requests.cancel(ANN, first)

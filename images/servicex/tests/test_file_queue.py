@@ -17,7 +17,7 @@ def test_a_request_ends_once_all_its_files_have(backend: Backend) -> None:
     finish(backend, take(backend))
     found = backend.requests.get(ANN, request)
     assert (found.status, found.completed, found.failed, found.bytes) == ("Complete", 2, 0, 20)
-    assert backend.queue.lease("worker", memory=4000) is None
+    assert backend.queue.lease("transformer", memory=4000) is None
 
 
 def test_a_file_is_had_by_one_transformer_at_a_time(backend: Backend) -> None:
@@ -93,7 +93,7 @@ def test_a_user_s_mistake_is_not_tried_again_but_an_outage_is(
     response = {"message": "no branch 'x'", "reason": "MissingBranch"}
     backend.queue.fail(mistake.file, 1, **response, retry=False, log="the log")
     backend.queue.fail(outage.file, 1, reason="CannotRead", message="away", retry=True)
-    assert backend.queue.lease("worker", memory=4000) is None, "not at once"
+    assert backend.queue.lease("transformer", memory=4000) is None, "not at once"
     clock.now += 10
     finish(backend, take(backend))
     found = backend.requests.get(ANN, request)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 COMMAND = [sys.executable, "-m", "coffea_shoppe_servicex.main", "local"]
-WORKERS = 2
+TRANSFORMERS = 2
 
 
 def transformers(pid: int) -> list[int]:
@@ -27,7 +27,7 @@ def service(tmp_path: Path) -> Iterator[tuple["subprocess.Popen[str]", list[int]
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    options = [f"--port={port}", f"--workers={WORKERS}", f"--folder={tmp_path / 'state'}"]
+    options = [f"--port={port}", f"--transformers={TRANSFORMERS}", f"--folder={tmp_path / 'state'}"]
     environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
     process = subprocess.Popen(
         [*COMMAND, *options],
@@ -57,7 +57,7 @@ def test_transformers_end_with_the_command(
     service: tuple["subprocess.Popen[str]", list[int]], sent: signal.Signals
 ) -> None:
     process, started = service
-    assert len(started) == WORKERS
+    assert len(started) == TRANSFORMERS
     assert all(Path(f"/proc/{pid}").exists() for pid in started)
     process.send_signal(sent)
     process.wait(60)

@@ -88,10 +88,10 @@ def _store(folder: Path, request_id: str, content: bytes) -> None:
 def test_a_transformer_s_way_through_a_file(
     client: TestClient, request_id: str, tmp_path: Path
 ) -> None:
-    lease = post_internal(client, "lease", worker="w", memory=4000).json()
+    lease = post_internal(client, "lease", transformer="t", memory=4000).json()
     assert lease["request"] == request_id
     assert lease["source_urls"] == ["root://origin//a.root"]
-    assert post_internal(client, "lease", worker="w", memory=4000).status_code == 204
+    assert post_internal(client, "lease", transformer="t", memory=4000).status_code == 204
     file = f"files/{lease['file']}"
     assert post_internal(client, f"{file}/renew", attempt=1).status_code == 200
     assert request_id in post_internal(client, f"{file}/upload", attempt=1).json()["url"]
@@ -114,7 +114,7 @@ def test_a_transformer_s_way_through_a_file(
 def test_the_size_that_a_transformer_reports_is_of_no_effect(
     client: TestClient, request_id: str, tmp_path: Path, reported: Any
 ) -> None:
-    lease = post_internal(client, "lease", worker="w", memory=4000).json()
+    lease = post_internal(client, "lease", transformer="t", memory=4000).json()
     _store(tmp_path, request_id, b"0123456789")
     report = {"attempt": 1, "bytes": reported, "events": 5, "read": 7, "seconds": 1.5}
     assert post_internal(client, f"files/{lease['file']}/complete", **report).status_code == 200
@@ -129,7 +129,7 @@ def test_the_size_that_a_transformer_reports_is_of_no_effect(
 def test_an_absurd_report_is_refused_and_the_right_one_counts(
     client: TestClient, request_id: str, tmp_path: Path, absurd: dict[str, Any]
 ) -> None:
-    lease = post_internal(client, "lease", worker="w", memory=4000).json()
+    lease = post_internal(client, "lease", transformer="t", memory=4000).json()
     path = f"files/{lease['file']}/complete"
     _store(tmp_path, request_id, b"0123456789")
     report = {"attempt": 1, "events": 5, "read": 7, "seconds": 1.5}
@@ -142,10 +142,12 @@ def test_an_absurd_report_is_refused_and_the_right_one_counts(
 
 def test_transformers_need_their_key(client: TestClient, request_id: str) -> None:
     for headers in ({}, {"Authorization": "Bearer other"}):
-        body = {"worker": "w", "memory": 4000}
+        body = {"transformer": "t", "memory": 4000}
         response = client.post("/servicex/internal/lease", json=body, headers=headers)
         assert response.status_code == 401
-    assert post_internal(client, "lease", worker="w", memory=4000).json()["request"] == request_id
+    assert (
+        post_internal(client, "lease", transformer="t", memory=4000).json()["request"] == request_id
+    )
 
 
 def test_refusals_have_a_status_and_a_sentence(client: TestClient) -> None:
@@ -287,7 +289,7 @@ def test_health_and_metrics(client: TestClient, request_id: str) -> None:
 def test_counters_show_what_was_delivered(
     client: TestClient, request_id: str, tmp_path: Path
 ) -> None:
-    lease = post_internal(client, "lease", worker="w", memory=4000).json()
+    lease = post_internal(client, "lease", transformer="t", memory=4000).json()
     _store(tmp_path, request_id, b"0123456789")
     before = counters(client)
     report = {"attempt": 1, "events": 5, "read": 7, "seconds": 1.5}

@@ -258,7 +258,7 @@ def test_totals_equal_what_ended_in_any_order(
         elif step == "delete" and own:
             backend.requests.delete(owner, own[number % len(own)].id)
         elif step in ("finish", "report", "fail", "retry"):
-            if lease := backend.queue.lease("worker", memory=4000):
+            if lease := backend.queue.lease("transformer", memory=4000):
                 leases.append(lease)
             # Also leases that have ended: their reports are refused.
             for lease in leases[-1 - number :]:

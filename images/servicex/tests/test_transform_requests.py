@@ -52,7 +52,7 @@ def test_a_canceled_request_takes_its_files_from_transformers(backend: Backend) 
     assert backend.requests.cancel(ANN, request).status == "Canceled"
     with pytest.raises(LeaseLostError):
         backend.queue.renew(lease.file, lease.attempt)
-    assert backend.queue.lease("worker", memory=4000) is None
+    assert backend.queue.lease("transformer", memory=4000) is None
     assert backend.requests.cancel(ANN, request).status == "Canceled"
 
 

@@ -15,7 +15,7 @@ from coffea_shoppe_servicex import addresses, root_files
 from coffea_shoppe_servicex.api_client import ApiClient
 from coffea_shoppe_servicex.backend import Backend
 from coffea_shoppe_servicex.errors import QueryError, TransformError, UnreadableError
-from coffea_shoppe_servicex.worker import Transformer
+from coffea_shoppe_servicex.transformer import Transformer
 from servicex_helpers import RAW, Clock, columns, make, raw, submit
 
 LOGIN = b"<!DOCTYPE html><html><body>Please log in</body></html>" * 50

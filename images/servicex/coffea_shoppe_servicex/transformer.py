@@ -148,7 +148,7 @@ class Transformer:
         LOG.info("transformer %s: files with up to %s MiB", self.name, self.memory)
         # Load the libraries before the first file comes.
         forkserver.ensure_running()
-        body = {"worker": self.name, "memory": self.memory, "everything": self.everything}
+        body = {"transformer": self.name, "memory": self.memory, "everything": self.everything}
         last_busy = time.monotonic()
         while not self.api.stopping.is_set():
             liveness.report()
@@ -282,7 +282,7 @@ def _upload_problem(response: requests.Response) -> str:
 
 def main(arguments: list[str]) -> None:
     """Run a transformer until it is stopped."""
-    parser = argparse.ArgumentParser(prog="coffea-shoppe-servicex worker", description=__doc__)
+    parser = argparse.ArgumentParser(prog="coffea-shoppe-servicex transformer", description=__doc__)
     parser.add_argument("--api", required=True, help="URL of the API")
     parser.add_argument("--key", type=Path, required=True, help="file with the transformer's key")
     parser.add_argument("--memory", type=int, default=1024, help="memory limit of a file, in MiB")

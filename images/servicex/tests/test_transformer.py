@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from coffea_shoppe_servicex.api_client import ApiClient
 from coffea_shoppe_servicex.errors import LeaseLostError
-from coffea_shoppe_servicex.worker import Transformer
+from coffea_shoppe_servicex.transformer import Transformer
 from http_server import Request, serving
 
 Reply = tuple[int, str]
