@@ -156,7 +156,7 @@ def application(
             try:
                 await reservation.add(1)
             except BusyError as error:
-                message = "other estimates take their time; try again when yours have ended"
+                message = "too many estimates are running; try again in a minute"
                 raise BusyServiceError(message) from error
             estimate = await run_in_threadpool(estimate_submission, backend, owner, submission)
         return JSONResponse(vars(estimate))

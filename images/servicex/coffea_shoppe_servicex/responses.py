@@ -136,7 +136,7 @@ def error_response(error: Exception) -> JSONResponse:
     """Return one of `EXPECTED_ERRORS` with its status, and a message that the client shows."""
     status = next(code for kind, code in STATUSES.items() if isinstance(error, kind))
     message = str(error)
-    if status == 503:
+    if isinstance(error, DATABASE_UNAVAILABLE):
         LOG.warning("the database is not available: %s", error)
         message = "the service's database does not respond; try again in a minute"
     headers = {"WWW-Authenticate": "Bearer"} if status == 401 else None

@@ -1,6 +1,7 @@
 """Processes that touch users' files and hosts: what they may read, use and send."""
 
 import asyncio
+import functools
 import os
 import threading
 from collections import Counter
@@ -12,6 +13,7 @@ import pytest
 import requests
 import uproot
 from coffea_shoppe_contract.confinement import confine
+from coffea_shoppe_identity.capacity import Capacity
 from coffea_shoppe_servicex import api, estimate, finders, isolation, lookups, root_files
 from coffea_shoppe_servicex.access import TransformerAuthenticator, UserAuthenticator
 from coffea_shoppe_servicex.backend import Backend
@@ -163,6 +165,28 @@ def test_one_user_s_estimates_leave_room_for_another_s(
 
     assert asyncio.run(story()) == [200] * 54
     assert largest["ann"] == 1
+
+
+@pytest.mark.parametrize(("limit", "status"), [(2, 200), (0, 503)])
+def test_an_estimate_beyond_the_number_at_once_says_when_to_try_again(
+    backend: Backend, monkeypatch: pytest.MonkeyPatch, limit: int, status: int
+) -> None:
+    monkeypatch.setattr(api, "TOTAL_ESTIMATES", limit)
+    monkeypatch.setattr(api, "Capacity", functools.partial(Capacity, wait_s=0))
+    monkeypatch.setattr(api, "estimate_submission", lambda *_: Estimate(1, 1, 1, 1, 1, 1.0, ""))
+    users = Named(Auth(enabled=False), None)
+    application = api.application(backend, users, TransformerAuthenticator(backend))
+    body = {"codegen": "uproot-raw", "selection": RAW, "file-list": ["root://h//a.root"]}
+
+    async def estimated() -> httpx.Response:
+        transport = httpx.ASGITransport(application)
+        async with httpx.AsyncClient(transport=transport, base_url="http://api") as client:
+            headers = {"Authorization": "ann"}
+            return await client.post("/servicex/estimate", json=body, headers=headers, timeout=60)
+
+    response = asyncio.run(estimated())
+    assert response.status_code == status
+    assert ("too many estimates are running" in response.text) is (status == 503)
 
 
 def test_an_estimate_of_a_file_that_expands_is_refused(
