@@ -72,7 +72,8 @@ def cern_open_data(name: str, settings: Finders) -> Files:
     Index files that list other records are not followed.
     """
     if not settings.cernopendata:
-        message = "this facility does not look up datasets at CERN Open Data"
+        message = "cernopendata:// is disabled: its administrators set "
+        message += "didFinder.CERNOpenData.enabled"
         raise LookupFailedError("internal_failure", message)
     if not name.isdigit():
         raise LookupFailedError("bad_name", f"cernopendata://{name}: give the number of a record")
@@ -99,7 +100,8 @@ def cern_open_data(name: str, settings: Finders) -> Files:
 def xrootd(pattern: str, settings: Finders) -> Files:
     """Return the files that match `root://HOST//PATH`, in which `*`, `?` and `[]` are wildcards."""
     if not settings.xrootd:
-        raise LookupFailedError("internal_failure", "this facility does not list XRootD servers")
+        message = "xrootd:// is disabled: its administrators set didFinder.xrootd.enabled"
+        raise LookupFailedError("internal_failure", message)
     url = pattern if pattern.startswith(("root://", "xroot://")) else f"root://{pattern}"
     # In a path, `?` and `#` are what they are: no query or fragment follows.
     scheme, _, rest = url.partition("://")

@@ -224,10 +224,12 @@ class Transformer:
                 liveness.report()
                 now = time.monotonic()
                 if (used := resident_mib(process.pid or 0)) > lease["memory"]:
-                    message = f"it used {used:.0f} MiB; {lease['memory']} were allowed"
+                    excess = f"it used {used:.0f} MiB, of {lease['memory']} that it may use"
+                    message = _remedied(excess, "servicex.transformer.memoryMaxMiB")
                     return Outcome(reason="OutOfMemory", message=message)
                 if now - started > lease["deadline_s"]:
-                    message = f"it took longer than {lease['deadline_s']:.0f} s"
+                    excess = f"it took longer than {lease['deadline_s']:.0f} s"
+                    message = _remedied(excess, "servicex.transformer.deadline")
                     return Outcome(reason="TooSlow", message=message)
                 if now - renewed > lease["lease_s"] / 4:
                     self.api.post(f"{path}/renew", {"attempt": lease["attempt"]})
@@ -259,6 +261,11 @@ class Transformer:
         return Outcome(reason="CannotStore", message=message, retry=True, log=outcome.log)
 
 
+def _remedied(excess: str, key: str) -> str:
+    """Return the message for a transform that exceeded the limit that a value of the chart sets."""
+    return f"{excess}: request fewer columns, or ask the administrators for a larger {key}"
+
+
 def _crash(exit_code: int | None) -> Outcome:
     """Return the outcome of a process that ended without sending one."""
     if exit_code == -signal.SIGKILL:
@@ -276,7 +283,7 @@ def _upload_problem(response: requests.Response) -> str:
         return "the object store is full; delete results that you do not need"
     message = f"the object store responded with {response.status_code} {code}"
     if response.status_code == 403:
-        message += ": does the bucket hold more than its quota? Then delete from it"
+        message += ": if your bucket exceeds its quota, delete objects from it"
     return message
 
 

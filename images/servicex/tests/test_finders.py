@@ -246,8 +246,12 @@ def test_patterns_of_xrootd(
         ("rucio://a:b", Finders(), "has no Rucio"),
         ("rucio://nameless", Finders(rucio=Rucio(host="http://x")), "SCOPE:NAME"),
         ("xrootd://root://host", Finders(), "root://HOST//PATH"),
-        ("xrootd://x", Finders(xrootd=False), "does not list"),
-        ("cernopendata://1", Finders(cernopendata=""), "does not look up"),
+        ("xrootd://x", Finders(xrootd=False), "xrootd:// is disabled: .* didFinder.xrootd.enabled"),
+        (
+            "cernopendata://1",
+            Finders(cernopendata=""),
+            "cernopendata:// is disabled: .* didFinder.CERNOpenData.enabled",
+        ),
     ],
 )
 def test_what_cannot_be_looked_up_is_told(name: str, settings: Finders, told: str) -> None:

@@ -91,22 +91,34 @@ def test_a_result_is_stored_before_its_file_counts(store: Any, tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
-    ("code", "more", "reason", "again"),
+    ("code", "more", "reason", "message", "again"),
     [
-        ("x = bytearray(10**9); import time; time.sleep(30)", {}, "OutOfMemory", False),
-        ("import time; time.sleep(30)", {"deadline_s": 1}, "TooSlow", False),
-        ("import os; os._exit(3)", {}, "Crashed", True),
-        ("import os; os.kill(os.getpid(), 9)", {}, "OutOfMemory", True),
-        ("raise ValueError('why not')", {}, "UserCode", False),
+        (
+            "x = bytearray(10**9); import time; time.sleep(30)",
+            *({}, "OutOfMemory", "larger servicex.transformer.memoryMaxMiB", False),
+        ),
+        (
+            "import time; time.sleep(30)",
+            *({"deadline_s": 1}, "TooSlow", "larger servicex.transformer.deadline", False),
+        ),
+        ("import os; os._exit(3)", {}, "Crashed", "exit code 3", True),
+        ("import os; os.kill(os.getpid(), 9)", {}, "OutOfMemory", "it was killed", True),
+        ("raise ValueError('why not')", {}, "UserCode", "why not", False),
     ],
 )
 def test_what_ends_a_transform_is_told(
-    store: Any, tmp_path: Path, code: str, more: dict[str, Any], reason: str, again: bool
+    store: Any,
+    tmp_path: Path,
+    code: str,
+    more: dict[str, Any],
+    reason: str,
+    message: str,
+    again: bool,
 ) -> None:
     api = FakeApi(store()[0], tmp_path)
     kind, told = outcome(api, tmp_path, lease(f"def run_query(f):\n    {code}\n", **more))
     assert (kind, told["reason"]) == ("fail", reason)
-    assert told["message"]
+    assert message in told["message"]
     assert told["again"] is again
 
 
@@ -115,7 +127,10 @@ def test_what_ends_a_transform_is_told(
     [
         ((507, "<Error><Code>InsufficientStorage</Code></Error>"), "the object store is full"),
         ((500, "<Code>InternalError</Code> no space left on device"), "the object store is full"),
-        ((403, "<Error><Code>AccessDenied</Code></Error>"), "403 AccessDenied: does the bucket"),
+        (
+            (403, "<Error><Code>AccessDenied</Code></Error>"),
+            "403 AccessDenied: if your bucket exceeds its quota",
+        ),
         ((404, "<Error><Code>NoSuchBucket</Code></Error>"), "responded with 404 NoSuchBucket"),
     ],
 )

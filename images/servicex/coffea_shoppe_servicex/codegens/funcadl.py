@@ -429,7 +429,8 @@ class _Evaluator:
             else:
                 shorter = part.lineage
             if longest[: len(shorter)] != shorter:
-                message = "elements of two sequences meet; pair them by Zip, or use Choose"
+                message = "an expression combines elements of two sequences; pair them by Zip, "
+                message += "or use Choose"
                 raise TransformError("BadQuery", message)
         return longest
 
@@ -514,7 +515,9 @@ class _Evaluator:
             if result.lineage == element.lineage[: len(result.lineage)]:
                 result = result.array
             else:
-                raise TransformError("BadQuery", "a lambda gives elements of another sequence")
+                message = "a lambda returns elements of another sequence than its argument's; "
+                message += "use its argument, or pair the two by Zip"
+                raise TransformError("BadQuery", message)
         # A constant, or the same for all elements.
         import awkward as ak
 

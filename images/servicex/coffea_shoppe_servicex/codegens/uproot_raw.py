@@ -394,7 +394,7 @@ class _Joined:
         self.url = join.url(source.url)
         self.shown = shown_address(self.url)
         if join.replace and self.url == source.url:
-            message = f"{source.shown}: does not hold {join.replace[0]!r}, which the join replaces"
+            message = f"{source.shown}: join.replace: the URL does not contain {join.replace[0]!r}"
             raise TransformError("BadJoin", message)
         self._stack = contextlib.ExitStack()
 
@@ -436,7 +436,8 @@ class _Joined:
         if stop == self.first.num_entries and self.tree.num_entries > stop:
             more = self.tree.arrays(KEYS, entry_start=stop, entry_stop=stop + 1)
             event = _event([int(more[key][0]) for key in KEYS])
-            raise TransformError("BadJoin", f"{where}: goes on with {event}")
+            message = f"{where}: has further events, beginning with {event}"
+            raise TransformError("BadJoin", message)
         return {name: second[name] for name in self.join.columns}
 
 
