@@ -46,7 +46,7 @@ EXTERNAL = "coffea_shoppe.external"
 INTERNAL_PATHS = ("/metrics", "/servicex/internal/")
 """Prefixes of paths that are not served to requests from outside of the cluster."""
 LARGEST_BODY = 4 * 2**20
-"""A submission of the largest number of files with long URLs, bytes."""
+"""Size of a submission of the maximum number of files with long URLs, bytes."""
 TOTAL_BODY_BYTES, USER_BODY_BYTES = 24 * 2**20, 8 * 2**20
 """Bytes of bodies in memory at once: of all users, and of each.  Parsed, they take up to
 twenty times as much memory."""

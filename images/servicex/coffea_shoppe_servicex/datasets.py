@@ -233,11 +233,11 @@ def _use_last_known(session: Session, request: Request, files: Files) -> None:
 
 
 def _last_known(
-    session: Session, request: Request, wanted_addresses: Sequence[str]
+    session: Session, request: Request, current_addresses: Sequence[str]
 ) -> Iterable[tuple[str, list[Identity]]]:
     """Yield the addresses and identities of earlier files of a request's owner, oldest first."""
-    for start in range(0, len(wanted_addresses), ADDRESSES_AT_ONCE):
-        some = wanted_addresses[start : start + ADDRESSES_AT_ONCE]
+    for start in range(0, len(current_addresses), ADDRESSES_AT_ONCE):
+        some = current_addresses[start : start + ADDRESSES_AT_ONCE]
         earlier = (
             select(File.address, File.identity)
             .join(Request, Request.id == File.request_id)

@@ -240,7 +240,7 @@ def _over_index(index: ast.expr) -> _Over:
     return _Over.OBJECTS if _Aliases().is_boolean(first) else _Over.EITHER
 
 
-def _whole_events(stored: Stored) -> bool:
+def _all_branches(stored: Stored) -> bool:
     return isinstance(stored.query, FuncAdl) and reads(stored.query.body, ()) is None
 
 
@@ -280,7 +280,7 @@ FAULTS = (
         "funcadl-without-select",
         "only the branches of the condition were delivered",
         1,
-        _whole_events,
+        _all_branches,
     ),
     Fault(
         "repeated-files-of-datasets",

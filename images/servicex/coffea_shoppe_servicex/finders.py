@@ -195,7 +195,7 @@ def _call_rucio(
         method,
         f"{server.host.rstrip('/')}/{path}",
         json=body,
-        # Besides metalink, the only format of this endpoint.
+        # In addition to metalink, the only format of this endpoint.
         headers={"X-Rucio-Auth-Token": _token(server), "Accept": "application/x-json-stream"},
         timeout=settings.timeout_s,
     )

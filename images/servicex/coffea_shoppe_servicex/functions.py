@@ -368,7 +368,7 @@ def logical(name: str, values: list[Any]) -> Any:
 
 
 def where(condition: Any, yes: Any, no: Any) -> Any:
-    """Return `yes` where the condition holds, else `no`."""
+    """Return `yes` where the condition is true, else `no`."""
     ak = _module("awkward")
     if not isinstance(condition, ak.Array):
         return yes if condition else no

@@ -22,9 +22,9 @@ REUSED = "reused"
 END_STATES = ("done", "failed", "canceled")
 """Final states of files."""
 MESSAGE_LENGTH = 2000
-"""Longest message of a failed file or a delayed request, in characters."""
+"""Maximum length of the message of a failed file or a delayed request, in characters."""
 LARGEST_COUNT = 10**15
-"""Largest number of events or bytes that is accepted of one file."""
+"""Maximum number of events or bytes that is accepted of one file."""
 LATE_UPLOAD_S = 1800
 """Until this many seconds after a request's end, a lost transformer may still upload."""
 

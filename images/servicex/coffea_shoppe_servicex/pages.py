@@ -20,7 +20,7 @@ from coffea_shoppe_servicex.errors import QueryError
 from coffea_shoppe_servicex.models import OPEN_STATUSES, Owner
 
 PAGE_LENGTH = 200
-"""Most rows on a page."""
+"""Maximum number of rows on a page."""
 ROOT = "/transformation-request"
 STATES = {"success": ("done",), "failure": ("failed",), "open": ("waiting", "leased")}
 """States of files by the value of the query parameter `status`."""

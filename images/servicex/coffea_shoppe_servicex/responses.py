@@ -23,7 +23,7 @@ from coffea_shoppe_servicex.settings import Settings
 LOG = logging.getLogger(__name__)
 VERSION = "1.8.0+shoppe"
 TITLE_LENGTH = 3000
-"""Longest title, with the reason of a failure: the client shows no other text of ours."""
+"""Maximum length of a title with the reason of a failure: the client shows no other text."""
 DATABASE_UNAVAILABLE = (OperationalError, InterfaceError, PoolTimeoutError)
 """Errors while the database is down or restarts."""
 STATUSES: Mapping[type[Exception], int] = {

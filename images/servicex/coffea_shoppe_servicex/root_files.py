@@ -149,7 +149,7 @@ def tree_of(file: Any, name: str, url: str) -> Any:
         names = tree_names(file)
         close = difflib.get_close_matches(name, names, 1)
         content = ", ".join(names[:5]) or "no tree"
-        hint = f"is it {close[0]!r}?" if close else f"it holds: {content}"
+        hint = f"is it {close[0]!r}?" if close else f"it contains: {content}"
         message = f"{url}: has no tree {name!r}; {hint}"
         raise TransformError("MissingTree", message) from error
     if not hasattr(tree, "iterate"):

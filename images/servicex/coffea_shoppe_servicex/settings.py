@@ -65,9 +65,9 @@ class Limits(Model):
     lease_s: float = 30
     """Seconds until the lease of a file expires, unless its transformer renews it."""
     deadline_s: float = 3600
-    """Longest time for the transform of one file, in seconds."""
+    """Maximum time for the transform of one file, in seconds."""
     request_deadline_s: float = 2 * 86400
-    """Longest time from submission to the end of a request, in seconds."""
+    """Maximum time from submission to the end of a request, in seconds."""
     attempts: int = 4
     """A file fails after this many attempts."""
     memory_mib: int = Field(default=1024, validation_alias="memoryMiB")
@@ -75,7 +75,7 @@ class Limits(Model):
     memory_max_mib: int = Field(default=4096, validation_alias="memoryMaxMiB")
     """Memory limit of attempts after an out-of-memory failure, in MiB."""
     files_per_request: int = 250_000
-    """Most files in a request's file list."""
+    """Maximum number of files in a request's file list."""
     retention_s: float = 7 * 86400
     """Results are removed this many seconds after the end of their request."""
     bytes_per_user: int = 0

@@ -16,7 +16,7 @@ from urllib.parse import quote, unquote
 
 LONGEST_LIFETIME_S = 366 * 86400
 LARGEST_SKEW_S = 900
-"""Largest difference between the clocks of client and server."""
+"""Maximum difference between the clocks of client and server."""
 UNSIGNED_PAYLOAD = "UNSIGNED-PAYLOAD"
 EMPTY_PAYLOAD = hashlib.sha256(b"").hexdigest()
 BAD_LIFETIME = "the presigned URL has expired, is not valid yet, or lasts longer than a year"

@@ -49,7 +49,7 @@ def writer(path: Path, result_format: Format, *, several: bool) -> Writer:
 
 
 def _refused(tree: str, error: Exception, problem: str | None) -> TransformError:
-    """Return the error for columns that a format cannot hold; `problem` names one of them."""
+    """Return the error for columns that a format cannot store; `problem` names one of them."""
     message = f"the columns of {tree!r} cannot be written: {problem or cause_of(error)}"
     return TransformError("CannotWrite", message)
 

@@ -199,7 +199,7 @@ def test_a_partial_result_is_not_taken_for_a_whole_one(
     told = status(service, "partial")
     assert (told["status"], told["files-completed"], told["files-failed"]) == ("Fatal", 1, 1)
     assert "MissingTree" in caplog.text
-    assert "empty.root: has no tree 'Events'; it holds: Other" in caplog.text
+    assert "empty.root: has no tree 'Events'; it contains: Other" in caplog.text
     log = requests.get(told["log-url"], timeout=20).text
     assert "MissingTree: " in log
     assert str(inputs[0]) in log

@@ -181,8 +181,8 @@ def queries(names: Any, **options: Any) -> list[list[dict[str, Any]]]:
         (["nominal", "down"], ABSENT_IS_EMPTY, {"nominal"}),
         (["down"], ABSENT_IS_EMPTY, set()),
         (["down", "gone"], ABSENT_IS_EMPTY, set()),
-        (["down", "gone"], {}, "has none of the trees down, gone; it holds: nominal, up"),
-        (["nominal", "down"], ABSENT_FAILS, "has no tree 'down'; it holds: nominal, up"),
+        (["down", "gone"], {}, "has none of the trees down, gone; it contains: nominal, up"),
+        (["nominal", "down"], ABSENT_FAILS, "has no tree 'down'; it contains: nominal, up"),
         (["down"], {}, "has no tree 'down'"),
     ],
 )

@@ -174,7 +174,7 @@ def test_the_beginning_of_a_file_is_not_taken_for_one_without_trees(
     selection = raw(treename="Events", expressions="met", fail_on_missing_trees=False)
     with pytest.raises(UnreadableError, match="its server sends only entire files"):
         columns(tmp_path, selection, server.url("whole"), local_files=False)
-    with pytest.raises(TransformError, match="has no tree 'Events'; it holds: no tree"):
+    with pytest.raises(TransformError, match="has no tree 'Events'; it contains: no tree"):
         columns(tmp_path, RAW, server.url("empty"), local_files=False)
 
 

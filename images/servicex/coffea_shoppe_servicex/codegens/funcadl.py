@@ -93,7 +93,9 @@ class FuncAdl(TreeCodegen):
         if name is None:
             names = root_files.tree_names(file)
             if len(names) != 1:
-                message = f"{url}: name a tree in the query; it holds: {', '.join(names) or 'none'}"
+                message = (
+                    f"{url}: name a tree in the query; it contains: {', '.join(names) or 'none'}"
+                )
                 raise TransformError("MissingTree", message)
             (name,) = names
         tree = root_files.tree_of(file, name, url)
@@ -342,8 +344,8 @@ class _Evaluator:
                 return self._compare(node, scope)
             case ast.IfExp():
                 test = self.value(node.test, scope)
-                body = self._where_needed(node.body, scope, test, holds=True)
-                other = self._where_needed(node.orelse, scope, test, holds=False)
+                body = self._where_needed(node.body, scope, test, if_true=True)
+                other = self._where_needed(node.orelse, scope, test, if_true=False)
                 return self._with(functions.where, self._broadcast([test, body, other]))
             case ast.Call():
                 module, name = functions.known(node.func) or ("", "")
@@ -369,7 +371,7 @@ class _Evaluator:
         ]
 
     def _where_needed(
-        self, node: ast.expr, scope: dict[str, Value], test: Any, *, holds: bool
+        self, node: ast.expr, scope: dict[str, Value], test: Any, *, if_true: bool
     ) -> Any:
         """Return a node's value that is needed only where a test is true, or false.
 
@@ -378,7 +380,7 @@ class _Evaluator:
         if not isinstance(test, Value):
             return self.value(node, scope)
         passes = functions.passing(test.array)
-        self.needed.append(Value(passes if holds else ~passes, test.lineage))
+        self.needed.append(Value(passes if if_true else ~passes, test.lineage))
         try:
             return self.value(node, scope)
         finally:
@@ -390,7 +392,7 @@ class _Evaluator:
         first, *others = node.values
         joined = self.value(first, scope)
         for other in others:
-            part = self._where_needed(other, scope, joined, holds=is_and)
+            part = self._where_needed(other, scope, joined, if_true=is_and)
             name = "logical_and" if is_and else "logical_or"
             joined = self._with(lambda *a, n=name: functions.logical(n, list(a)), [joined, part])
         return joined

@@ -229,7 +229,7 @@ class UprootRaw(TreeCodegen):
         if names and len(absent) == sum(len(query.trees()) for query in self.trees):
             content = ", ".join(sorted(present)[:5])
             message = f"{source.shown}: has none of the trees {', '.join(names)}; "
-            message += f"it holds: {content or 'no tree'}"
+            message += f"it contains: {content or 'no tree'}"
             raise TransformError("MissingTree", message)
 
     def _objects(self, file: Any, source: Source) -> list[str]:

@@ -1,4 +1,4 @@
-"""What Alembic runs: migrations over the connection that `database.migrate` holds."""
+"""What Alembic runs: migrations over the connection of `database.migrate`."""
 
 from alembic import context
 
