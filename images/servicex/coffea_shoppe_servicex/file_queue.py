@@ -152,6 +152,16 @@ class FileQueue:
             name = object_name(file, request.result_format, attempt)
             return self.context.store.upload_url(prefix, name, request.id, key)
 
+    def expects(self, request_id: str, name: str) -> bool:
+        """Return whether a leased attempt of a request stores its result by this name."""
+        with transaction(self.context.engine) as session:
+            request = session.get_one(Request, request_id)
+            leased = and_(File.request_id == request_id, File.state == "leased")
+            return any(
+                object_name(file, request.result_format, file.attempt) == name
+                for file in session.scalars(select(File).where(leased))
+            )
+
     def complete(self, file_id: int, attempt: int, result: Result, *, request_id: str = "") -> None:
         """Mark a file as done after its object is stored; raises `LeaseLostError`.
 

@@ -6,12 +6,13 @@ owner's access revoked.  The stock client signs for a year, which object stores 
 gateway accepts it, and fetches objects with the service's own key.
 """
 
+import asyncio
 import logging
-import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from xml.sax.saxutils import escape
 
 import aiohttp
@@ -34,7 +35,10 @@ BLOCK_SIZE = 1 << 20
 FETCH_URL_S = 60
 """Lifetime of the presigned URLs by which the gateway fetches objects."""
 FORWARDED_HEADERS = ("content-length", "content-type", "content-range", "etag", "last-modified")
-UPLOADED_NAME = re.compile(r"[\w-][\w.-]*")
+LARGEST_UPLOAD = 5 * 2**30
+"""Bytes of an object: as many as S3 accepts in one PUT."""
+UPLOAD_S = 900
+"""An upload ends within this time, as its presigned URL does."""
 METHODS = ["GET", "HEAD", "PUT", "POST", "DELETE"]
 NO_SUCH_KEY = "there is no such object"
 READ_ONLY = "this store is read-only: it accepts GET and HEAD"
@@ -93,6 +97,7 @@ def application(gateway: Gateway) -> Starlette:
     """Return the gateway as an ASGI application."""
     backend = gateway.backend
     sessions: list[aiohttp.ClientSession] = []
+    uploads: set[Path] = set()
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
@@ -114,7 +119,7 @@ def application(gateway: Gateway) -> Starlette:
                 return await run_in_threadpool(_listing, backend, transform_request, request)
             prefix = ObjectPrefix(transform_request.owner, transform_request.folder)
             if request.method == "PUT":
-                return await _put(request, prefix, name)
+                return await _put(request, transform_request, prefix, name)
             # The store is asked for names of results only, never for a name as sent.
             present = backend.requests.has_object
             if not await run_in_threadpool(present, transform_request.id, name):
@@ -124,19 +129,27 @@ def application(gateway: Gateway) -> Starlette:
             LOG.info("%s %s: %s", request.method, request.url.path, error)
             return error.response()
 
-    async def _put(request: Request, prefix: ObjectPrefix, name: str) -> Response:
+    async def _put(
+        request: Request, transform_request: TransformRequest, prefix: ObjectPrefix, name: str
+    ) -> Response:
         # Transformers upload here only where results are files; else to the store itself.
         if not isinstance(backend.context.store, FolderStore):
             raise S3Error(405, "MethodNotAllowed", READ_ONLY)
-        if not UPLOADED_NAME.fullmatch(name):
-            raise S3Error(400, "InvalidURI", f"an object's name matches {UPLOADED_NAME.pattern}")
+        # The owner has the key of the request, too, and must not replace or add results.
+        if not await run_in_threadpool(backend.queue.expects, transform_request.id, name):
+            raise S3Error(403, "AccessDenied", "no transformer is processing a file of this name")
         path = backend.context.store.path(prefix, name)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f".{name}.partial")
-        with partial.open("wb") as file:
-            async for block in request.stream():
-                await run_in_threadpool(file.write, block)
-        partial.rename(path)
+        if path in uploads:
+            raise S3Error(409, "OperationAborted", "another upload of this object is going on")
+        uploads.add(path)
+        try:
+            async with asyncio.timeout(UPLOAD_S):
+                await _receive(request, path)
+        except TimeoutError as error:
+            message = f"the object did not arrive within {UPLOAD_S:g} s"
+            raise S3Error(400, "RequestTimeout", message) from error
+        finally:
+            uploads.discard(path)
         return Response(status_code=200)
 
     async def _get(request: Request, prefix: ObjectPrefix, name: str) -> Response:
@@ -197,6 +210,27 @@ def application(gateway: Gateway) -> Starlette:
             Route("/{bucket}/{name:path}", handle, methods=METHODS),
         ],
     )
+
+
+async def _receive(request: Request, path: Path) -> None:
+    """Write the body of a request to a file, which exists once it is complete."""
+    too_large = S3Error(
+        400, "EntityTooLarge", f"the object is larger than {LARGEST_UPLOAD / 2**30:g} GiB"
+    )
+    if int(request.headers.get("content-length", 0)) > LARGEST_UPLOAD:
+        raise too_large
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial, size = path.with_name(f".{path.name}.partial"), 0
+    try:
+        with partial.open("wb") as file:
+            async for block in request.stream():
+                size += len(block)
+                if size > LARGEST_UPLOAD:
+                    raise too_large
+                await run_in_threadpool(file.write, block)
+        partial.rename(path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def _listing(backend: Backend, transform_request: TransformRequest, request: Request) -> Response:

@@ -1,12 +1,14 @@
 """Signatures of S3 clients, the responses of the S3 gateway, and the tokens of the API."""
 
+import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 import boto3
+import httpx
 import jwt
 import pytest
 from botocore.auth import HmacV1QueryAuth, S3SigV4QueryAuth
@@ -26,7 +28,7 @@ from coffea_shoppe_servicex.objects import S3Store
 from coffea_shoppe_servicex.settings import Auth
 from coffea_shoppe_servicex.signatures import SignatureError, SignedRequest
 from cryptography.hazmat.primitives.asymmetric import ec
-from servicex_helpers import ANN, Clock, changed, look_up
+from servicex_helpers import ANN, Clock, changed, look_up, object_path, take
 from starlette.testclient import TestClient
 
 HOST = "store:7000"
@@ -159,12 +161,75 @@ def test_the_store_is_asked_for_results_only(
     assert names == ["000000-a.parquet"]
 
 
-def test_an_upload_cannot_leave_the_request_s_folder(gateway: Any) -> None:
-    client, request, _ = gateway
-    for name in ("..%2Fa", "%2e%2e%2fa", "a%3Fb", ".hidden", "a%00"):
+@pytest.fixture
+def upload(gateway: Any, backend: Backend) -> tuple[Any, str, Any, Path]:
+    """A second request of the client with a leased file: URL of its upload, request, and path."""
+    client, first, _ = gateway
+    again = {"codegen": "uproot-raw", "selection": first.selection, "file-list": ["b.root"]}
+    request = backend.requests.submit(ANN, Submission.model_validate(again))
+    assert look_up(backend)
+    lease = take(backend)
+    url = backend.queue.upload_url(lease.file, lease.attempt)
+    return client, url, request, object_path(backend, lease)
+
+
+def test_an_upload_has_the_name_of_a_leased_attempt(upload: Any) -> None:
+    client, url, request, path = upload
+    names = ["..%2Fa", "%2e%2e%2fa", "a%3Fb", ".hidden", "a%00"]
+    # The owner has the key, and so could fill the folder.
+    for name in (*names, "more.parquet", "000000-b.2.parquet", "000000-a.parquet"):
         refused = client.put(presigned(request, "put_object", Key=name), content=b"x")
-        assert refused.status_code in (400, 403), name
-    assert client.put(presigned(request, "put_object"), content=b"x").status_code == 200
+        assert refused.status_code == 403, name
+    assert list(path.parent.iterdir()) == []
+    assert client.put(url, content=b"x").status_code == 200
+    assert path.read_bytes() == b"x"
+
+
+def test_a_result_cannot_be_replaced(gateway: Any) -> None:
+    client, request, _ = gateway
+    assert client.put(presigned(request, "put_object"), content=b"x").status_code == 403
+    assert client.get(presigned(request)).content == b"0123456789"
+
+
+def test_an_upload_is_limited_in_size(upload: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    client, url, _, path = upload
+    monkeypatch.setattr(s3, "LARGEST_UPLOAD", 10)
+    for content in (b"x" * 11, iter([b"x" * 10, b"x"])):
+        refused = client.put(url, content=content)
+        assert (refused.status_code, "EntityTooLarge" in refused.text) == (400, True)
+        assert list(path.parent.iterdir()) == []
+    assert client.put(url, content=b"x" * 10).status_code == 200
+    assert path.read_bytes() == b"x" * 10
+
+
+def test_an_object_has_one_upload_at_a_time_of_limited_duration(
+    upload: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client, url, _, path = upload
+
+    async def story() -> list[int]:
+        transport = httpx.ASGITransport(client.app)
+        started, go_on = asyncio.Event(), asyncio.Event()
+
+        async def stuck() -> AsyncIterator[bytes]:
+            yield b"x"
+            started.set()
+            await go_on.wait()
+
+        async with httpx.AsyncClient(transport=transport, base_url=str(client.base_url)) as other:
+            first = asyncio.create_task(other.put(url, content=stuck()))
+            await started.wait()
+            second = await other.put(url, content=b"y")
+            go_on.set()
+            statuses = [(await first).status_code, second.status_code]
+            go_on.clear()
+            monkeypatch.setattr(s3, "UPLOAD_S", 0.01)
+            slow = await other.put(url, content=stuck())
+            return [*statuses, slow.status_code]
+
+    assert asyncio.run(story()) == [200, 409, 400]
+    assert path.read_bytes() == b"x"
+    assert list(path.parent.iterdir()) == [path], "nothing of the slow one remains"
 
 
 ISSUER = "coffea-shoppe:shoppe:shoppe"
