@@ -1,7 +1,8 @@
 """Login at MLflow by the facility's signed tokens; each user has a workspace.
 
 MLflow calls `authenticate` for each request: `authorization_function` of its configuration
-names it.  A user's first request creates the user and the workspace.
+names it.  A user's first request creates the user and the workspace.  The middleware that needs
+the sender before MLflow does verifies the token, once (`verifying`).
 """
 
 import configparser
@@ -10,7 +11,10 @@ import logging
 import os
 import re
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
 from functools import partial
 
 from coffea_shoppe_contract.claims import MLFLOW_ADMIN
@@ -45,6 +49,24 @@ cost money or send data out."""
 READ_VERSION = re.compile(r"(.*/)?model-versions/get-artifact")
 """Paths at which the server reads the source of a model version."""
 
+
+@dataclass(frozen=True)
+class Sender:
+    """Whose token a request has."""
+
+    identity: Identity | None = None
+    """The user; None: the operator, or nobody."""
+    is_operator: bool = False
+    refusal: str = ""
+    """Why there is no valid token; '' if there is."""
+
+
+_current: ContextVar[tuple[str, Sender] | None] = ContextVar("current", default=None)
+"""The Authorization header of the request that is served, and its sender.
+
+MLflow's Flask application does not get the ASGI scope; its threads get the context.
+"""
+
 _known: set[str] = set()
 """The uids of users who have a user and a workspace here."""
 
@@ -66,22 +88,52 @@ def verifier() -> Verifier:
     return started
 
 
-def authenticate() -> Authorization | Response:
-    """Return the user of this request, or the response that refuses it."""
-    admin = settings()["mlflow"]["admin_username"]
+def _verify(authorization: str) -> Sender:
     try:
-        token = bearer(request.headers.get("Authorization", ""))
+        token = bearer(authorization)
     except RefusedError as refused:
-        return _refuse(str(refused))
+        return Sender(refusal=str(refused))
     try:
-        identity = verifier().verify(token)
+        return Sender(verifier().verify(token))
     except RefusedError as refused:
         try:
             verifier().verify(token, audience=MLFLOW_ADMIN)
         except RefusedError:
-            LOG.warning("%s refused: %s", request.path, refused)
-            return _refuse(str(refused))
+            return Sender(refusal=str(refused))
+        return Sender(is_operator=True)
+
+
+@contextmanager
+def verifying(authorization: str) -> Iterator[Sender]:
+    """Yield the sender of a request, whose token is not verified again meanwhile."""
+    sender = _verify(authorization)
+    reset = _current.set((authorization, sender))
+    try:
+        yield sender
+    finally:
+        _current.reset(reset)
+
+
+def sender_of(authorization: str) -> Sender:
+    """Return the sender of a request with an Authorization header."""
+    current = _current.get()
+    if current is not None and current[0] == authorization:
+        return current[1]
+    return _verify(authorization)
+
+
+def authenticate() -> Authorization | Response:
+    """Return the user of this request, or the response that refuses it."""
+    admin = settings()["mlflow"]["admin_username"]
+    authorization = request.headers.get("Authorization", "")
+    sender = sender_of(authorization)
+    if sender.is_operator:
         return Authorization("basic", {"username": admin, "password": ""})
+    identity = sender.identity
+    if identity is None:
+        if authorization:
+            LOG.warning("%s refused: %s", request.path, sender.refusal)
+        return _refuse(sender.refusal)
     if identity.user == admin:
         return _refuse(f"{admin!r} is not a user")
     if CLOSED.fullmatch(request.path):

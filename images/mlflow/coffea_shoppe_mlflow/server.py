@@ -5,8 +5,6 @@ decompresses those of OpenTelemetry to any size.  Uploads of artifacts alone are
 requests are counted, those that are refused too.
 """
 
-from coffea_shoppe_contract.claims import MLFLOW_ADMIN
-from coffea_shoppe_identity import RefusedError, bearer
 from coffea_shoppe_identity.bodies import (
     SENDER,
     Application,
@@ -20,7 +18,7 @@ from coffea_shoppe_identity.capacity import Capacity
 from fastapi import FastAPI
 from starlette.datastructures import Headers
 
-from coffea_shoppe_mlflow.auth import verifier
+from coffea_shoppe_mlflow import auth
 from coffea_shoppe_mlflow.counters import Counters
 from coffea_shoppe_mlflow.endpoints import ARTIFACT_UPLOAD
 from coffea_shoppe_mlflow.uploads import UploadQuota
@@ -53,28 +51,17 @@ class Limits:
         if headers.get("content-encoding", "identity").lower() != "identity":
             await refuse(415, "send the body without compression", send)
             return
-        sender = _sender(headers.get("authorization", ""))
-        if not sender:
-            await self.of_nobody(scope, receive, send)
-            return
-        scope[SENDER] = sender
+        with auth.verifying(headers.get("authorization", "")) as sender:
+            await self._application(scope, sender)(scope, receive, send)
+
+    def _application(self, scope: Scope, sender: auth.Sender) -> Application:
+        """Return the application with the limits for a sender, and note who it is."""
+        if sender.refusal:
+            # MLflow itself refuses the request.
+            return self.of_nobody
+        scope[SENDER] = sender.identity.uid if sender.identity else OPERATOR
         upload = ARTIFACT_UPLOAD.fullmatch(f"{scope['method']} {scope['path']}")
-        await (self.streaming if upload else self.reading)(scope, receive, send)
-
-
-def _sender(authorization: str) -> str:
-    """Return whose token a request has, or ''; MLflow itself refuses the latter."""
-    try:
-        token = bearer(authorization)
-    except RefusedError:
-        return ""
-    for audience in ("mlflow", MLFLOW_ADMIN):
-        try:
-            uid: str = verifier().verify(token, audience=audience).uid
-        except RefusedError:
-            continue
-        return uid if audience == "mlflow" else OPERATOR
-    return ""
+        return self.streaming if upload else self.reading
 
 
 def create_app() -> FastAPI:

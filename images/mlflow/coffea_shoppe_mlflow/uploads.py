@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 import requests
 from coffea_shoppe_contract.api import ARTIFACT_QUOTA_PATH
 from coffea_shoppe_contract.names import artifact_folder, workspace_name
-from coffea_shoppe_identity import Identity, RefusedError, bearer
+from coffea_shoppe_identity import bearer
 from mlflow.exceptions import _UnsupportedMultipartUploadException
 from mlflow.server import ARTIFACTS_DESTINATION_ENV_VAR
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
@@ -170,14 +170,15 @@ class UploadQuota:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a request."""
         request = f"{scope['method']} {scope['path']}" if scope["type"] == "http" else ""
-        sender = None
+        identity, authorization = None, ""
         if UPLOAD.fullmatch(request) or MULTIPART.fullmatch(request):
-            sender = _sender(scope)
-        if sender is None:
+            authorization = Headers(scope=scope).get("authorization", "")
+            identity = auth.sender_of(authorization).identity
+        if identity is None:
             # MLflow itself refuses a sender who is not known.
             await self.application(scope, receive, send)
             return
-        identity, token = sender
+        token = bearer(authorization)
         account = self.accounts.setdefault(
             identity.uid, Account(identity.user, self.read, self.count)
         )
@@ -231,15 +232,6 @@ class UploadQuota:
             raise
         finally:
             account.end(size, stored=200 <= status < 300)
-
-
-def _sender(scope: Scope) -> tuple[Identity, str] | None:
-    """Return the user of a request with the token, or None where there is none."""
-    try:
-        token = bearer(Headers(scope=scope).get("authorization", ""))
-        return auth.verifier().verify(token), token
-    except RefusedError:
-        return None
 
 
 async def _refuse(

@@ -1,5 +1,6 @@
 """The login of MLflow: real tokens, MLflow's own stores, and requests of Flask."""
 
+import asyncio
 import io
 import json
 import time
@@ -10,14 +11,16 @@ import jwt
 import pytest
 from coffea_shoppe_contract.claims import MLFLOW_ADMIN, SIGNING_ALGORITHM, token_claims
 from coffea_shoppe_contract.names import workspace_name
-from coffea_shoppe_identity import VerificationData, Verifier
-from coffea_shoppe_mlflow import auth
+from coffea_shoppe_identity import Identity, VerificationData, Verifier
+from coffea_shoppe_mlflow import auth, server, uploads
 from cryptography.hazmat.primitives.asymmetric import ec
 from flask import Flask, Response
 from mlflow.server import BACKEND_STORE_URI_ENV_VAR, handlers, workspace_helpers
 from mlflow.server.auth import store as users
 from mlflow.tracking._model_registry import utils as registry_utils
 from mlflow.utils.workspace_context import WorkspaceContext
+from starlette.responses import PlainTextResponse
+from starlette.testclient import TestClient
 from werkzeug.datastructures import Authorization
 
 KEY, OTHER_KEY = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
@@ -172,6 +175,45 @@ def test_a_version_is_read_from_mlflow_alone() -> None:
     assert user_of(read("1")) == "ann"
     assert "s3://service-mlflow/of/bob, which is not in MLflow" in refused(read("2"), 403)
     assert user_of(read("3")) == "ann", "MLflow reports that there is no such version"
+
+
+def test_the_token_of_an_upload_is_verified_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the limits, the quota, and MLflow itself: in its middleware, and in Flask's thread."""
+    verified: list[str | None] = []
+    verify = auth.verifier().verify
+
+    def counted(token: str, *, audience: str | None = None) -> Identity:
+        verified.append(audience)
+        return verify(token, audience=audience)
+
+    monkeypatch.setattr(auth.verifier(), "verify", counted)
+    quota = uploads.Quota(limit=100)
+    users_of: list[str | None] = []
+
+    async def mlflow(scope: Any, receive: Any, send: Any) -> None:
+        sent = dict(scope["headers"])[b"authorization"].decode().removeprefix("Bearer ")
+        for _ in range(2):
+            users_of.append(user_of(await asyncio.to_thread(authenticate, sent, scope["path"])))
+        while (await receive()).get("more_body"):
+            pass
+        await PlainTextResponse("stored")(scope, receive, send)
+
+    limited = uploads.UploadQuota(mlflow, read=lambda _: quota, count=lambda _: 0)
+    client = TestClient(server.Limits(limited))
+    path = "/api/2.0/mlflow-artifacts/artifacts/1/run/artifacts/a.png"
+    headers = {"Authorization": f"Bearer {token('ann')}"}
+    assert client.put(path, content=b"x", headers=headers).text == "stored"
+    assert (verified, users_of) == ([None], ["ann", "ann"])
+    assert client.put(path, content=b"x" * 200, headers=headers).status_code == 413
+    assert len(verified) == 2, "the next request is verified again"
+
+
+def test_one_request_s_verification_is_not_another_s() -> None:
+    with auth.verifying(f"Bearer {token('ann')}") as sender:
+        assert sender.identity is not None
+        assert user_of(authenticate(token("ann"))) == "ann"
+        assert user_of(authenticate(token("bob"))) == "bob"
+        assert "not a token" in refused(authenticate("no token"), 401)
 
 
 @pytest.fixture
