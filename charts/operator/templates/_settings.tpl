@@ -52,6 +52,7 @@ triton:
   bucket: {{ tpl (.bucket | default "") $ | quote }}
   megabytes: {{ .megabytes }}
   backend: {{ .backend }}
+  requireLandlock: {{ .requireLandlock }}
   deployment: {{ tpl (.deployment | default "") $ | quote }}
   {{- end }}
 {{- end }}

@@ -25,6 +25,7 @@ pages: {{ .Values.app.pages | quote }}
 cachePrefix: {{ tpl (.Values.transformer.cachePrefix | default "") . | quote }}
 image: {{ include "shoppe.lib.image" (dict "root" . "image" .Values.transformer.image "key" "servicex.transformer.image") | quote }}
 failClosed: {{ .Values.app.failClosed }}
+requireLandlock: {{ .Values.requireLandlock }}
 resultCache: {{ .Values.app.resultCache }}
 {{- with include "shoppe.servicex.codegenSettings" . | fromJson }}
 codegens: {{ toJson .names }}

@@ -7,6 +7,7 @@ back is JSON: a process that a file has taken over can send nothing that is exec
 
 import ctypes
 import json
+import logging
 import multiprocessing
 import os
 import resource
@@ -19,10 +20,11 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from coffea_shoppe_contract.confinement import confine
+from coffea_shoppe_contract.confinement import UNSUPPORTED, confine, is_supported
 
 from coffea_shoppe_servicex.errors import QueryError, TransformError, UnreadableError
 
+LOG = logging.getLogger(__name__)
 RETAINED = ("CURL_CA_BUNDLE", "LANG", "REQUESTS_CA_BUNDLE", "SSL_CERT_DIR", "SSL_CERT_FILE", "TZ")
 """Variables that remain in the environment: they name certificates, and no secrets."""
 PROGRAMS = (
@@ -48,6 +50,21 @@ MALLOC_ARENAS = -8
 _methods = multiprocessing.get_context("forkserver")
 _starting = threading.Lock()
 _preloaded: dict[str, None] = {}
+
+
+@dataclass
+class _Policy:
+    """What applies to all calls of this process."""
+
+    require_landlock: bool = True
+    """Whether calls are refused where the kernel does not confine them."""
+
+
+_policy = _Policy()
+REMEDY = (
+    "run ServiceX' API and controller on nodes with Landlock, or set servicex.requireLandlock to "
+    "false: then users' files are opened with access to the pod's keys"
+)
 
 
 @dataclass(frozen=True)
@@ -76,14 +93,26 @@ def preload(modules: Iterable[str]) -> None:
     _methods.set_forkserver_preload(list(_preloaded))
 
 
+def configure(*, require_landlock: bool) -> None:
+    """Set whether calls must be confined, and log if the kernel cannot do it."""
+    _policy.require_landlock = require_landlock
+    if is_supported():
+        return
+    if require_landlock:
+        LOG.error("look-ups and estimates are refused, because %s: %s", UNSUPPORTED, REMEDY)
+    else:
+        LOG.warning("look-ups and estimates can read this pod's keys, because %s", UNSUPPORTED)
+
+
 def call(function: Callable[..., Any], *arguments: Any, limits: Limits) -> Any:
     """Return what a module's function returns, called in a process of its own, by way of JSON.
 
     Raises `QueryError`, `UnreadableError` and `TransformError` as the function does, and
-    `TransformError` for any other end: TooSlow, OutOfMemory, or Crashed.
+    `TransformError` for any other end: TooSlow, OutOfMemory, Crashed, or NotConfined.
     """
     receiver, sender = _methods.Pipe(duplex=False)
-    process = _methods.Process(target=_run, args=(function, arguments, limits, sender), daemon=True)
+    sent = function, arguments, limits, _policy, sender
+    process = _methods.Process(target=_run, args=sent, daemon=True)
     with _starting:
         process.start()
     sender.close()
@@ -125,14 +154,19 @@ def _out_of_memory(limits: Limits) -> TransformError:
 
 
 def _run(
-    function: Callable[..., Any], arguments: Sequence[Any], limits: Limits, channel: Connection
+    function: Callable[..., Any],
+    arguments: Sequence[Any],
+    limits: Limits,
+    policy: _Policy,
+    channel: Connection,
 ) -> None:
     """Call a function in the current process, send its result and exit."""
     for name in os.environ.keys() - set(RETAINED):
         del os.environ[name]
     result: dict[str, Any]
     try:
-        _limit(limits)
+        if not _limit(limits) and policy.require_landlock:
+            raise TransformError("NotConfined", f"{UNSUPPORTED}; {REMEDY}")
         result = {"value": function(*arguments)}
     except MemoryError:
         error = _out_of_memory(limits)
@@ -151,8 +185,11 @@ def _run(
     os._exit(0)
 
 
-def _limit(limits: Limits) -> None:
-    """Give up files, and limit memory, CPU time and core dumps."""
+def _limit(limits: Limits) -> bool:
+    """Give up files, and limit memory, CPU time and core dumps.
+
+    Returns whether the files that the call may read are limited as they must be.
+    """
     # Each thread of a client would reserve an arena of its own.
     ctypes.CDLL(None).mallopt(MALLOC_ARENAS, 1)
     pages = int(Path("/proc/self/statm").read_text().split()[0])
@@ -164,6 +201,7 @@ def _limit(limits: Limits) -> None:
         (resource.RLIMIT_CORE, 0),
     ):
         resource.setrlimit(limited, (largest, largest))
-    if limits.confined:
-        modules = (sys.prefix, sys.base_prefix, *filter(os.path.isabs, sys.path))
-        confine(readable=[*map(Path, (*PROGRAMS, *modules)), *limits.readable], network=True)
+    if not limits.confined:
+        return True
+    modules = (sys.prefix, sys.base_prefix, *filter(os.path.isabs, sys.path))
+    return confine(readable=[*map(Path, (*PROGRAMS, *modules)), *limits.readable], network=True)

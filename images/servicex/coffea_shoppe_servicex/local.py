@@ -15,7 +15,7 @@ import yaml
 from coffea_shoppe_contract.files import SERVICEX_FILE
 from starlette.applications import Starlette
 
-from coffea_shoppe_servicex import database, servers
+from coffea_shoppe_servicex import database, isolation, servers
 from coffea_shoppe_servicex.controller import Controller
 from coffea_shoppe_servicex.settings import Auth, Objects, S3Gateway, Settings
 
@@ -56,6 +56,8 @@ def local(
         pool_key=pool_key,
         codegens_folder=codegens,
     )
+    # A laptop has a single user, whose files these are; it may be without Linux.
+    isolation.configure(require_landlock=False)
     backend = servers.create_backend(settings)
     database.migrate(backend.context.engine)
     client_file = folder / SERVICEX_FILE

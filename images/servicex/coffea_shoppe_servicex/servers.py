@@ -16,7 +16,7 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import OperationalError
 from starlette.applications import Starlette
 
-from coffea_shoppe_servicex import api, database, objects, s3
+from coffea_shoppe_servicex import api, database, isolation, objects, s3
 from coffea_shoppe_servicex.access import TransformerAuthenticator, UserAuthenticator
 from coffea_shoppe_servicex.backend import Backend
 from coffea_shoppe_servicex.context import Context
@@ -109,6 +109,8 @@ def main(command: str, arguments: list[str]) -> None:
     options = parser.parse_args(arguments)
     settings = Settings.load(options.settings)
     backend = create_backend(settings)
+    if command in ("api", "controller"):
+        isolation.configure(require_landlock=settings.require_landlock)
     if command == "migrate":
         wait_for_database(backend.context.engine)
         database.migrate(backend.context.engine)

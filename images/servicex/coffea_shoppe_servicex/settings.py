@@ -158,6 +158,8 @@ class Settings(Model):
     """A request with a failed file ends as Fatal, so that its client takes no partial result."""
     result_cache: bool = True
     """Whether a request reuses the result of an identical earlier one of the same user."""
+    require_landlock: bool = True
+    """Whether look-ups and estimates are refused on nodes that cannot confine processes."""
     pool_key: Path = Path("/run/secrets/servicex/pool-key")
     """File with the key of the shared transformers."""
     limits: Limits = Limits()

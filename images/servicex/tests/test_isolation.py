@@ -2,6 +2,7 @@
 
 import asyncio
 import functools
+import multiprocessing
 import os
 import threading
 from collections import Counter
@@ -55,6 +56,36 @@ def test_the_kernel_confines_processes() -> None:
         os._exit(0 if confine() else 1)
     _, status = os.waitpid(pid, 0)
     assert os.waitstatus_to_exitcode(status) == 0
+
+
+@pytest.fixture
+def forked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Calls are forks of this process, so that they have its patches."""
+    monkeypatch.setattr(isolation, "_methods", multiprocessing.get_context("fork"))
+    monkeypatch.setattr(isolation, "_policy", isolation._Policy())
+
+
+@pytest.mark.usefixtures("forked")
+def test_a_call_that_the_kernel_does_not_confine_is_refused(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    unconfined = Limits(60, 256, confined=False)
+    assert call(wait, 0, limits=LIMITS) == "done"
+    isolation.configure(require_landlock=True)
+    assert caplog.messages == [], "this kernel has Landlock"
+    # As on a node with an older kernel.
+    monkeypatch.setattr(isolation, "confine", lambda **_: False)
+    monkeypatch.setattr(isolation, "is_supported", lambda: False)
+    isolation.configure(require_landlock=True)
+    assert "are refused, because this node does not confine processes" in caplog.text
+    with pytest.raises(TransformError, match=r"servicex\.requireLandlock to false") as raised:
+        call(wait, 0, limits=LIMITS)
+    assert raised.value.reason == "NotConfined"
+    assert call(wait, 0, limits=unconfined) == "done", "of a user's own machine"
+    caplog.clear()
+    isolation.configure(require_landlock=False)
+    assert "can read this pod's keys" in caplog.text
+    assert call(wait, 0, limits=LIMITS) == "done"
 
 
 def test_memory_and_time_are_limited() -> None:

@@ -17,6 +17,11 @@ BELOW_PATH = 1
 """Kind of a rule: LANDLOCK_RULE_PATH_BENEATH."""
 EXECUTE, READ_FILE, READ_FOLDER = 1 << 0, 1 << 2, 1 << 3
 
+UNSUPPORTED = (
+    "this node does not confine processes: its kernel is older than Linux 5.13, has Landlock "
+    "disabled, or its container runtime does not permit it"
+)
+
 
 class _Ruleset(ctypes.Structure):
     """Access that is denied unless a rule allows it (`struct landlock_ruleset_attr`)."""
@@ -32,6 +37,16 @@ class _BelowPath(ctypes.Structure):
     _fields_ = (("access", ctypes.c_uint64), ("parent", ctypes.c_int32))
 
 
+def is_supported() -> bool:
+    """Return whether the kernel confines processes; `UNSUPPORTED` says why it may not."""
+    return _version(ctypes.CDLL(None, use_errno=True)) >= 1
+
+
+def _version(libc: ctypes.CDLL) -> int:
+    """Return the version of Landlock; less than 1 without it."""
+    return int(libc.syscall(CREATE_RULESET, None, 0, 1))
+
+
 def confine(*, readable: Iterable[Path] = (), network: bool = False) -> bool:
     """Deny this process files, TCP and signals; return whether the kernel supports that.
 
@@ -40,7 +55,7 @@ def confine(*, readable: Iterable[Path] = (), network: bool = False) -> bool:
     """
     libc = ctypes.CDLL(None, use_errno=True)
     libc.prctl(NO_NEW_PRIVILEGES, 1, 0, 0, 0)
-    version = libc.syscall(CREATE_RULESET, None, 0, 1)
+    version = _version(libc)
     if version < 1:
         return False
     rights = 13 + sum(version >= since for since in (2, 3, 5))

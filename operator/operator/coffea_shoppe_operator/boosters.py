@@ -82,9 +82,10 @@ _refused: dict[str, ModelError] = {}
 """Errors by digest of the file: each ServedModel is reconciled twice a minute."""
 
 
-def inspect(model: bytes, file: str, *, cut: bool) -> Inspected:
+def inspect(model: bytes, file: str, *, cut: bool, require_landlock: bool = True) -> Inspected:
     """Return the properties of a model; `file` is model.ubj or model.json.
 
+    With `require_landlock`, no model is read in a process that cannot be confined.
     Raises `ModelError` where the file is not a model, or cannot be served.  A refused file
     is not inspected again.
     """
@@ -92,7 +93,7 @@ def inspect(model: bytes, file: str, *, cut: bool) -> Inspected:
     if refusal := _refused.get(digest):
         raise ModelError(refusal.reason, str(refusal))
     try:
-        return _inspect(model, file, cut=cut)
+        return _inspect(model, file, cut=cut, require_landlock=require_landlock)
     except _SlowError:
         raise
     except ModelError as error:
@@ -102,14 +103,16 @@ def inspect(model: bytes, file: str, *, cut: bool) -> Inspected:
         raise
 
 
-def _inspect(model: bytes, file: str, *, cut: bool) -> Inspected:
+def _inspect(model: bytes, file: str, *, cut: bool, require_landlock: bool) -> Inspected:
     command = [sys.executable, "-I", "-m", "coffea_shoppe_operator.inspection", file]
+    command += ["--cut"] if cut else []
+    command += [] if require_landlock else ["--unconfined"]
     with INSPECTION_LOCK, tempfile.TemporaryFile() as stdin, tempfile.TemporaryFile() as stdout:
         stdin.write(model)
         stdin.seek(0)
         try:
             process = subprocess.run(
-                [*command, *(["--cut"] if cut else [])],
+                command,
                 stdin=stdin,
                 stdout=stdout,
                 stderr=subprocess.DEVNULL,

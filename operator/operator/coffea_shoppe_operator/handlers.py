@@ -6,15 +6,17 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 import kopf
+from coffea_shoppe_contract.confinement import UNSUPPORTED, is_supported
 from coffea_shoppe_contract.resources import API_GROUP, API_VERSION, FACILITY_USERS, SERVED_MODELS
 from prometheus_client import start_http_server
 from pydantic import ValidationError
 
-from coffea_shoppe_operator import composition, services
+from coffea_shoppe_operator import boosters, composition, services
 from coffea_shoppe_operator.clients.triton import Triton
 from coffea_shoppe_operator.conditions import ready
 from coffea_shoppe_operator.errors import StorageError
@@ -27,6 +29,7 @@ from coffea_shoppe_operator.service_buckets import ServiceBuckets
 from coffea_shoppe_operator.serving import UNAVAILABLE, Serving
 from coffea_shoppe_operator.storage import Storage
 
+LOG = logging.getLogger(__name__)
 INTERVAL_S = 30
 """Interval of reconciling a user: manual changes are reverted, tokens renewed."""
 RETRY_S = 5
@@ -193,7 +196,15 @@ def main() -> None:
             registry=clients.mlflow,
             repository=store,
             server=triton,
+            inspect=partial(boosters.inspect, require_landlock=settings.triton.require_landlock),
         )
+        if not is_supported():
+            LOG.warning(
+                "no model is served, because %s"
+                if settings.triton.require_landlock
+                else "users' models are read with access to the operator's keys, because %s",
+                UNSUPPORTED,
+            )
         register_models(registry, serving, metrics)
         if name := settings.triton.deployment:
             scaling = Scaling(settings, name, keys=facility.keys, cluster=cluster, server=triton)

@@ -5,7 +5,8 @@
 reads a model from its standard input and writes `boosters.Inspected` as JSON, or
 `{"reason": …, "refused": …}`.  A user's file is parsed in this process only, which has
 neither keys nor tokens: its parent passes no environment, and it gives up access to files
-and the network before it reads.  The scores are the oracle for a server's, because they
+and the network before it reads.  Where the kernel cannot take them away, it reads nothing, unless
+`--unconfined` permits it.  The scores are the oracle for a server's, because they
 are computed differently (`Booster.predict` on a DMatrix).
 """
 
@@ -19,7 +20,7 @@ from typing import Any
 
 import numpy as np
 import xgboost
-from coffea_shoppe_contract.confinement import confine
+from coffea_shoppe_contract.confinement import UNSUPPORTED, confine
 from numpy.typing import NDArray
 
 MEMORY = 2**30
@@ -35,6 +36,10 @@ BATCH_ROUNDS = 20
 PROBABILITIES = ("binary:logistic", "binary:hinge", "multi:softprob", "multi:softmax")
 """Objectives of classifiers."""
 
+REMEDY = (
+    "run the operator on nodes with Landlock, or set operator.triton.requireLandlock to false: "
+    "then users' models are read with access to the operator's keys"
+)
 BROKEN = (xgboost.core.XGBoostError, ValueError, KeyError, IndexError, TypeError)
 """Errors that XGBoost raises for a file that is not a model, or a damaged one."""
 
@@ -251,13 +256,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Inspects an XGBoost model.")
     parser.add_argument("file", choices=["model.ubj", "model.json"])
     parser.add_argument("--cut", action="store_true")
+    parser.add_argument("--unconfined", action="store_true")
     options = parser.parse_args()
     limits = {resource.RLIMIT_AS: MEMORY, resource.RLIMIT_CPU: CPU_S, resource.RLIMIT_CORE: 0}
     for limited, most in limits.items():
         resource.setrlimit(limited, (most, most))
     warm_up()
-    confine()
     try:
+        if not confine() and not options.unconfined:
+            raise RefusedError("NotConfined", f"the model is not read: {UNSUPPORTED}; {REMEDY}")
         report = inspect(sys.stdin.buffer.read(), options.file, cut=options.cut)
     except RefusedError as error:
         report = {"reason": error.reason, "refused": str(error)}

@@ -3,6 +3,8 @@
 import json
 import subprocess
 import sys
+from functools import partial
+from typing import Any
 
 import numpy as np
 import pytest
@@ -109,6 +111,38 @@ def test_the_process_gives_up_files_and_network_before_it_reads() -> None:
     assert before.split() == ["file", "parent", "network", "signal"]
     # An older kernel leaves signals, or the network, to its own users' limits.
     assert not {"file", "parent"} & set(after.split())
+
+
+UNCONFINED = """
+import sys
+from coffea_shoppe_operator import inspection
+inspection.confine = lambda: False
+sys.argv[0] = "inspection"
+inspection.main()
+"""
+
+
+@pytest.mark.parametrize("require_landlock", [True, False])
+def test_no_model_is_read_in_a_process_that_is_not_confined(
+    monkeypatch: pytest.MonkeyPatch, *, require_landlock: bool
+) -> None:
+    """Unless the administrator permits it."""
+    run = subprocess.run
+
+    def without_landlock(command: list[str], **options: Any) -> subprocess.CompletedProcess[bytes]:
+        where = command.index("-m")
+        return run([*command[:where], "-c", UNCONFINED, *command[where + 2 :]], **options)
+
+    monkeypatch.setattr(boosters, "_refused", {})
+    monkeypatch.setattr(subprocess, "run", without_landlock)
+    model = bytes(trained().save_raw("ubj"))
+    inspect = partial(boosters.inspect, model, "model.ubj", cut=False)
+    if not require_landlock:
+        assert inspect(require_landlock=False).outputs == 2
+        return
+    with pytest.raises(ModelError, match=r"triton\.requireLandlock to false") as refused:
+        inspect()
+    assert refused.value.reason == "NotConfined"
 
 
 def test_the_process_gets_no_environment() -> None:

@@ -23,6 +23,8 @@ class TritonSettings(Model):
     """Maximum size of a model."""
     backend: Literal["python", "fil"] = "python"
     """Triton backend: Python, in the facility's own image, or FIL."""
+    require_landlock: bool = True
+    """Whether no model is read on a node that cannot confine the process that reads it."""
     deployment: str = ""
     """Deployment of the replicas; empty: they are not scaled."""
 
