@@ -32,11 +32,19 @@ class Break:
     replace: str
     test: str
     """The file or the node id of the test."""
+    part: str = ""
+    """The part of the long suites that the test is of; '' for the core suite."""
 
     @property
     def needs_cluster(self) -> bool:
         """Return whether the test is a story."""
         return self.test.startswith("e2e-tests/")
+
+    def command(self) -> list[str]:
+        """Return the arguments of `ci/shoppe` that run the test."""
+        kept = ["--keep", "--cluster", CLUSTER] if self.needs_cluster else []
+        which = ["--all", self.part] if self.part else [] if kept else ["--fast"]
+        return ["test", "--unchecked", *which, *kept, "--", self.test, "-n1"]
 
 
 def read_table(path: Path = TABLE) -> list[Break]:
@@ -110,8 +118,7 @@ def caught(entry: Break) -> bool:
         apply(entry, folder)
         # Image tags and schemas follow the fault; other checks may fail.
         _run(folder, ["check", "--fix"], log)
-        where = ["--keep", "--cluster", CLUSTER] if entry.needs_cluster else ["--fast"]
-        status = _run(folder, ["test", "--unchecked", *where, "--", entry.test, "-n1"], log)
+        status = _run(folder, entry.command(), log)
     if status not in (0, TESTS_FAILED) or not re.search(r"\d+ (passed|failed)", log.read_text()):
         raise ShoppeError(f"the test of the break {entry.name!r} did not run; log: {log}")
     return status == TESTS_FAILED

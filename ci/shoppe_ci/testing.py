@@ -191,13 +191,18 @@ def _with_cluster(
         progress.console.quiet = False
 
 
+def _names_tests(arguments: Sequence[str]) -> bool:
+    """Return whether there are files or tests among pytest's arguments."""
+    return any((ROOT / word.partition("::")[0]).exists() for word in arguments)
+
+
 def run_core(*, name: str, wish: str, fast: bool, keep: bool, arguments: Sequence[str]) -> int:
     """Run the core suite and return pytest's exit status; `fast`: without a cluster.
 
     Files or tests among the `arguments` are run instead of all.
     """
-    chosen = any((ROOT / word.partition("::")[0]).exists() for word in arguments)
-    folders = () if chosen else FOLDERS if fast else (*FOLDERS, "e2e-tests")
+    folders = FOLDERS if fast else (*FOLDERS, "e2e-tests")
+    folders = () if _names_tests(arguments) else folders
     words = [*folders, *arguments]
     with _environment() as environment:
         if fast:
@@ -242,7 +247,10 @@ def _tree() -> str:
 def run_part(
     part: str, *, name: str, wish: str, keep: bool, arguments: Sequence[str]
 ) -> PartResult:
-    """Run a part of the long suites; tests that passed on the same tree are not run again."""
+    """Run a part of the long suites; tests that passed on the same tree are not run again.
+
+    Files or tests among the `arguments` are run instead of all tests of the part.
+    """
     if part not in PARTS:
         raise ShoppeError(f"there is no part {part!r}", f"the parts are {', '.join(PARTS)}")
     folder = cache("parts", _tree())
@@ -250,17 +258,17 @@ def run_part(
     result_file = folder / f"{part}.json"
     if result_file.exists():
         return PartResult(**json.loads(result_file.read_text()))
-    start = time.monotonic()
+    chosen, start = _names_tests(arguments), time.monotonic()
     passed = str(folder / f"{part}.passed")
     with _environment(**{suite.PART: part, suite.PASSED: passed}) as environment:
         if part in WITHOUT_CLUSTER:
-            status = _pytest([*FOLDERS, *arguments], environment)
+            status = _pytest([*(() if chosen else FOLDERS), *arguments], environment)
         else:
-            words = ["e2e-tests", "-n1", *arguments]
+            words = [*(() if chosen else ("e2e-tests",)), "-n1", *arguments]
             status = _with_cluster(words, environment, name=name, wish=wish, keep=keep)
     if status == NOTHING_COLLECTED and Path(passed).exists():
         status = 0  # all of them have passed before
     result = PartResult(part, status, time.monotonic() - start)
-    if not status:
+    if not status and not chosen:
         result_file.write_text(json.dumps(asdict(result)))
     return result

@@ -1,10 +1,11 @@
 """The facility that stories share: they learn whether it could be made."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 from shoppe_ci import cluster as clusters
-from shoppe_ci import diagnostics, origin, testing, up
+from shoppe_ci import diagnostics, origin, suite, testing, up
 from shoppe_ci.cluster import Cluster
 from shoppe_ci.engine import Engine
 from shoppe_ci.errors import ShoppeError
@@ -53,3 +54,42 @@ def test_stories_get_the_reason_why_there_is_no_facility(
             testing.prepared(ENGINE)
         assert refusal.value.remedy == "free some memory"
     assert dumps == ["shared"]
+
+
+@pytest.fixture
+def commands(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[list[str]]:
+    """The words of each call of pytest, which passes."""
+    words: list[list[str]] = []
+
+    def run(arguments: Sequence[str], environment: dict[str, str], **_: object) -> int:
+        words.append(list(arguments))
+        assert environment[suite.PART]
+        return 0
+
+    monkeypatch.setenv("SHOPPE_CACHE", str(tmp_path))
+    monkeypatch.setattr(testing, "_tree", lambda: "tree")
+    monkeypatch.setattr(testing, "_pytest", run)
+    monkeypatch.setattr(testing, "_with_cluster", run)
+    return words
+
+
+@pytest.mark.parametrize(
+    ("part", "test", "every"),
+    [
+        ("faults", "e2e-tests/suites/test_attacks.py::test_x", ["e2e-tests"]),
+        ("properties", "ci/tests/test_testing.py", list(testing.FOLDERS)),
+    ],
+)
+def test_a_test_of_a_part_runs_alone_and_does_not_count_as_the_part(
+    commands: list[list[str]], part: str, test: str, every: list[str]
+) -> None:
+    def run(*arguments: str) -> None:
+        testing.run_part(part, name="shared", wish="", keep=True, arguments=arguments)
+
+    run(test)
+    run("-x")
+    run("-x")
+    first, second = commands
+    assert test in first
+    assert not set(every) & set(first)
+    assert second[: len(every)] == every, "the part has not run before, and runs once"
