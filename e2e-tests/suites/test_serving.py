@@ -51,6 +51,7 @@ tell([config[f"mlflow.v1.{key}"]["string_value"] == getattr(one, key) for key in
 """
 
 KINDS = """
+import gzip, json, requests, zlib
 from concurrent.futures import ThreadPoolExecutor
 import tritonclient.grpc as triton
 def whole(name, rows):
@@ -60,6 +61,17 @@ def whole(name, rows):
         tensor.set_data_from_numpy(rows)
         result = client.infer(name, [tensor], headers=headers, compression_algorithm="gzip")
         return result.as_numpy("output__0")
+def by_http(name, rows, coding, compress):
+    # As the HTTP client of Triton does with its options for compression.
+    values = {"shape": rows.shape, "datatype": "FP32", "data": rows.ravel().tolist()}
+    body = json.dumps({"inputs": [{"name": "input__0", **values}]}).encode()
+    headers = {"Content-Encoding": coding, "Accept-Encoding": coding, **shoppe.triton()[1]}
+    url = f"{shoppe.connections()['triton']}/v2/models/{name}/infer"
+    response = requests.post(url, data=compress(body), headers=headers, timeout=60)
+    response.raise_for_status()
+    (output,) = response.json()["outputs"]
+    scores = np.array(output["data"], "float32").reshape(output["shape"])
+    return response.headers.get("Content-Encoding"), scores
 def log(booster, name):
     signature = infer_signature(rows, booster.predict(xgboost.DMatrix(rows)))
     with mlflow.start_run():
@@ -75,6 +87,9 @@ one = shoppe.serve(log(booster, "three"))
 tell(one.method, one.outputs)
 own = booster.predict(matrix)
 tell(abs(whole(one.model, rows) - own).max() < 1e-6)
+for coding, compress in (("gzip", gzip.compress), ("deflate", zlib.compress)):
+    response_coding, scores = by_http(one.model, rows, coding, compress)
+    tell(response_coding, abs(scores - own).max() < 1e-6)
 # Many small requests come in batches; each gets its own rows.
 starts = range(0, len(rows), 5)
 with ThreadPoolExecutor(16) as pool:
@@ -224,8 +239,10 @@ def test_a_restarted_triton_serves_what_it_did(ann: User, served: str, facility:
 
 
 def test_each_kind_of_model_is_served_correctly_or_refused(bob: User) -> None:
-    three, same, apart, real, early, cut = printed_lines(run_code(bob, f"{REGISTER}{KINDS}"))
+    lines = printed_lines(run_code(bob, f"{REGISTER}{KINDS}"))
+    three, same, zipped, deflated, apart, real, early, cut = lines
     assert (three, same, apart) == ("predict_proba 3", "True", "True")
+    assert (zipped, deflated) == ("gzip True", "deflate True")
     assert real == "predict 1"
     assert "training stopped early" in early
     assert cut == "True"
