@@ -19,7 +19,7 @@ from lib import attacks
 from lib.attacks.planting import Plan
 from lib.attacks.table import Names
 from lib.fixtures import run_code
-from shoppe_ci import origin
+from shoppe_ci import origin, overload
 from shoppe_ci.cluster import Cluster
 from shoppe_ci.facility import User
 
@@ -68,6 +68,8 @@ class Tried:
 
     attacker: Outcomes
     owner: Outcomes
+    restarted: list[str]
+    """The facility's containers that ended meanwhile."""
 
 
 def planted(user: User, url: str, **more: bool) -> Names:
@@ -160,10 +162,14 @@ def names(
 
 
 @pytest.fixture(scope="module")
-def outcomes(ann: User, bob: User, names: tuple[Names, Names]) -> Tried:
+def outcomes(ann: User, bob: User, names: tuple[Names, Names], facility: Cluster) -> Tried:
     """All attacks, then the owner's same calls: these remove some of what is attacked."""
     victim, attacker = names
-    return Tried(notebook(bob, attacker, victim), notebook(ann, victim, victim))
+    before = overload.lives(facility)
+    tries = notebook(bob, attacker, victim), notebook(ann, victim, victim)
+    after = overload.lives(facility)
+    # Transformers that are no longer needed are removed.
+    return Tried(*tries, [name for name in before.keys() & after if after[name] != before[name]])
 
 
 @pytest.mark.parametrize("row", [row.name for row in attacks.ROWS])
@@ -172,6 +178,15 @@ def test_the_attacker_is_refused_where_the_owner_succeeds(outcomes: Tried, row: 
     assert succeeded, f"the owner fails: {response}"
     succeeded, response = outcomes.attacker[row]
     assert succeeded is False, f"the attacker is not refused: {response}"
+
+
+def test_a_model_that_crashes_xgboost_ends_nothing_else(outcomes: Tried) -> None:
+    """Its owner gets the reason, and the victim's models are still served."""
+    _, response = outcomes.attacker["api_serve_a_damaged_model"]
+    assert "XGBoost crashed while reading the model" in response
+    assert outcomes.restarted == []
+    succeeded, response = outcomes.owner["api_serve_a_damaged_model"]
+    assert succeeded, response
 
 
 @pytest.mark.parametrize("place", [worker, function])

@@ -5,7 +5,7 @@ import time
 import uuid
 from collections.abc import Sequence
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import coffea_shoppe as shoppe
 import requests
@@ -155,15 +155,23 @@ def servicex_joined_files_of_the_transformer(me: Names, victim: Names) -> Respon
 
 def _joined(url: str, others: Sequence[str | None]) -> Response:
     """Join a file with others, or with itself; return whether any had a result."""
-    requested = []
+    submitted = []
     for other in others:
-        # The result of a query that was delivered before would be given again.
-        columns = ["event", f"event + {uuid.uuid4().int % 10**6}"]
         join: dict[str, Any] = {"treename": "Events", "columns": ["nJet"]}
         join |= {"replace": [url, other]} if other else {}
-        response = submission([url], expressions=columns, join=join)
-        if response.status == requests.codes.ok:
-            requested.append(json.loads(response.text)["request_id"])
+        submitted.append(submission([url], expressions=_new_columns(), join=join))
+    return _delivered(submitted)
+
+
+def _new_columns() -> list[str]:
+    """Return expressions of no earlier query, whose result would be given again."""
+    return ["event", f"event + {uuid.uuid4().int % 10**6}"]
+
+
+def _delivered(submitted: list[Response]) -> Response:
+    """Return whether any of the transform requests that were accepted had a result."""
+    accepted = [response for response in submitted if response.status == requests.codes.ok]
+    requested = [json.loads(response.text)["request_id"] for response in accepted]
     delivered, texts, deadline = 0, [], time.monotonic() + 120
     for request in requested:
         delivered += await_end(request, deadline)["files-completed"]
@@ -172,15 +180,57 @@ def _joined(url: str, others: Sequence[str | None]) -> Response:
     return Response(status_code, "\n".join(texts))
 
 
-@like(servicex_request, reads=False)
-def servicex_estimate_of_local_files(me: Names, victim: Names) -> Response:
+def servicex_look_up(me: Names, victim: Names) -> Response:
+    """Look up a file on a server, and have it delivered."""
+    return _delivered([submission(None, did=f"xrootd://{me.url}", expressions=_new_columns())])
+
+
+def _datasets_of_other_places(me: Names) -> list[str]:
+    """Return names by which look-ups could read files of their pods, or other services."""
+    host = urlsplit(me.url).netloc
+    return [
+        "xrootd:///etc/passwd",
+        "xrootd://root:///etc/*",
+        f"xrootd://root://{host}//x::file:///etc/passwd",
+        "cernopendata://../../../etc/passwd",
+        "cernopendata://1@169.254.169.254/latest",
+        "cernopendata:///run/secrets/servicex/session-key",
+        "rucio://user:../../../auth",
+        "file:///etc/passwd",
+        "https://169.254.169.254/latest/meta-data",
+        "XROOTD:///etc/passwd",
+    ]
+
+
+@like(servicex_look_up, reads=False)
+def servicex_look_ups_of_other_places(me: Names, victim: Names) -> Response:
+    names = _datasets_of_other_places(me)
+    return _delivered([submission(None, did=did, expressions=_new_columns()) for did in names])
+
+
+def _estimate(**files: Any) -> Response:
+    """Request an estimate for files, or for a dataset."""
     selection = json.dumps([{"treename": "Events", "expressions": ["event"]}])
-    responses = []
-    for address in ("/etc/passwd", "simplecache::file:///etc/passwd"):
-        body = {"codegen": "uproot-raw", "file-list": [address], "selection": selection}
-        body |= {"result-format": "parquet", "result-destination": "object-store"}
-        responses.append(servicex("POST", "/servicex/estimate", body))
-    return together(responses)
+    body = {"codegen": "uproot-raw", "selection": selection, **files}
+    body |= {"result-format": "parquet", "result-destination": "object-store"}
+    return servicex("POST", "/servicex/estimate", body)
+
+
+def servicex_estimate(me: Names, victim: Names) -> Response:
+    """Request an estimate for a file that everybody may read, and for it as a dataset."""
+    listed, looked_up = _estimate(**{"file-list": [me.url]}), _estimate(did=f"xrootd://{me.url}")
+    return listed if looked_up.good else looked_up
+
+
+@like(servicex_estimate, reads=False)
+def servicex_estimate_of_local_files(me: Names, victim: Names) -> Response:
+    addresses = ("/etc/passwd", "simplecache::file:///etc/passwd")
+    return together([_estimate(**{"file-list": [address]}) for address in addresses])
+
+
+@like(servicex_estimate, reads=False)
+def servicex_estimate_of_other_places(me: Names, victim: Names) -> Response:
+    return together([_estimate(did=did) for did in _datasets_of_other_places(me)])
 
 
 def gateway(method: str, path: str, names: Names, **options: Any) -> Response:

@@ -11,7 +11,7 @@ import requests
 
 from lib.attacks.table import (
     HUB,
-    TIMEOUT_S,
+    OBJECT,
     Names,
     Response,
     bearer,
@@ -22,6 +22,9 @@ from lib.attacks.table import (
     like,
     together,
 )
+
+SERVE_S = 120
+"""Time limit for the end of a request to serve a model, which the operator inspects first."""
 
 
 def api(method: str, path: str, body: Any = None, **headers: str) -> Response:
@@ -35,31 +38,66 @@ def own_status(me: Names, victim: Names) -> Response:
     return api("GET", "/status")
 
 
-@like(own_status, reads=False)
-def api_serve_for_another(me: Names, victim: Names) -> Response:
-    """Serve the victim's model, or a model under the victim's name, and wait for the end."""
-    name = f"thief{uuid.uuid4().hex[:4]}"
-    model = f"models:/{victim.model}/1"
-    body = {"name": name, "model": model, "username": victim.user}
-    made = api("POST", "/serve", body)
+def _serve(me: Names, model: str, **more: str) -> Response:
+    """Serve a model under a new name, wait for the end, and remove it."""
+    name = f"attack{uuid.uuid4().hex[:6]}"
+    made = api("POST", "/serve", {"name": name, "model": model, **more})
     if made.status >= requests.codes.bad_request:
         return made
-    requested_at, end = json.loads(made.text)["requestedAt"], time.monotonic() + TIMEOUT_S
+    requested_at, end = json.loads(made.text)["requestedAt"], time.monotonic() + SERVE_S
+    message = "neither served nor refused"
     try:
         while time.monotonic() < end:
             status = json.loads(api("GET", f"/serve/{name}").text)["status"]
             ready = {entry["type"]: entry for entry in status["conditions"]}.get("Ready")
             if ready and status["requestedAt"] >= requested_at:
+                message = ready["message"]
+                if ready["status"] == "True":
+                    return Response(requests.codes.ok, message)
                 # The operator asks with the caller's rights, and MLflow's refusal is one.
-                denied = "403 Permission denied" in ready["message"]
-                waiting = ready["reason"] == "Unavailable" and not denied
-                refused = ready["status"] != "True" and not waiting
-                code = requests.codes.forbidden if refused else requests.codes.ok
-                return Response(code, ready["message"])
+                if ready["reason"] != "Unavailable" or "403 Permission denied" in message:
+                    return Response(requests.codes.forbidden, message)
             time.sleep(0.5)
     finally:
         api("DELETE", f"/serve/{name}")
-    return Response(requests.codes.ok, "neither served nor refused")
+    raise AssertionError(message)
+
+
+def api_serve(me: Names, victim: Names) -> Response:
+    """Serve an own model once more: the attacker may have damaged what serves it."""
+    return _serve(me, "models:/attacked-bdt/1")
+
+
+@like(api_serve, reads=False)
+def api_serve_for_another(me: Names, victim: Names) -> Response:
+    """Serve the victim's model, or a model under the victim's name."""
+    return _serve(me, f"models:/{victim.model}/1", username=victim.user)
+
+
+@like(api_serve, reads=False)
+def api_serve_from_other_places(me: Names, victim: Names) -> Response:
+    """The operator reads everybody's models: of an own one that is in MLflow, and nothing else."""
+    sources = [
+        f"runs:/{victim.run}/model",
+        f"mlflow-artifacts:{victim.artifacts}",
+        f"s3://service-mlflow{victim.artifacts}",
+        f"s3://service-triton/{victim.served}/1/model.ubj",
+        f"s3://{victim.bucket}/{OBJECT}",
+        "file:///run/secrets/s3/aws-credentials",
+        "/etc/passwd",
+        "http://169.254.169.254/latest/meta-data/",
+        f"models:/../{victim.workspace}/{victim.model}/1",
+        f"models:/{victim.model}/../../1",
+        f"models:/{victim.model}/1\nmodels:/x/1",
+        f"MODELS:/{victim.model}/1",
+    ]
+    return together([_serve(me, source) for source in sources])
+
+
+@like(api_serve, reads=False)
+def api_serve_a_damaged_model(me: Names, victim: Names) -> Response:
+    """Its file crashes XGBoost; afterwards, the owner's models are still served."""
+    return _serve(me, f"models:/{me.damaged}/1")
 
 
 @like(own_status, reads=False)

@@ -53,7 +53,7 @@ def plant(plan: Plan) -> Names:
 
 
 def _plant_run(workspace: str, secret: str) -> dict[str, str]:
-    """Make an experiment, a run with an artifact, and a registered model of it."""
+    """Make an experiment, a run with an artifact, a registered model of it, and a damaged one."""
 
     def post(path: str, body: Any) -> Any:
         response = mlflow("POST", f"{API}/{path}", workspace, body)
@@ -68,11 +68,43 @@ def _plant_run(workspace: str, secret: str) -> dict[str, str]:
     artifacts = info["artifact_uri"].removeprefix("mlflow-artifacts:")
     path = f"{FILES}/artifacts{artifacts}/{ARTIFACT}"
     assert mlflow("PUT", path, workspace, data=secret.encode()).status == requests.codes.ok
-    post("registered-models/create", {"name": name})
-    version = {"name": name, "source": info["artifact_uri"], "run_id": info["run_id"]}
-    post("model-versions/create", version)
+
+    def register(name: str, source: str) -> None:
+        post("registered-models/create", {"name": name})
+        version = {"name": name, "source": source, "run_id": info["run_id"]}
+        post("model-versions/create", version)
+
+    register(name, info["artifact_uri"])
+    for file, content in _damaged_model().items():
+        path = f"{FILES}/artifacts{artifacts}/damaged/{file}"
+        assert mlflow("PUT", path, workspace, data=content).status == requests.codes.ok
+    register(f"damaged-{name}", f"{info['artifact_uri']}/damaged")
     names = {"experiment": experiment, "run": info["run_id"], "artifacts": artifacts}
-    return names | {"model": name}
+    return names | {"model": name, "damaged": f"damaged-{name}"}
+
+
+def _damaged_model() -> dict[str, bytes]:
+    """Return the files of a model that crashes XGBoost.
+
+    The operator's tests (`test_inspection.py`) show that this mutation does.
+    """
+    import numpy as np
+    import xgboost
+
+    rows = np.random.default_rng(3).normal(size=(200, 4)).astype(np.float32)
+    matrix = xgboost.DMatrix(rows, (rows[:, 0] > 0).astype(int), nthread=1)
+    options = {"objective": "binary:logistic", "max_depth": 3, "nthread": 1}
+    model = bytearray(xgboost.train(options, matrix, 8).save_raw("ubj"))
+    rng = np.random.default_rng(6)
+    for _ in range(int(rng.integers(1, 6))):
+        model[int(rng.integers(0, len(model)))] = int(rng.integers(0, 256))
+    tensor = {"type": "tensor", "tensor-spec": {"dtype": "float32", "shape": [-1, 4]}}
+    description = {
+        "flavors": {"xgboost": {"data": "model.ubj"}},
+        "signature": {"inputs": json.dumps([tensor])},
+    }
+    # JSON is YAML.
+    return {"MLmodel": json.dumps(description).encode(), "model.ubj": bytes(model)}
 
 
 def _serve() -> str:

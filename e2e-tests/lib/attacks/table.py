@@ -47,6 +47,8 @@ class Names:
     """Path of the run's artifacts in MLflow."""
     model: str = ""
     """A registered model, with a version 1."""
+    damaged: str = ""
+    """A registered model, of which the file of version 1 crashes XGBoost."""
     served: str = ""
     """Name of a model in Triton."""
     request: str = ""
