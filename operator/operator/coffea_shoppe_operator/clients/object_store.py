@@ -25,6 +25,12 @@ _translated = translate_errors(
 )
 
 
+def _set_ownership(client: BaseClient, bucket: str, ownership: str) -> None:
+    """Set S3's ownership of objects: ObjectWriter enables ACLs, BucketOwnerEnforced disables."""
+    controls = {"Rules": [{"ObjectOwnership": ownership}]}
+    client.put_bucket_ownership_controls(Bucket=bucket, OwnershipControls=controls)
+
+
 class ObjectStore:
     """The facility's object store, with its administrator's keys."""
 
@@ -98,8 +104,19 @@ class ObjectStore:
 
     @_translated
     def put_bucket_policy(self, bucket: str, policy: str) -> None:
-        """Set the policy of a bucket."""
-        self._client().put_bucket_policy(Bucket=bucket, Policy=policy)
+        """Set the policy of a bucket, and remove what its ACL grants to others than the owner.
+
+        An ACL that the owner has set grants access beside any policy.
+        """
+        client = self._client()
+        client.put_bucket_policy(Bucket=bucket, Policy=policy)
+        acl = client.get_bucket_acl(Bucket=bucket)
+        if all(grant["Grantee"].get("ID") == acl["Owner"]["ID"] for grant in acl["Grants"]):
+            return
+        # versitygw grants what an ACL says also where ACLs are disabled, but changes none there.
+        _set_ownership(client, bucket, "ObjectWriter")
+        client.put_bucket_acl(Bucket=bucket, ACL="private")
+        _set_ownership(client, bucket, "BucketOwnerEnforced")
 
     @_translated
     def size(self, bucket: str, folder: str) -> tuple[int, int]:
