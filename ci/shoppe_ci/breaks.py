@@ -42,9 +42,14 @@ class Break:
 
     def command(self) -> list[str]:
         """Return the arguments of `ci/shoppe` that run the test."""
-        kept = ["--keep", "--cluster", CLUSTER] if self.needs_cluster else []
-        which = ["--all", self.part] if self.part else [] if kept else ["--fast"]
-        return ["test", "--unchecked", *which, *kept, "--", self.test, "-n1"]
+        words = ["test", "--unchecked"]
+        if self.part:
+            words += ["--all", self.part]
+        if self.needs_cluster:
+            words += ["--keep", "--cluster", CLUSTER]
+        elif not self.part:
+            words.append("--fast")
+        return [*words, "--", self.test, "-n1"]
 
 
 def read_table(path: Path = TABLE) -> list[Break]:

@@ -201,9 +201,9 @@ def run_core(*, name: str, wish: str, fast: bool, keep: bool, arguments: Sequenc
 
     Files or tests among the `arguments` are run instead of all.
     """
-    folders = FOLDERS if fast else (*FOLDERS, "e2e-tests")
-    folders = () if _names_tests(arguments) else folders
-    words = [*folders, *arguments]
+    words = list(arguments)
+    if not _names_tests(arguments):
+        words = [*FOLDERS, *([] if fast else ["e2e-tests"]), *words]
     with _environment() as environment:
         if fast:
             return _pytest(words, environment)
