@@ -78,13 +78,12 @@ class User:
 
     def login(self, secret: str) -> None:
         """Log in through the hub's form; raises `ShoppeError` where it is refused."""
-        form = self.session.get(f"{self.url}/hub/login", timeout=30)
-        form.raise_for_status()
-        response = self.session.post(
-            f"{self.url}/hub/login",
+        self._page("/hub/login")
+        response = self._request(
+            "POST",
+            "/hub/login",
             data={"username": self.name, "password": secret, "_xsrf": self._xsrf("/hub/")},
             allow_redirects=False,
-            timeout=30,
         )
         if response.status_code != 302:
             raise ShoppeError(
@@ -107,6 +106,15 @@ class User:
                 f"{method} {path}: the facility does not respond ({type(error).__name__})",
                 "`ci/shoppe status` shows what was restarted; run it again",
             ) from error
+
+    def _page(self, path: str) -> None:
+        """Open a page, as a browser does; raises `ShoppeError` where it cannot be opened."""
+        response = self._request("GET", path)
+        if not response.ok:
+            raise ShoppeError(
+                f"{path} cannot be opened: HTTP status {response.status_code}",
+                "`ci/shoppe status` shows what does not run",
+            )
 
     def hub(self, method: str, path: str, **options: Any) -> requests.Response:
         """Send a request to the hub's API."""
@@ -160,7 +168,7 @@ class User:
 
         eventually(ready, f"the server of {self.name!r} is ready", timeout=timeout, note=note)
         # The first page logs the browser in at the user's server.
-        self.session.get(f"{self.url}{self.server_path}/lab", timeout=60).raise_for_status()
+        self._page(f"{self.server_path}/lab")
         return time.monotonic() - start
 
     def _spawn_failure(self) -> str:
