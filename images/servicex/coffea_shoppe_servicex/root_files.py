@@ -289,7 +289,7 @@ def _is_array(interpretation: Any, branch: Any) -> bool:
     from uproot.interpretation.identify import UnknownInterpretation
     from uproot.interpretation.objects import AsObjects, CannotBeAwkward
 
-    if isinstance(interpretation, UnknownInterpretation):
+    if isinstance(interpretation, UnknownInterpretation) or is_misread(interpretation):
         return False
     if isinstance(interpretation, AsObjects):
         try:
@@ -297,6 +297,19 @@ def _is_array(interpretation: Any, branch: Any) -> bool:
         except CannotBeAwkward:
             return False
     return True
+
+
+def is_misread(interpretation: Any) -> bool:
+    """Return whether uproot returns other values than the file has, without an error.
+
+    For lists of arrays of `Float16_t` or `Double32_t`, it takes the size of a number for that of
+    an array, and so returns what is in memory after the values (uproot 5.7).
+    """
+    from uproot.interpretation.jagged import AsJagged
+    from uproot.interpretation.numerical import TruncatedNumerical
+
+    content = interpretation.content if isinstance(interpretation, AsJagged) else None
+    return isinstance(content, TruncatedNumerical) and bool(content.to_dims)
 
 
 def counters(tree: Any, columns: dict[str, str]) -> dict[str, str]:
@@ -359,6 +372,10 @@ def chunks(tree: Any, names: list[str], url: str = "") -> Iterator[tuple[int, in
     Raises `TransformError` that names a branch which uproot cannot read; `url` is the file's,
     for the message.
     """
+    for name in names:
+        branch = branch_at(tree, name)
+        if is_misread(getattr(branch, "interpretation", None)):
+            raise _unreadable(name, branch, url, "uproot misreads lists of such arrays")
     start = 0
     try:
         for start, stop, arrays in _chunks(tree, names):
@@ -397,10 +414,15 @@ def _unreadable_branch(
             module = type(error).__module__.split(".")[0]
             if module in DECOMPRESSORS or (from_bytes and not is_class):
                 return None
-            place = f"{url}: " if url else ""
-            message = f"{place}{name!r} ({branch.typename}) cannot be read: {cause_of(error)}"
-            return TransformError("UnreadableBranch", f"{message}; leave it out")
+            return _unreadable(name, branch, url, cause_of(error))
     return None
+
+
+def _unreadable(name: str, branch: Any, url: str, reason: str) -> TransformError:
+    """Return the error for a branch that uproot cannot read."""
+    place = f"{url}: " if url else ""
+    message = f"{place}{name!r} ({branch.typename}) cannot be read: {reason}"
+    return TransformError("UnreadableBranch", f"{message}; leave it out")
 
 
 def _chunks(tree: Any, names: list[str]) -> Iterator[tuple[int, int, Any]]:

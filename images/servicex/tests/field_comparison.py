@@ -124,6 +124,9 @@ def read(tree: Any) -> Expected:
         interpretation = getattr(branch, "interpretation", None)
         if isinstance(interpretation, uproot.interpretation.grouped.AsGrouped):
             expected.groups.add(path)
+        if root_files.is_misread(interpretation):
+            expected.unreadable[path] = "uproot misreads it"
+            continue
         try:
             array = ak.Array(values_of(tree, path, branch, expected.entries))
             digest(array)

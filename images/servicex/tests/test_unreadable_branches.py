@@ -14,6 +14,9 @@ from coffea_shoppe_servicex.errors import TransformError, UnreadableError
 from field_generator import NUMBER, STRUCTURES, lists
 from servicex_helpers import columns, raw
 from split_trees import Branch, vector, write
+from uproot.behaviors.TBranch import TBranch
+from uproot.interpretation.jagged import AsJagged
+from uproot.interpretation.numerical import AsDouble32, AsFloat16
 
 
 @pytest.fixture
@@ -55,6 +58,31 @@ def test_an_expression_of_no_array_is_named(tmp_path: Path, path: Path, name: st
         columns(tmp_path, raw(treename="tree", expressions=["x", name]), path)
     assert refused.value.reason == "UnreadableBranch"
     assert not isinstance(refused.value, UnreadableError)
+
+
+@pytest.mark.parametrize("kind", [AsFloat16, AsDouble32])
+def test_a_branch_that_uproot_misreads_is_named(
+    tmp_path: Path, truncated: Path, monkeypatch: pytest.MonkeyPatch, kind: Any
+) -> None:
+    """As in go-hep's ndim-slice.root: each time other values, of what else is in memory."""
+    assert not root_files.is_misread(AsJagged(kind(0.0, 0.0, 12)))
+    assert not root_files.is_misread(kind(0.0, 0.0, 12, to_dims=(24,)))
+    assert columns(tmp_path, raw(treename="tree", filter_name=["x", "w"]), truncated).fields
+    misread = AsJagged(kind(0.0, 0.0, 12, to_dims=(24,)))
+    own = TBranch.interpretation.fget
+
+    def interpretation(branch: Any) -> Any:
+        return misread if branch.name == "w" else own(branch)
+
+    monkeypatch.setattr(TBranch, "interpretation", property(interpretation))
+    for query, words in (
+        ({"filter_name": ["x", "w"]}, "'w' .* cannot be a column"),
+        ({"expressions": ["x", "w"]}, "'w' .* cannot be read: uproot misreads lists"),
+    ):
+        with pytest.raises(TransformError, match=words) as refused:
+            columns(tmp_path, raw(treename="tree", **query), truncated)
+        assert refused.value.reason == "UnreadableBranch"
+    assert columns(tmp_path, raw(treename="tree", filter_name="x"), truncated).fields == ["x"]
 
 
 def test_values_that_cannot_be_read_name_their_branch(tmp_path: Path, truncated: Path) -> None:
