@@ -14,7 +14,7 @@ import yaml
 from shoppe_ci import counters
 from shoppe_ci.counters import Reading
 from shoppe_ci.errors import ShoppeError
-from shoppe_ci.gate import badge, client, hops, notebook, record, report
+from shoppe_ci.gate import badge, client, hops, notebook, record, report, results
 from shoppe_ci.gate.hops import ABSENT, FAILED, HOPS, NOT_REACHED, PROVED, SEEN, Proof
 from shoppe_ci.gate.record import Image, Record, Section
 
@@ -490,3 +490,54 @@ def test_a_fileset_is_read(tmp_path: Path) -> None:
     content = {"ttbar": {"nominal": {"files": [{"path": "root://h//a.root", "nevts": 3}]}}}
     (tmp_path / "files.json").write_text(json.dumps(content))
     assert client.read_fileset(tmp_path / "files.json") == content
+
+
+@pytest.fixture
+def both(tmp_path: Path) -> Path:
+    """A gate's folder whose results are the same with and without the facility."""
+    for name in (results.FACILITY, results.ALONE):
+        (tmp_path / name / "fit").mkdir(parents=True)
+        (tmp_path / name / "report.json").write_text('{"candidates": 12}')
+        write_fit(tmp_path / name, 0.97, 0.17)
+    return tmp_path
+
+
+def write_fit(folder: Path, value: float, error: float) -> None:
+    content = {"parameters": {"ttbar_norm": {"value": value, "error": error}}}
+    (folder / "fit" / "fit.json").write_text(json.dumps(content))
+
+
+def test_the_same_results_have_no_difference(both: Path) -> None:
+    comparison = results.compare(both)
+    assert comparison.differences == []
+    assert comparison.fits == ((0.97, 0.17), (0.97, 0.17))
+
+
+@pytest.mark.parametrize(
+    ("value", "error", "difference"),
+    [
+        (0.97001, 0.17, "the fit's value is 0.97001, not 0.97"),
+        (0.97, 0.1701, "the fit's error is 0.1701, not 0.17"),
+    ],
+)
+def test_another_fit_is_a_difference(
+    both: Path, value: float, error: float, difference: str
+) -> None:
+    write_fit(both / results.FACILITY, value, error)
+    assert results.compare(both).differences == [difference]
+
+
+def test_a_fit_that_is_missing_is_a_difference(both: Path) -> None:
+    (both / results.FACILITY / "fit" / "fit.json").unlink()
+    assert results.compare(both).differences == ["there is no fit"]
+
+
+def test_other_candidates_are_a_difference(both: Path) -> None:
+    (both / results.FACILITY / "report.json").write_text('{"candidates": 11}')
+    assert results.compare(both).differences == ["11 candidates were scored, not 12"]
+
+
+def test_a_histogram_that_is_missing_is_a_difference(both: Path) -> None:
+    (both / results.ALONE / "histograms.root").write_bytes(b"")
+    (difference,) = results.compare(both).differences
+    assert difference == "histograms.root is missing in the facility's results"

@@ -222,6 +222,8 @@ def run(engine: Engine, cluster: Cluster, folder: Path, *, events: int) -> Recor
             results.analyse_alone(samples, folder)
             comparison = results.compare(folder)
             differences = comparison.differences
+            if not any(comparison.fits):
+                differences = [*differences, "there is no fit"]
             figures = results.figures(ended.outcome.report, comparison)
         except ShoppeError as error:
             differences = [f"the results cannot be compared: {error.problem}"]
