@@ -158,6 +158,20 @@ def test_an_origin_that_does_not_respond_is_the_reason() -> None:
     assert not hops.prove(hop, ZERO["xcache"], up, REQUIRED, finished=False).suspect
 
 
+@pytest.mark.parametrize(
+    ("action", "suspect"), [("PutObject", True), ("GetObject", False), ("ListObjectsV2", False)]
+)
+def test_a_store_is_suspect_if_it_refuses_to_store(action: str, suspect: bool) -> None:
+    (hop,) = (hop for hop in HOPS if hop.name == "objectstore")
+    refused = reading("objectstore_requests_total", 3, action=action, status="403")
+    proof = hops.prove(hop, {}, refused, REQUIRED, finished=False)
+    assert proof.suspect is suspect
+    states = [proof if entry.name == proof.name else entry for entry in proofs(xcache={})]
+    broken = hops.broken(states, finished=False)
+    assert broken is not None
+    assert broken.title == ("object store" if suspect else "XCache")
+
+
 def test_nothing_is_broken_where_all_hops_are_proved() -> None:
     assert hops.broken(proofs(), finished=True) is None
 

@@ -144,7 +144,14 @@ HOPS = (
                 "files",
             ),
         ),
-        (Sign("objectstore_requests_total", {"status": "403"}, "it refused requests (403)"),),
+        (
+            # Requests to read are refused all the time: clients ask what they may.
+            Sign(
+                "objectstore_requests_total",
+                {"action": "PutObject", "status": "403"},
+                "it refused to store objects (403)",
+            ),
+        ),
     ),
 )
 
