@@ -158,6 +158,23 @@ def test_an_origin_that_does_not_respond_is_the_reason() -> None:
     assert not hops.prove(hop, ZERO["xcache"], up, REQUIRED, finished=False).suspect
 
 
+@pytest.mark.parametrize(("finished", "title"), [(False, "Triton"), (True, "XCache")])
+def test_services_that_a_stopped_run_has_used_are_not_to_blame(finished: bool, title: str) -> None:
+    """The training has read one file of nine, and logged one run of three."""
+    part = {
+        name: counted(hop, 1) for name, hop in by_name().items() if name in ("xcache", "mlflow")
+    }
+    later = {name: ZERO[name] for name in ("triton", "servicex", "objectstore")}
+    states = proofs(**part, **later)
+    broken = hops.broken(states, finished=finished)
+    assert broken is not None
+    assert broken.title == title
+
+
+def by_name() -> dict[str, hops.Hop]:
+    return {hop.name: hop for hop in HOPS}
+
+
 @pytest.mark.parametrize(
     ("action", "suspect"), [("PutObject", True), ("GetObject", False), ("ListObjectsV2", False)]
 )

@@ -178,6 +178,11 @@ class Proof:
     suspect: bool = False
     """The service itself shows that something is wrong with it."""
 
+    @property
+    def begun(self) -> bool:
+        """Return whether the run has used the service for each of its counters."""
+        return bool(self.evidence) and all(entry.increase > 0 for entry in self.evidence)
+
 
 def prove(
     hop: Hop,
@@ -234,12 +239,17 @@ def broken(proofs: Sequence[Proof], *, finished: bool) -> Proof | None:
     """Return the hop that a failed run is due to, and mark it as failed.
 
     It is a service that itself shows a fault, else the first one that the run needed and that
-    counted too little.  None: all hops are proved.
+    counted too little.  A run that stopped has used the services before for a part of its work, so
+    that these come last.  None: all hops are proved.
     """
     order = {hop.name: hop.order for hop in HOPS}
     missing = sorted(
         (proof for proof in proofs if proof.state != PROVED),
-        key=lambda proof: (not proof.suspect, order[proof.name]),
+        key=lambda proof: (
+            not proof.suspect,
+            proof.begun and not finished,
+            order[proof.name],
+        ),
     )
     if not missing:
         return None
