@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -104,6 +105,23 @@ def synthetic(events: int = SYNTH_EVENTS, *options: str) -> list[Sample]:
     return files
 
 
+def as_fileset(files: Iterable[tuple[str, str, str, int | None]]) -> dict[str, Any]:
+    """Return the notebook's fileset of files: address, process, variation, and events if known."""
+    content: dict[str, Any] = {}
+    for path, process, variation, events in files:
+        entry = content.setdefault(process, {}).setdefault(variation, {"files": []})
+        entry["files"].append({"path": path, **({"nevts": events} if events else {})})
+    return content
+
+
+def published(cluster: Cluster, samples: Iterable[Sample], *, below: str = "") -> dict[str, Any]:
+    """Publish synthetic files on the origin, and return their fileset."""
+    return as_fileset(
+        (origin.publish(cluster, path, below=below), process, variation, events)
+        for path, process, variation, events in samples
+    )
+
+
 def fileset(
     cluster: Cluster, data: tuple[str, ...], *, era: str | None = None, btag: str | None = None
 ) -> dict[str, Any]:
@@ -113,21 +131,18 @@ def fileset(
     samples.  `era` and `btag` define how b jets are tagged.  Raises `ShoppeError` for an
     input that cannot be used, before anything is copied.
     """
-    entries: dict[str, Any] = {}
-
-    def add(process: str, variation: str, path: str, events: int | None) -> None:
-        entry = entries.setdefault(process, {}).setdefault(variation, {"files": []})
-        entry["files"].append({"path": path, **({"nevts": events} if events else {})})
-
     if not data:
-        for path, process, variation, events in synthetic():
-            add(process, variation, origin.publish(cluster, path), events)
-        return entries
+        return published(cluster, synthetic())
     inputs = check_inputs(data, era=era, btag=btag)
-    for where, process, variation in inputs:
-        url = where if "://" in where else origin.publish(cluster, Path(where))
-        add(process, variation, url, None)
-    return entries
+    return as_fileset(
+        (
+            where if "://" in where else origin.publish(cluster, Path(where)),
+            process,
+            variation,
+            None,
+        )
+        for where, process, variation in inputs
+    )
 
 
 def check_inputs(

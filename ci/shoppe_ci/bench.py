@@ -277,13 +277,11 @@ def overloaded(cluster: Cluster) -> dict[str, str]:
 
 def _copies(cluster: Cluster, below: str, copies: int) -> dict[str, Any]:
     """Return a list of inputs: the synthetic samples, many times under other names."""
-    entries: dict[str, Any] = {}
-    for number in range(copies):
-        for path, process, variation, events in analysis.synthetic():
-            url = origin.publish(cluster, path, below=f"{below}{number:03d}-")
-            entry = entries.setdefault(process, {}).setdefault(variation, {"files": []})
-            entry["files"].append({"path": url, "nevts": events})
-    return entries
+    return analysis.as_fileset(
+        (origin.publish(cluster, path, below=f"{below}{number:03d}-"), process, variation, events)
+        for number in range(copies)
+        for path, process, variation, events in analysis.synthetic()
+    )
 
 
 def _run(user: User, source: str) -> str:

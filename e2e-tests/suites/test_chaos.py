@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from agc import histograms
-from shoppe_ci import analysis, origin, release
+from shoppe_ci import analysis, release
 from shoppe_ci.cluster import Cluster
 from shoppe_ci.errors import ShoppeError
 
@@ -28,11 +28,7 @@ VICTIMS = {
 @pytest.fixture(scope="module")
 def inputs(data_origin: Cluster) -> dict[str, Any]:
     """Enough events for a run that lasts while a pod is killed."""
-    found: dict[str, Any] = {}
-    for path, process, variation, events in analysis.synthetic(60_000):
-        entry = {"path": origin.publish(data_origin, path), "nevts": events}
-        found.setdefault(process, {})[variation] = {"files": [entry]}
-    return found
+    return analysis.published(data_origin, analysis.synthetic(60_000))
 
 
 @pytest.fixture(scope="module")

@@ -113,11 +113,7 @@ def token(data_origin: Cluster) -> str:
 
 @pytest.fixture
 def fileset(data_origin: Cluster) -> dict[str, Any]:
-    inputs: dict[str, Any] = {}
-    for path, process, variation, events in analysis.synthetic(EVENTS):
-        entry = {"path": origin.publish(data_origin, path, below="gate/"), "nevts": events}
-        inputs.setdefault(process, {}).setdefault(variation, {"files": []})["files"].append(entry)
-    return inputs
+    return analysis.published(data_origin, analysis.synthetic(EVENTS), below="gate/")
 
 
 def states(outcome: record.Record) -> dict[str, str]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from shoppe_ci import shell
-from shoppe_ci.analysis import FIT, Sample, fitted
+from shoppe_ci.analysis import FIT, Sample, as_fileset, fitted
 from shoppe_ci.errors import ShoppeError
 from shoppe_ci.progress import step
 
@@ -26,14 +26,6 @@ class Comparison:
 
     fits: tuple[Fit | None, Fit | None]
     differences: list[str]
-
-
-def _write_fileset(samples: Sequence[Sample], path: Path) -> None:
-    content: dict[str, Any] = {}
-    for file, process, variation, events in samples:
-        entry = content.setdefault(process, {}).setdefault(variation, {"files": []})
-        entry["files"].append({"path": str(file), "nevts": events})
-    path.write_text(json.dumps(content))
 
 
 def _differences(here: Path, there: Path) -> list[str]:
@@ -55,7 +47,10 @@ def analyse_alone(samples: Sequence[Sample], folder: Path) -> None:
     """Analyse files in a process of this machine, with the models of the facility's results."""
     alone, facility = folder / ALONE, folder / FACILITY
     alone.mkdir(exist_ok=True)
-    _write_fileset(samples, alone / "fileset.json")
+    content = as_fileset(
+        (str(path), process, variation, events) for path, process, variation, events in samples
+    )
+    (alone / "fileset.json").write_text(json.dumps(content))
     with step("analysing the same files without the facility") as note:
         words: list[str | Path] = ["--fileset", alone / "fileset.json", "--no-cache"]
         words += ["--models", facility / "models", "--output", alone / HISTOGRAMS[0]]

@@ -156,18 +156,6 @@ def _programs(cluster: Cluster) -> dict[str, str]:
     }
 
 
-def _publish(cluster: Cluster, samples: Sequence[analysis.Sample], below: str) -> dict[str, Any]:
-    """Put the files on the origin under new names, which no cache knows; return the fileset."""
-    inputs: dict[str, Any] = {}
-    with step("publishing the input on the origin"):
-        for path, process, variation, events in samples:
-            entry = {"path": origin.publish(cluster, path, below=below), "nevts": events}
-            inputs.setdefault(process, {}).setdefault(variation, {"files": []})["files"].append(
-                entry
-            )
-    return inputs
-
-
 def _analyse(cluster: Cluster, inputs: dict[str, Any], folder: Path) -> _Ended:
     """Run the notebook as a new server of the gate's user."""
     try:
@@ -207,7 +195,9 @@ def run(engine: Engine, cluster: Cluster, folder: Path, *, events: int) -> Recor
     samples = analysis.synthetic(events)
     below = f"gate-{uuid.uuid4().hex[:8]}/"
     try:
-        inputs = _publish(cluster, samples, below)
+        with step("publishing the input on the origin"):
+            # New names, which no cache knows.
+            inputs = analysis.published(cluster, samples, below=below)
         before = _read_all(cluster)
         ended = _analyse(cluster, inputs, folder)
         finished = ended.outcome is not None
