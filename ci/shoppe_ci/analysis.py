@@ -299,6 +299,19 @@ def run_notebook(user: User, source: Path, target: Path, *, folder: str) -> None
     save_notebook(notebook, target)
 
 
+def run_code(user: User, source: str, *, folder: str = "") -> str:
+    """Run code in a kernel of the user's server, in a folder of the home; return what it printed.
+
+    Raises `ShoppeError` where the code raises.
+    """
+    cell = nbformat.v4.new_code_cell(source)
+    try:
+        user.run_notebook(nbformat.v4.new_notebook(cells=[cell]), folder=folder)
+    except NotebookError as failed:
+        raise ShoppeError(failed.problem) from failed
+    return "".join(output.text for output in cell.outputs if output.output_type == "stream")
+
+
 def log_in(cluster: Cluster, name: str) -> tuple[User, float]:
     """Return a user whose server runs, and the seconds it took to start."""
     user = User(cluster.url, name)

@@ -7,13 +7,9 @@ import uuid
 from pathlib import Path
 from typing import Any
 
-import nbformat
-
 from shoppe_ci import analysis, diagnostics, origin, overload, release, shell
 from shoppe_ci.cluster import Cluster
-from shoppe_ci.errors import ShoppeError
 from shoppe_ci.facility import User
-from shoppe_ci.kernel import NotebookError
 from shoppe_ci.paths import cache
 from shoppe_ci.wait import eventually
 
@@ -140,7 +136,7 @@ def install(cluster: Cluster) -> dict[str, str]:
         "client = cluster.get_client(); client.wait_for_workers(2, timeout=120)\n"
         "print(time.time() - start); client.close(); cluster.shutdown()"
     )
-    dask = float(_run(user, source).split()[0])
+    dask = float(analysis.run_code(user, source).split()[0])
     user.stop()
     return {
         "install to ready": f"{ready:.1f} s",
@@ -195,7 +191,7 @@ def _benchmark_models(user: User, *words: str) -> dict[str, Any]:
     )
     source += "assert not done.returncode, done.stderr[-2000:]\nprint(done.stdout)"
     # The escape sequence of a progress bar may precede it.
-    last = _run(user, source).strip().splitlines()[-1]
+    last = analysis.run_code(user, source).strip().splitlines()[-1]
     figures: dict[str, Any] = json.loads(last[last.index("{") :])
     return figures
 
@@ -254,7 +250,7 @@ def overloaded(cluster: Cluster) -> dict[str, str]:
         watched = {name: addresses[name] for name in names}
         outcome = overload.measure(
             cluster,
-            _run,
+            analysis.run_code,
             sender=sender,
             user=user,
             addresses=watched,
@@ -282,14 +278,3 @@ def _copies(cluster: Cluster, below: str, copies: int) -> dict[str, Any]:
         for number in range(copies)
         for path, process, variation, events in analysis.synthetic()
     )
-
-
-def _run(user: User, source: str) -> str:
-    """Run code in a kernel of the user's server and return what it printed."""
-    notebook = nbformat.v4.new_notebook()
-    notebook.cells = [nbformat.v4.new_code_cell(source)]
-    try:
-        user.run_notebook(notebook)
-    except NotebookError as failed:
-        raise ShoppeError(failed.problem) from failed
-    return "".join(out.text for out in notebook.cells[0].outputs if out.output_type == "stream")

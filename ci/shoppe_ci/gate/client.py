@@ -7,8 +7,6 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
-import nbformat
-
 from shoppe_ci import analysis
 from shoppe_ci.errors import ShoppeError
 from shoppe_ci.facility import User
@@ -16,7 +14,6 @@ from shoppe_ci.gate import notebook, record, report
 from shoppe_ci.gate.hops import ABSENT, FAILED, HOPS, NOT_REACHED, SEEN, Evidence, Proof
 from shoppe_ci.gate.record import Record
 from shoppe_ci.gate.results import ALONE, FACILITY, compare, figures
-from shoppe_ci.kernel import NotebookError
 from shoppe_ci.progress import step
 
 MARK = "gate: "
@@ -107,14 +104,7 @@ def files_of(fileset: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def evaluate(user: User, code: str) -> dict[str, Any]:
     """Run code in the folder of the analysis; return what it prints as JSON after `MARK`."""
-    cells = [nbformat.v4.new_code_cell(code)]
-    try:
-        executed = user.run_notebook(nbformat.v4.new_notebook(cells=cells), folder=analysis.FOLDER)
-    except NotebookError as error:
-        raise ShoppeError(error.problem) from error
-    text = "".join(
-        output.text for output in executed.cells[0].outputs if output.output_type == "stream"
-    )
+    text = analysis.run_code(user, code, folder=analysis.FOLDER)
     for line in reversed(text.splitlines()):
         if line.startswith(MARK):
             content: dict[str, Any] = json.loads(line.removeprefix(MARK))
