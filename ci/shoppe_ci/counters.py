@@ -8,6 +8,7 @@ import requests
 from prometheus_client.parser import text_string_to_metric_families
 
 from shoppe_ci.cluster import Cluster
+from shoppe_ci.diagnostics import is_ready
 from shoppe_ci.errors import ShoppeError
 from shoppe_ci.release import NAMESPACE, RELEASE
 
@@ -45,23 +46,27 @@ def parse(text: str) -> dict[Series, float]:
 def ready_pods(cluster: Cluster, component: str) -> list[tuple[str, str]]:
     """Return (namespace, name) of a component's pods that are ready."""
     labels = f"app.kubernetes.io/instance={RELEASE},app.kubernetes.io/component={component}"
-    ready = []
-    for pod in cluster.get("pods", "-A", "-l", labels)["items"]:
-        states = pod["status"].get("containerStatuses", ())
-        if states and all(state["ready"] for state in states):
-            ready.append((pod["metadata"]["namespace"], pod["metadata"]["name"]))
-    return ready
+    return [
+        (pod["metadata"]["namespace"], pod["metadata"]["name"])
+        for pod in cluster.get("pods", "-A", "-l", labels)["items"]
+        if is_ready(pod)
+    ]
 
 
-def _hub_metrics(cluster: Cluster) -> str:
-    """Return the hub's metrics, which it gives to the identity for monitoring alone."""
+def hub_token(cluster: Cluster) -> str:
+    """Return the token of the hub's service `monitoring`."""
     data = cluster.get("secret", f"{RELEASE}-hub", "-n", NAMESPACE)["data"]
     if HUB_TOKEN not in data:
         raise ShoppeError(
             f"the hub's Secret has no {HUB_TOKEN}: its metrics cannot be read",
-            "set jupyterhub.hub.services.monitoring to {}",
+            "set jupyterhub.hub.monitoring.enabled to true",
         )
-    token = base64.b64decode(data[HUB_TOKEN]).decode()
+    return base64.b64decode(data[HUB_TOKEN]).decode()
+
+
+def _hub_metrics(cluster: Cluster) -> str:
+    """Return the hub's metrics, which it gives to the identity for monitoring alone."""
+    token = hub_token(cluster)
     try:
         response = requests.get(
             f"{cluster.url}/hub/metrics",

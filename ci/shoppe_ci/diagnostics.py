@@ -16,6 +16,12 @@ def pods(cluster: Cluster) -> list[dict[str, Any]]:
     return items
 
 
+def is_ready(pod: dict[str, Any]) -> bool:
+    """Return whether all containers of a pod are ready; those of a new pod are not yet known."""
+    states = pod["status"].get("containerStatuses", [])
+    return bool(states) and all(state["ready"] for state in states)
+
+
 def _attempt(cluster: Cluster, *words: str) -> str:
     try:
         return cluster.kubectl(*words, timeout=60)
@@ -46,7 +52,7 @@ def status(cluster: Cluster) -> tuple[list[tuple[str, str, str]], bool]:
     rows, healthy = [], True
     for pod in pods(cluster):
         states = pod["status"].get("containerStatuses", [])
-        ready = bool(states) and all(state["ready"] for state in states)
+        ready = is_ready(pod)
         healthy &= ready
         reasons = {
             next(iter(state["state"].values())).get("reason", "")

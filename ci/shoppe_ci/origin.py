@@ -7,6 +7,7 @@ from typing import Any
 
 from shoppe_ci import images
 from shoppe_ci.cluster import DATA_IN_NODE, Cluster
+from shoppe_ci.diagnostics import is_ready
 from shoppe_ci.errors import ShoppeError
 from shoppe_ci.progress import step
 from shoppe_ci.release import ensure_namespace
@@ -129,14 +130,7 @@ def scale(cluster: Cluster, replicas: int, name: str = NAME) -> None:
 
     def settled() -> bool:
         pods = cluster.get("pods", "-n", NAMESPACE, "-l", label)["items"]
-        ready = [
-            pod
-            for pod in pods
-            if all(
-                status["ready"] for status in pod["status"].get("containerStatuses", [{"ready": 0}])
-            )
-        ]
-        return len(pods) == len(ready) == replicas
+        return len(pods) == sum(map(is_ready, pods)) == replicas
 
     eventually(settled, f"the origin has {replicas} pods", timeout=120, every=1)
 

@@ -1,7 +1,5 @@
 """Who may come in."""
 
-import base64
-
 import pytest
 import requests
 from shoppe_ci import counters, facility
@@ -42,8 +40,7 @@ def test_a_server_is_closed_to_others(ann: User, facility: Cluster) -> None:
 
 
 def test_a_token_reads_the_hub_s_metrics_and_nothing_else(ann: User, facility: Cluster) -> None:
-    entries = facility.get("secret", "shoppe-hub", "-n", "shoppe")["data"]
-    token = base64.b64decode(entries["hub.services.monitoring.apiToken"]).decode()
+    token = counters.hub_token(facility)
 
     def read(path: str) -> requests.Response:
         headers = {"Authorization": f"Bearer {token}"}

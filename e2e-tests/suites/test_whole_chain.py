@@ -1,7 +1,6 @@
 """Two users run the whole chain at the same time; each service knows whom it works for."""
 
 import json
-import re
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -15,8 +14,9 @@ from coffea_shoppe_contract.names import bucket_name, model_prefix, resource_nam
 from coffea_shoppe_contract.resources import USER_LABEL
 from lib.fixtures import passing_user, run_code
 from lib.serving import REGISTER, printed_lines
-from shoppe_ci import analysis, origin
+from shoppe_ci import analysis, counters, origin
 from shoppe_ci.cluster import Cluster
+from shoppe_ci.counters import Endpoint
 from shoppe_ci.facility import User
 from shoppe_ci.wait import eventually
 
@@ -57,16 +57,13 @@ def bucket(name):
 
 def metrics(cluster: Cluster) -> Counter[tuple[str, str]]:
     """Return what the proxies of all Tritons have counted, by user and model."""
-    found: Counter[tuple[str, str]] = Counter()
-    label = "app.kubernetes.io/component=triton"
-    for pod in cluster.get("pods", "-n", "shoppe", "-l", label)["items"]:
-        path = f"/api/v1/namespaces/shoppe/pods/{pod['metadata']['name']}:9090/proxy/metrics"
-        for line in cluster.kubectl("get", "--raw", path).splitlines():
-            if one := re.match(r"shoppe_triton_requests_total\{(.*)\} (.*)", line):
-                told = dict(re.findall(r'(\w+)="([^"]*)"', one[1]))
-                if told["protocol"] == "grpc":
-                    found[told["user"], told["model"]] += int(float(one[2]))
-    return found
+    counts: Counter[tuple[str, str]] = Counter()
+    for values in counters.read(cluster, Endpoint("triton", 9090)).values():
+        for (name, labels), value in values.items():
+            label = dict(labels)
+            if name == "shoppe_triton_requests_total" and label["protocol"] == "grpc":
+                counts[label["user"], label["model"]] += int(value)
+    return counts
 
 
 @pytest.fixture(scope="module")
