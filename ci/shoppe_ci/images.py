@@ -225,14 +225,20 @@ def registry_image(engine: Engine) -> str:
     return name
 
 
-def push(engine: Engine, name: str, port: int) -> None:
-    """Push an image to the local registry, unless it is there."""
-    path = reference(name).partition("/")[2]
-    repository, _, version = path.partition(":")
+def manifest(name: str, port: int) -> bytes | None:
+    """Return an image's manifest in the local registry; None if the registry lacks it."""
+    repository, _, version = reference(name).partition("/")[2].partition(":")
     url = f"http://127.0.0.1:{port}/v2/{repository}/manifests/{version}"
     kinds = "application/vnd.docker.distribution.manifest.v2+json"
-    if requests.head(url, headers={"Accept": kinds}, timeout=20).ok:
+    response = requests.get(url, headers={"Accept": kinds}, timeout=20)
+    return response.content if response.ok else None
+
+
+def push(engine: Engine, name: str, port: int) -> None:
+    """Push an image to the local registry, unless it is there."""
+    if manifest(name, port) is not None:
         return
+    path = reference(name).partition("/")[2]
     local = f"127.0.0.1:{port}/{path}"
     with step(f"pushing image {name}") as note:
         engine.run("tag", reference(name), local)

@@ -206,7 +206,7 @@ def prove(
             counter.what,
             counter.selector,
             increase(before, after, counter.metric, counter.labels),
-            required.get(counter.least, 1),
+            required[counter.least],
         )
         for counter in hop.counters
     ]
