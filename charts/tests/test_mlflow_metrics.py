@@ -112,8 +112,8 @@ def ingress(manifests: list[Any]) -> list[Any]:
 
 def test_the_exporter_reads_what_the_server_writes_and_writes_nothing(render: Any) -> None:
     manifests = render("mlflow", WITH_LOGIN)
-    found = dict(containers(manifests))
-    server, exporter = found["shoppe-mlflow/mlflow"], found["shoppe-mlflow/exporter"]
+    by_name = dict(containers(manifests))
+    server, exporter = by_name["shoppe-mlflow/mlflow"], by_name["shoppe-mlflow/exporter"]
     environment = {entry["name"]: entry.get("value") for entry in server["env"]}
     folder = environment["PROMETHEUS_MULTIPROC_DIR"]
     assert f"--folder={folder}" in exporter["args"]

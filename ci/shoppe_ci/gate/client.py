@@ -32,17 +32,26 @@ import coffea_shoppe as shoppe
 connections = shoppe.connections()
 look = {"connections": sorted(connections), "time": int(time.time() * 1000)}
 look["cached"] = sum(shoppe.data_url(url) != url for url in URLS) if "xcache" in connections else 0
-if "s3" in connections:
-    look["objects"] = len(shoppe.storage().find(""))
 print("gate: " + json.dumps(look))
 """
-"""What a user sees before and after the run; it prints a line of JSON."""
-RUNS = """
-import json, mlflow
-recent = f"attributes.start_time >= {START}"
-runs = mlflow.search_runs(search_all_experiments=True, filter_string=recent, output_format="list")
-print("gate: " + json.dumps({"runs": len(runs)}))
+"""What a user sees before the run, with the addresses URLS; it prints a line of JSON."""
+RESULTS = """
+import json
+import coffea_shoppe as shoppe
+connections = shoppe.connections()
+results = {}
+if "s3" in connections:
+    results["objects"] = len(shoppe.storage().find(""))
+if "mlflow" in connections:
+    import mlflow
+    recent = f"attributes.start_time >= {START}"
+    runs = mlflow.search_runs(
+        search_all_experiments=True, filter_string=recent, output_format="list"
+    )
+    results["runs"] = len(runs)
+print("gate: " + json.dumps(results))
 """
+"""What a user finds after the run, with its START in milliseconds; it prints a line of JSON."""
 ANALYSE = """
 import json, subprocess
 from pathlib import Path
@@ -174,7 +183,6 @@ def run(url: str, token: str, fileset: dict[str, Any], folder: Path) -> Record:
     user = User.with_token(url, token)
     results = folder / FACILITY
     addresses = [file["path"] for file in files_of(fileset)]
-    look = f"URLS = {addresses!r}\n{LOOK}"
     connections: list[str] = []
     seen: dict[str, Evidence] = {}
     problem = ""
@@ -183,16 +191,14 @@ def run(url: str, token: str, fileset: dict[str, Any], folder: Path) -> Record:
     try:
         with step(f"starting the server of {user.name}") as note:
             user.spawn(note=note)
-        before = evaluate(user, look)
+        before = evaluate(user, f"URLS = {addresses!r}\n{LOOK}")
         connections = before["connections"]
         source, assignment = settings_for(connections)
         analysis.run_for(
             user, inputs=fileset, results=results, source=source, assignment=assignment
         )
         outcome = json.loads((results / "report.json").read_text())
-        after = evaluate(user, look)
-        if "mlflow" in connections:
-            after |= evaluate(user, f"START = {before['time']}\n{RUNS}")
+        after = evaluate(user, f"START = {before['time']}\n{RESULTS}")
         seen = evidence(before, after, outcome, addresses)
         with step("analysing the same files in one process of the user's server"):
             evaluate(user, ANALYSE)

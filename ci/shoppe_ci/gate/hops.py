@@ -29,7 +29,7 @@ class Counter:
 
 @dataclass(frozen=True)
 class Sign:
-    """A metric that tells what is wrong with a service."""
+    """A metric that shows a fault of a service, and its description."""
 
     metric: str
     labels: Mapping[str, str]

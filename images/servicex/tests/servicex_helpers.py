@@ -178,9 +178,9 @@ def submit(backend: Backend, owner: Owner = ANN, files: int = 1, **more: Any) ->
 
 
 def take(backend: Backend, **more: Any) -> Lease:
-    found = backend.queue.lease("transformer", memory=more.pop("memory", 4000), **more)
-    assert found
-    return found
+    lease = backend.queue.lease("transformer", memory=more.pop("memory", 4000), **more)
+    assert lease
+    return lease
 
 
 def finish(backend: Backend, lease: Lease, content: bytes = CONTENT) -> None:
