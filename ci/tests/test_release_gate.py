@@ -469,6 +469,27 @@ def test_a_client_names_what_it_did_not_get(changes: dict[str, int], hop: str, r
     assert (failed.name, failed.reason) == (hop, reason)
 
 
+@pytest.mark.parametrize(
+    ("seen", "problem", "differences", "due_to"),
+    [
+        ({"hub": client.STARTED}, "cell 5 raised", [], "run"),
+        ({}, "no server", [], "run"),
+        (None, "", [], ""),
+        (None, "", ["one bin"], "results"),
+    ],
+)
+def test_a_client_blames_no_service_for_a_run_that_stopped(
+    seen: dict[str, hops.Evidence] | None, problem: str, differences: list[str], due_to: str
+) -> None:
+    proofs_seen = client.prove(EVERYTHING, user_evidence() if seen is None else seen)
+    assert client.broken(proofs_seen, problem, differences) == due_to
+
+
+def test_a_client_blames_a_service_that_gave_too_little() -> None:
+    states = client.prove(EVERYTHING, user_evidence(delivered=8))
+    assert client.broken(states, "", ["one bin"]) == "ServiceX"
+
+
 def test_a_service_that_a_facility_lacks_is_absent() -> None:
     connections = [name for name in EVERYTHING if name not in ("triton", "mlflow")]
     states = {proof.name: proof.state for proof in client.prove(connections, user_evidence())}

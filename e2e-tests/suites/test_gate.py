@@ -138,12 +138,14 @@ def test_services_that_a_facility_lacks_are_absent(
     data_origin: Cluster, token: str, fileset: dict[str, Any], tmp_path: Path
 ) -> None:
     missing = {name: {"enabled": False} for name in ("servicex", "mlflow", "triton")}
+    user = User.with_token(data_origin.url, token)
     testing.install(data_origin, {"global": {"services": missing}})
     try:
-        user = User.with_token(data_origin.url, token)
         user.stop()
         outcome = client.run(data_origin.url, token, fileset, tmp_path / "gate")
     finally:
+        # A server keeps the environment with which it started.
+        user.stop()
         testing.install(data_origin)
     assert outcome.passed, (outcome.problem, outcome.differences, outcome.hops)
     assert {name for name, state in states(outcome).items() if state == ABSENT} == set(missing)

@@ -69,6 +69,10 @@ if Path("results/fit/fit.json").exists():
 """The same analysis in one process of the user's server, without services."""
 
 
+STARTED = Evidence("servers that started", "", 1, 1)
+"""Known once the user's server responds."""
+
+
 def read_token(path: Path) -> str:
     """Return the token in a file; raises `ShoppeError` if it has none."""
     token = path.read_text().strip()
@@ -139,7 +143,7 @@ def evidence(
     cacheable = [address for address in addresses if address.startswith(("root://", "xroot://"))]
     rows = sum(use["rows"] for use in outcome["served"].values())
     return {
-        "hub": Evidence("servers that started", "", 1, 1),
+        "hub": STARTED,
         "servicex": Evidence("files delivered", "", outcome["delivered"], len(addresses)),
         "xcache": Evidence(
             "files with an address at the cache", "", before["cached"], len(cacheable)
@@ -173,6 +177,15 @@ def prove(connections: list[str], seen: Mapping[str, Evidence]) -> list[Proof]:
     return proofs
 
 
+def broken(proofs: Sequence[Proof], problem: str, differences: Sequence[str]) -> str:
+    """Return what a failed run is due to: a service that gave too little, the run, or `results`.
+
+    Where a run stopped, a user does not see which service is to blame.
+    """
+    failed = [proof.title for proof in proofs if proof.state == FAILED]
+    return failed[0] if failed else "run" if problem else "results" if differences else ""
+
+
 def run(url: str, token: str, fileset: dict[str, Any], folder: Path) -> Record:
     """Run the notebook as the token's user, and write record and report into a folder.
 
@@ -191,6 +204,7 @@ def run(url: str, token: str, fileset: dict[str, Any], folder: Path) -> Record:
     try:
         with step(f"starting the server of {user.name}") as note:
             user.spawn(note=note)
+        seen = {"hub": STARTED}
         before = evaluate(user, f"URLS = {addresses!r}\n{LOOK}")
         connections = before["connections"]
         source, assignment = settings_for(connections)
@@ -207,8 +221,7 @@ def run(url: str, token: str, fileset: dict[str, Any], folder: Path) -> Record:
         differences, numbers = comparison.differences, figures(outcome, comparison)
     except ShoppeError as error:
         problem = error.problem
-    proofs = prove(connections, seen) if connections else prove(list(CONNECTIONS.values()), {})
-    failed = next((proof.title for proof in proofs if proof.state in (FAILED, NOT_REACHED)), "")
+    proofs = prove(connections or list(CONNECTIONS.values()), seen)
     outcome_record = Record(
         version="",
         commit=notebook.commit(),
@@ -222,7 +235,7 @@ def run(url: str, token: str, fileset: dict[str, Any], folder: Path) -> Record:
         sections=notebook.sections(results / analysis.NOTEBOOK.name),
         results=numbers,
         problem=problem,
-        broken=failed or ("results" if differences else ""),
+        broken=broken(proofs, problem, differences),
     )
     record.write(outcome_record, folder)
     report.write(outcome_record, folder)
