@@ -211,6 +211,29 @@ def test_the_monitoring_alone_reads_counters(
     assert readers == []
 
 
+def test_pods_of_other_releases_fetch_keys_where_the_values_name_them(
+    manifests: list[Any], policies: list[Any]
+) -> None:
+    elsewhere = {"matchLabels": {"kubernetes.io/metadata.name": "elsewhere"}}
+    verifiers = [{"namespaceSelector": elsewhere}]
+    values = {"operator": {"networkPolicy": {"verifiers": verifiers}}}
+    open_to = [m for m in template("coffea-shoppe", values) if m["kind"] == "NetworkPolicy"]
+    for rendered in open_to:
+        rendered["metadata"].setdefault("namespace", NAMESPACE)
+    everybody = pods(manifests)
+
+    def reached(rules: list[Any], source: str) -> set[str]:
+        return {
+            target.name
+            for target in everybody.values()
+            for port in target.ports.values()
+            if target.name not in STRANGERS and allowed(rules, everybody[source], target, port)
+        }
+
+    assert reached(open_to, "stranger") - reached(policies, "stranger") == {"api"}
+    assert reached(open_to, "neighbour") == reached(policies, "neighbour")
+
+
 def policy(**spec: Any) -> dict[str, Any]:
     return {"metadata": {"namespace": "a"}, "spec": {"podSelector": {}, **spec}}
 
