@@ -50,7 +50,7 @@ SERVERS = {
         "/services/dask-gateway/api/v1/clusters/",
         namespace=DASK,
     ),
-    "api": Server("api", 8080, "api", "/serve"),
+    "api": Server("api", 80, "api", "/serve"),
     "mlflow": Server("mlflow", 5000, "mlflow", "/api/2.0/mlflow/runs/search"),
     "servicex": Server("servicex", 5000, "servicex", "/servicex/transformation"),
     "s3-gateway": Server("servicex", 7000, path="/bucket/object", method="PUT"),
