@@ -11,10 +11,12 @@ from xml.etree import ElementTree
 import nbformat
 import pytest
 import yaml
+from coffea_shoppe_contract.resources import USER_LABEL
 from shoppe_ci import counters
 from shoppe_ci.counters import Reading
 from shoppe_ci.errors import ShoppeError
 from shoppe_ci.gate import badge, client, hops, notebook, record, report, results
+from shoppe_ci.gate import run as gates
 from shoppe_ci.gate.hops import ABSENT, FAILED, HOPS, NOT_REACHED, PROVED, SEEN, Proof
 from shoppe_ci.gate.record import Image, Record, Section
 
@@ -389,6 +391,39 @@ def test_each_hop_is_a_test_case_of_junit(passed: tuple[Record, Path]) -> None:
         "mlflow",
         "run",
     ]
+
+
+class RunningPods:
+    """A cluster in which these pods run images: name, user, image."""
+
+    def __init__(self, *pods: tuple[str, str, str]) -> None:
+        self.pods = pods
+
+    def get(self, *_: str) -> dict[str, Any]:
+        return {
+            "items": [
+                {
+                    "metadata": {"name": name, "labels": {USER_LABEL: user} if user else {}},
+                    "status": {"containerStatuses": [{"imageID": f"r/hub@{digest}"}]},
+                }
+                for name, user, digest in self.pods
+            ]
+        }
+
+
+def test_pods_of_another_image_are_named_except_other_users(passed: tuple[Record, Path]) -> None:
+    outcome, folder = passed
+    (folder / record.MANIFESTS / "hub.json").write_text('{"config": {"digest": "sha256:c0"}}')
+    digest = outcome.images["hub"].digest
+    pods = RunningPods(
+        ("hub", "", digest),
+        ("proxy", "", "sha256:c0"),
+        ("old-hub", "", "sha256:old"),
+        ("jupyter-gate", "gate", "sha256:old"),
+        ("jupyter-ann", "ann", "sha256:old"),
+    )
+    problems = gates.foreign_images(pods, outcome.images, folder)  # type: ignore[arg-type]
+    assert [problem.split()[1] for problem in problems] == ["old-hub", "jupyter-gate"]
 
 
 def test_a_folder_with_other_files_is_left_alone(tmp_path: Path) -> None:

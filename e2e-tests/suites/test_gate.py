@@ -1,18 +1,19 @@
 """The release gate: open on the facility, and closed by each service that is broken."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+import uproot
 from shoppe_ci import analysis, counters, facility, origin, release, testing
 from shoppe_ci.cluster import Cluster
 from shoppe_ci.engine import Engine
 from shoppe_ci.errors import ShoppeError
 from shoppe_ci.facility import User
-from shoppe_ci.gate import badge, client, record
+from shoppe_ci.gate import badge, client, record, results
 from shoppe_ci.gate import run as gates
 from shoppe_ci.gate.hops import ABSENT, HOPS, PROVED, SEEN
 from shoppe_ci.wait import eventually
@@ -20,6 +21,7 @@ from shoppe_ci.wait import eventually
 pytestmark = pytest.mark.part("gate")
 
 EVENTS = analysis.FEWEST_EVENTS
+WRONG_KEYS = "wrong-keys"
 COMPONENTS = {hop.title: hop.endpoint.component for hop in HOPS}
 
 
@@ -100,6 +102,47 @@ def test_models_that_are_not_served_close_the_gate(
     with without(data_origin, "operator"):
         outcome = gates.run(engine, data_origin, tmp_path / "gate", events=EVENTS)
     assert_closed(outcome, tmp_path / "gate", "Triton")
+
+
+def test_wrong_keys_of_the_object_store_close_the_gate(
+    engine: Engine, data_origin: Cluster, tmp_path: Path
+) -> None:
+    """ServiceX signs with keys that the store does not know."""
+    keys = "[default]\naws_access_key_id = servicex\naws_secret_access_key = not-the-key\n"
+    metadata = {"name": WRONG_KEYS, "namespace": release.NAMESPACE}
+    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": metadata}
+    data_origin.apply({**secret, "stringData": {"aws-credentials": keys}})
+    testing.install(data_origin, {"servicex": {"objectStore": {"existingSecret": WRONG_KEYS}}})
+    try:
+        outcome = gates.run(engine, data_origin, tmp_path / "gate", events=EVENTS)
+    finally:
+        testing.install(data_origin)
+        data_origin.kubectl("-n", release.NAMESPACE, "delete", "secret", WRONG_KEYS)
+    assert_closed(outcome, tmp_path / "gate", "object store")
+
+
+def test_one_bin_that_is_off_closes_the_gate(
+    engine: Engine, data_origin: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A bin of the facility's histograms has one event more than there is."""
+    unchanged = results.analyse_alone
+
+    def analyse_alone(samples: Sequence[analysis.Sample], folder: Path) -> None:
+        unchanged(samples, folder)
+        path = folder / results.FACILITY / results.HISTOGRAMS[0]
+        with uproot.open(path) as file:
+            histograms = {key.partition(";")[0]: file[key].to_hist() for key in file}
+        changed = next(iter(histograms.values()))
+        changed.view(flow=False)[0] += 1
+        with uproot.recreate(path) as file:
+            for name, histogram in histograms.items():
+                file[name] = histogram
+
+    monkeypatch.setattr(results, "analyse_alone", analyse_alone)
+    outcome = gates.run(engine, data_origin, tmp_path / "gate", events=EVENTS)
+    assert_closed(outcome, tmp_path / "gate", "results")
+    (difference,) = outcome.differences
+    assert difference.startswith("histograms.root: ")
 
 
 @pytest.fixture

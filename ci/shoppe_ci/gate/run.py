@@ -11,6 +11,8 @@ from time import monotonic
 from typing import Any
 
 import yaml
+from coffea_shoppe_contract.names import resource_name
+from coffea_shoppe_contract.resources import USER_LABEL
 
 from shoppe_ci import (
     analysis,
@@ -124,7 +126,10 @@ def published_images(engine: Engine, folder: Path) -> dict[str, Image]:
 
 
 def foreign_images(cluster: Cluster, published: dict[str, Image], folder: Path) -> list[str]:
-    """Return the pods of the facility that run another image than the published one."""
+    """Return the pods of the facility that run another image than the published one.
+
+    Servers of other users may run an older one: an upgrade does not stop them.
+    """
     digests = {image.digest for image in published.values()}
     for name in published:
         manifest = json.loads((folder / record.MANIFESTS / f"{name}.json").read_text())
@@ -133,6 +138,7 @@ def foreign_images(cluster: Cluster, published: dict[str, Image], folder: Path) 
     return [
         f"pod {pod['metadata']['name']} runs {state['imageID']}, which is no image of this release"
         for pod in diagnostics.pods(cluster)
+        if pod["metadata"]["labels"].get(USER_LABEL) in (None, resource_name(USER))
         for state in pod["status"].get("containerStatuses", ())
         if state["imageID"] and state["imageID"].rpartition("@")[2] not in digests
     ]
