@@ -5,10 +5,14 @@ import uuid
 from pathlib import Path
 
 import pytest
+import uproot
 from lib.fixtures import run_code
-from shoppe_ci import origin
+from shoppe_ci import counters, origin
 from shoppe_ci.cluster import Cluster
 from shoppe_ci.facility import User
+from shoppe_ci.wait import eventually
+
+CACHE = counters.Endpoint("xcache", 9931)
 
 READ = """
 import hashlib
@@ -86,6 +90,65 @@ def test_a_changed_file_is_another_entry_by_the_name_of_its_content(
     bad = [f"{url}?shoppe.content={name}" for name in ("../x", "a/b", "A", "")]
     code = f"{READ}for url in {bad!r}:\n    print(read(shoppe.data_url(url))[:6])"
     assert run_code(ann, code).split() == ["failed"] * len(bad)
+
+
+def test_a_prefetched_file_is_in_the_cache_as_a_whole(
+    data_origin: Cluster, ann: User, tmp_path: Path
+) -> None:
+    path = tmp_path / "numbers.bin"
+    path.write_bytes(bytes(range(256)) * 12_000)
+    url = origin.replace(data_origin, path, f"prefetched-{uuid.uuid4().hex[:8]}/numbers.bin")
+    absent = f"{origin.ADDRESS}//absent/numbers.bin"
+    printed = run_code(
+        ann,
+        "import time\nimport coffea_shoppe as shoppe\n"
+        f"first = shoppe.prefetch({[url, absent]!r})\n"
+        "print(first.files, first.bytes, first.present)\n"
+        f"print(first.failed[{absent!r}])\n"
+        "for _ in range(40):\n"
+        f"    again = shoppe.prefetch({url!r}, progress=False)\n"
+        "    if again.present:\n"
+        "        break\n"
+        "    time.sleep(0.5)\n"
+        "print(again.files, again.bytes, again.present)",
+    ).splitlines()
+    size = path.stat().st_size
+    assert printed[-3:] == [f"1 {size} 0", "no such file", f"1 {size} 1"]
+
+
+@pytest.mark.part("faults")
+def test_prefetched_branches_are_read_without_their_origin(
+    data_origin: Cluster, ann: User, samples: list[tuple[Path, str, str, int]]
+) -> None:
+    path = samples[0][0]
+    url = origin.replace(data_origin, path, f"prefetched-{uuid.uuid4().hex[:8]}/{path.name}")
+    with uproot.open(path) as file:
+        expected = int(file["Events"]["event"].array(library="np").sum())
+    before = counters.read(data_origin, CACHE)
+    printed = run_code(
+        ann,
+        "import coffea_shoppe as shoppe\n"
+        f"fetched = shoppe.prefetch({url!r}, ['event', 'nJet'], progress=False)\n"
+        "print(fetched.files, fetched.bytes)",
+    )
+    files, size = map(int, printed.split())
+    assert files == 1
+    assert 0 < size < path.stat().st_size / 2
+
+    def fetched_bytes() -> float:
+        after = counters.read(data_origin, CACHE)
+        return counters.increase(before, after, "xcache_origin_bytes_total", {})
+
+    eventually(lambda: fetched_bytes() >= size, "the cache reports these bytes", timeout=60)
+    # Next to the branches the blocks of the file's header and of its tree's description.
+    assert fetched_bytes() < path.stat().st_size
+    origin.scale(data_origin, 0)
+    try:
+        read = f"uproot.open(shoppe.data_url({url!r}))['Events']['event'].array(library='np').sum()"
+        code = f"import uproot, coffea_shoppe as shoppe\nprint({read})"
+        assert run_code(ann, code).split()[-1] == str(expected)
+    finally:
+        origin.scale(data_origin, 1)
 
 
 @pytest.mark.part("faults")

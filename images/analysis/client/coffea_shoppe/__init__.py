@@ -3,6 +3,7 @@
     import coffea_shoppe as shoppe
 
     shoppe.data_url("root://eospublic.cern.ch//eos/…/file.root")
+    shoppe.prefetch(files, ["Jet_*"])  # the cache has these branches before I read them
     shoppe.status()           # who I am, which services respond, what I use of my quota
     shoppe.storage()          # my bucket, as a file system (fsspec)
     shoppe.token("servicex")  # my current token for a service
@@ -21,6 +22,7 @@ from coffea_shoppe.connections import FacilityError, Status, connections, status
 from coffea_shoppe.data import data_url
 from coffea_shoppe.environment import share_environment
 from coffea_shoppe.extras import MissingExtraError
+from coffea_shoppe.prefetching import Prefetched, prefetch
 from coffea_shoppe.serving import Counts, Served, counts, serve, served, triton, unserve
 from coffea_shoppe.sharing import share_runs, unshare_runs, workspace_of
 from coffea_shoppe.storage import storage
@@ -30,12 +32,14 @@ __all__ = [
     "Estimate",
     "FacilityError",
     "MissingExtraError",
+    "Prefetched",
     "Served",
     "Status",
     "connections",
     "counts",
     "data_url",
     "estimate",
+    "prefetch",
     "serve",
     "served",
     "share_environment",
