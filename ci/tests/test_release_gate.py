@@ -191,6 +191,24 @@ def test_a_store_is_suspect_if_it_refuses_to_store(action: str, suspect: bool) -
     assert broken.title == ("object store" if suspect else "XCache")
 
 
+@pytest.mark.parametrize(("finished", "state"), [(False, FAILED), (True, PROVED)])
+def test_a_store_that_refuses_some_is_suspect_in_a_run_that_stopped(
+    finished: bool, state: str
+) -> None:
+    """MLflow stores all that the run requires, and ServiceX's keys are wrong."""
+    hop = by_name()["objectstore"]
+    (counter,) = hop.counters
+    refused = (
+        "objectstore_requests_total",
+        frozenset({("action", "PutObject"), ("status", "403")}),
+    )
+    after = {"pod": {(counter.metric, frozenset(counter.labels.items())): 19.0, refused: 9.0}}
+    proof = hops.prove(hop, ZERO["objectstore"], after, REQUIRED, finished=finished)
+    assert proof.state == state
+    if not finished:
+        assert proof.reason == "it refused to store objects (403)"
+
+
 def test_nothing_is_broken_where_all_hops_are_proved() -> None:
     assert hops.broken(proofs(), finished=True) is None
 

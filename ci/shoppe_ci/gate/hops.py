@@ -211,13 +211,14 @@ def prove(
         for counter in hop.counters
     ]
     missing = [entry for entry in evidence if entry.increase < entry.required]
-    if not missing:
+    signs = [sign for sign in hop.signs if _shows(sign, before, after)]
+    if not missing and (finished or all(sign.bad is not None for sign in signs)):
+        # What others see of the service, or did, does not count against this run.
         return Proof(hop.name, hop.title, PROVED, evidence=evidence)
-    signs = [sign.what for sign in hop.signs if _shows(sign, before, after)]
     counted = ", ".join(
         f"{entry.what}: {entry.increase:g} of at least {entry.required:g}" for entry in missing
     )
-    reason = f"{counted}; {', '.join(signs)}" if signs else counted
+    reason = "; ".join(filter(None, [counted, ", ".join(sign.what for sign in signs)]))
     state = FAILED if finished or signs else NOT_REACHED
     return Proof(hop.name, hop.title, state, reason, evidence, suspect=bool(signs))
 

@@ -40,6 +40,8 @@ LOG = logging.getLogger(__name__)
 IDLE_INTERVAL_S = 0.5
 WATCH_INTERVAL_S = 0.2
 UPLOAD_TIMEOUT_S = (10, 300)
+WRONG_KEYS = ("InvalidAccessKeyId", "SignatureDoesNotMatch")
+"""Codes of S3 for a URL that was signed with keys that the store does not know."""
 """Timeouts to connect, and between two blocks."""
 PRELOADED = [
     *("awkward", "numpy", "pyarrow.parquet", "uproot", "fsspec_xrootd", "qastle"),
@@ -282,6 +284,8 @@ def _upload_problem(response: requests.Response) -> str:
     if full or "no space" in response.text.lower() or "QuotaExceeded" in code:
         return "the object store is full; delete results that you do not need"
     message = f"the object store responded with {response.status_code} {code}"
+    if code in WRONG_KEYS:
+        return f"{message}: it refuses ServiceX's own keys; ask the administrators to renew them"
     if response.status_code == 403:
         message += ": if your bucket exceeds its quota, delete objects from it"
     return message

@@ -131,6 +131,10 @@ def test_what_ends_a_transform_is_told(
             (403, "<Error><Code>AccessDenied</Code></Error>"),
             "403 AccessDenied: if your bucket exceeds its quota",
         ),
+        (
+            (403, "<Error><Code>InvalidAccessKeyId</Code></Error>"),
+            "403 InvalidAccessKeyId: it refuses ServiceX's own keys; ask the administrators",
+        ),
         ((404, "<Error><Code>NoSuchBucket</Code></Error>"), "responded with 404 NoSuchBucket"),
     ],
 )
