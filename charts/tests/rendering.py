@@ -138,6 +138,8 @@ def pod_specs(manifests: list[Manifest]) -> Iterator[tuple[str, Manifest, Manife
         if manifest["kind"] in ("Deployment", "StatefulSet", "DaemonSet", "Job", "CronJob"):
             pod = spec["template"]
             yield manifest["metadata"]["name"], pod, pod["spec"]
+        elif manifest["kind"] == "Pod":
+            yield manifest["metadata"]["name"], manifest, spec
 
 
 def files(manifest: Manifest) -> dict[str, str]:

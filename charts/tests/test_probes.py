@@ -6,8 +6,8 @@ from rendering import containers, pod_specs
 def test_every_server_is_restarted_when_it_hangs(manifests: list[Any]) -> None:
     # Init containers end by themselves, and Kubernetes takes no probes for them; jobs have
     # a deadline.
-    servers = [m for m in manifests if m["kind"] not in ("Job", "CronJob")]
-    jobs = [m["spec"] for m in manifests if m["kind"] == "Job"]
+    servers = [m for m in manifests if m["kind"] not in ("Job", "CronJob", "Pod")]
+    jobs = [m["spec"] for m in manifests if m["kind"] in ("Job", "Pod")]
     jobs += [m["spec"]["jobTemplate"]["spec"] for m in manifests if m["kind"] == "CronJob"]
     assert all(job["activeDeadlineSeconds"] > 0 for job in jobs)
     for name, _, spec in pod_specs(servers):

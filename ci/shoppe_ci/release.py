@@ -135,7 +135,8 @@ def install(
     pins: Values = {}
     if pin_images:
         every = images.values()
-        pins = every if chart == UMBRELLA else every.get(chart.name, {})
+        own = every.pop(UMBRELLA.name)
+        pins = every | own if chart == UMBRELLA else every.get(chart.name, {})
 
     async def helm() -> None:
         helm_client = client(cluster)
