@@ -21,6 +21,7 @@ from shoppe_ci import (
     images,
     machine,
     origin,
+    preflight,
     release,
     testing,
     toolchain,
@@ -398,8 +399,42 @@ def secrets(name: str, namespace: str, files: tuple[Path, ...]) -> None:
 
 @main.command()
 @with_source
-def doctor(wish: str) -> None:
-    """List what this machine lacks, each with its remedy."""
+@click.option(
+    "--cluster",
+    "files",
+    type=FILE,
+    multiple=True,
+    metavar="VALUES",
+    help="List what the cluster lacks for a release with this file of values instead; repeat it "
+    "for several files.",
+)
+@click.option("--kubeconfig", type=FILE, help="With --cluster: the cluster; kubectl's by default.")
+@click.option("--release", "name", default=release.RELEASE, show_default=True)
+@click.option("--namespace", default=release.NAMESPACE, show_default=True)
+@click.option(
+    "--registry/--no-registry",
+    default=True,
+    help="With --cluster: whether this machine looks for the images in their registries.",
+)
+def doctor(
+    wish: str,
+    files: tuple[Path, ...],
+    kubeconfig: Path | None,
+    name: str,
+    namespace: str,
+    registry: bool,
+) -> None:
+    """List what this machine, or a cluster, lacks, each with its remedy."""
+    if files:
+        outcome = preflight.examine(
+            *release.read_values(files),
+            kubeconfig=kubeconfig,
+            name=name,
+            namespace=namespace,
+            registry=registry,
+        )
+        click.echo("\n".join(outcome.lines))
+        sys.exit(0 if outcome.passed else 1)
     source = machine.choose_source(wish)
     click.echo(f"images and tools: from {source}")
     findings = up.findings(source)

@@ -27,6 +27,7 @@ MANIFEST_TYPES = ", ".join(
         "docker.distribution.manifest.list.v2", "docker.distribution.manifest.v2",
     )
 )  # fmt: skip
+DNS_SERVICE = "/api/v1/namespaces/kube-system/services/kube-dns"
 DNS_PODS = "/api/v1/namespaces/kube-system/pods?labelSelector=k8s-app%3Dkube-dns"
 
 
@@ -158,7 +159,7 @@ def rights(
         )
         if not answer["status"]["allowed"]:
             where = f"in {its}" if namespaced else "in the cluster"
-            yield Finding(component, Cause.INSTALL_RIGHT, f"to create {resource} {where}")
+            yield Finding("cluster", Cause.INSTALL_RIGHT, f"to create {resource} {where}")
 
 
 def _resources(
@@ -178,8 +179,12 @@ def _resources(
 
 
 def dns(get: Callable[[str], tuple[Object, Any]]) -> Iterator[Finding]:
-    """Look for a ready pod of the cluster's DNS."""
-    content, _ = get(DNS_PODS)
+    """Look for a ready pod of the cluster's DNS, where it is kube-dns and may be looked at."""
+    try:
+        get(DNS_SERVICE)
+        content, _ = get(DNS_PODS)
+    except OSError:
+        return
     if not any(objects.ready(pod) for pod in content["items"]):
         yield Finding("dns", Cause.DNS_AWAY, "kube-system has no ready pod with k8s-app=kube-dns")
 

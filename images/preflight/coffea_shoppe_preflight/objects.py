@@ -14,7 +14,9 @@ NAME, COMPONENT = "app.kubernetes.io/name", "app.kubernetes.io/component"
 INSTANCE, PART_OF = "app.kubernetes.io/instance", "app.kubernetes.io/part-of"
 USER = "coffea-shoppe.dev/user"
 """Label of users' own pods, which may fail without a fault of the facility."""
-PREFLIGHT = "preflight"
+PREFLIGHT, PLACEHOLDER = "preflight", "user-placeholder"
+SCALED = {"transformer", "triton"}
+"""Components whose pods follow the requests; there may be none of them."""
 DEFAULT_CLASS = "storageclass.kubernetes.io/is-default-class"
 BAD_IMAGES = {"ImagePullBackOff", "ErrImagePull", "InvalidImageName", "ErrImageNeverPull"}
 RECENT_S = 900
@@ -39,11 +41,14 @@ def component(thing: Object) -> str:
 
 
 def of_release(things: Iterable[Object], settings: Settings) -> Iterator[Object]:
-    """Yield the objects of a release, without those of its users and of the preflight itself."""
+    """Yield the objects of a release, without those of its users and of the preflight itself.
+
+    Pods that only keep room for users wait, and end, wherever something needs that room.
+    """
     for thing in things:
         its = labels(thing)
         own = its.get(PART_OF) == "coffea-shoppe" and its.get(INSTANCE) == settings.release
-        if own and USER not in its and its.get(COMPONENT) != PREFLIGHT:
+        if own and USER not in its and its.get(COMPONENT) not in (PREFLIGHT, PLACEHOLDER):
             yield thing
 
 
@@ -211,6 +216,9 @@ def workloads(snapshot: Snapshot, settings: Settings) -> Iterator[Finding]:
     ):
         for thing in of_release(things, settings):
             replicas = thing["spec"].get("replicas", 1)
+            if not replicas and labels(thing).get(COMPONENT) not in SCALED:
+                detail = f"{kind} {thing['metadata']['name']} is scaled to 0"
+                yield Finding(component(thing), Cause.NOT_READY, detail)
             if thing["status"].get("replicas", 0) < replicas:
                 yield from _refusal(thing, kind, snapshot)
 

@@ -10,7 +10,9 @@ from pydantic.alias_generators import to_camel
 class Model(BaseModel):
     """Keys in camelCase, as in Kubernetes; unknown ones are errors."""
 
-    model_config = ConfigDict(alias_generator=to_camel, extra="forbid", frozen=True)
+    model_config = ConfigDict(
+        alias_generator=to_camel, extra="forbid", frozen=True, populate_by_name=True
+    )
 
 
 class Account(Model):

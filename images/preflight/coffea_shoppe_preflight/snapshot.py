@@ -1,5 +1,6 @@
 """The objects of a cluster that the preflight looks at, read once."""
 
+import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -105,22 +106,17 @@ class ApiServer:
     def _call(
         self, method: str, path: str, body: Object | None = None
     ) -> tuple[Object, Mapping[str, str]]:
-        from kubernetes.client.exceptions import ApiException
         from urllib3.exceptions import HTTPError
 
+        headers = {"Accept": "application/json", "Content-Type": "application/json"}
+        request = self._client.param_serialize(
+            method, path, header_params=headers, body=body, auth_settings=["BearerToken"]
+        )
         try:
-            content, _, headers = self._client.call_api(
-                path,
-                method,
-                header_params={"Accept": "application/json", "Content-Type": "application/json"},
-                body=body,
-                response_type="object",
-                auth_settings=["BearerToken"],
-                _return_http_data_only=False,
-                _request_timeout=REQUEST_TIMEOUT_S,
-            )
-        except ApiException as error:
-            raise OSError(f"{path}: HTTP status {error.status} {error.reason}") from error
+            response = self._client.call_api(*request, _request_timeout=REQUEST_TIMEOUT_S)
+            content = response.read()
         except HTTPError as error:
             raise OSError(f"{path}: {error}") from error
-        return content, headers
+        if response.status >= 300:
+            raise OSError(f"{path}: HTTP status {response.status} {response.reason}")
+        return json.loads(content), response.getheaders()

@@ -183,6 +183,12 @@ def test_pods_of_users_and_of_other_releases_do_not_count() -> None:
     assert len(list(objects.pods(Snapshot(pods=[pod()], now=NOW), SETTINGS))) == 1
 
 
+def test_pods_that_only_keep_room_for_users_may_wait() -> None:
+    waiting = pod()
+    waiting["metadata"]["labels"][objects.COMPONENT] = objects.PLACEHOLDER
+    assert list(objects.pods(Snapshot(pods=[waiting], now=NOW), SETTINGS)) == []
+
+
 def test_a_pod_that_fits_nowhere() -> None:
     waiting = pod()
     waiting["status"]["conditions"] = [
@@ -209,6 +215,14 @@ def test_a_quota_that_is_exceeded() -> None:
     events = [event("StatefulSet", "shoppe-mlflow", QUOTA, "FailedCreate")]
     snapshot = Snapshot(stateful_sets=[workload(0)], events=events, now=NOW)
     assert [each.cause for each in objects.workloads(snapshot, SETTINGS)] == [Cause.QUOTA_EXCEEDED]
+
+
+def test_a_workload_that_is_scaled_to_nothing() -> None:
+    stopped = {**workload(0), "spec": {"replicas": 0}}
+    (finding,) = objects.workloads(Snapshot(deployments=[stopped], now=NOW), SETTINGS)
+    assert finding == Finding("mlflow", Cause.NOT_READY, "Deployment shoppe-mlflow is scaled to 0")
+    stopped["metadata"]["labels"][objects.COMPONENT] = "transformer"
+    assert list(objects.workloads(Snapshot(deployments=[stopped], now=NOW), SETTINGS)) == []
 
 
 def test_a_workload_that_has_its_pods_is_no_finding() -> None:

@@ -36,7 +36,7 @@ def serving(respond: Callable[[Request], tuple[int, object]]) -> Iterator[str]:
                 content if isinstance(content, bytes) else json.dumps(content).encode()
             )
 
-        do_GET = do_POST = do_PUT = do_DELETE = _handle  # noqa: N815
+        do_GET = do_HEAD = do_POST = do_PUT = do_DELETE = _handle  # noqa: N815
 
         def log_message(self, *_: object) -> None:
             """Print nothing."""
