@@ -94,7 +94,7 @@ class Release:
         workloads = {
             m["metadata"]["name"]: m
             for m in self.manifests
-            if {"template", "jobTemplate"} & _spec(m).keys()
+            if m["kind"] == "Pod" or {"template", "jobTemplate"} & _spec(m).keys()
         }
         for name, _, spec in pod_specs(self.manifests):
             namespace = self.namespace(workloads[name])
@@ -114,7 +114,8 @@ class Release:
     def _volume(self, namespace: str, volume: Manifest) -> Iterator[str]:
         sources = [volume, *volume.get("projected", {}).get("sources", [])]
         for source in sources:
-            if secret := source.get("secret"):
+            # A pod starts without an optional one.
+            if (secret := source.get("secret")) and not secret.get("optional"):
                 keys = [entry["key"] for entry in secret.get("items", ())]
                 name = secret.get("secretName") or secret["name"]
                 yield from self._secret(namespace, name, keys)

@@ -85,6 +85,20 @@ def test_it_looks_at_every_component() -> None:
     assert facility.cluster_wide
 
 
+def test_it_has_the_secrets_of_databases_and_buckets_and_no_other() -> None:
+    (pod,) = (m for m in of_preflight() if m["kind"] == "Pod")
+    sources = [
+        source["secret"]
+        for volume in pod["spec"]["volumes"]
+        for source in volume.get("projected", {}).get("sources", ())
+    ]
+    assert {secret["name"] for secret in sources} == {
+        *(f"{RELEASE}-postgresql-mlflow", f"{RELEASE}-postgresql-servicex"),
+        *(f"{RELEASE}-mlflow-s3", f"{RELEASE}-servicex-s3", f"{RELEASE}-triton-s3"),
+    }
+    assert all(secret["optional"] for secret in sources)
+
+
 def test_what_the_facility_lacks_is_not_looked_at() -> None:
     off = {name: {"enabled": False} for name in ("servicex", "triton", "mlflow")}
     external = {"enabled": False, "url": "https://mlflow.example.org", "token": "none"}

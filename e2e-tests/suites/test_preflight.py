@@ -25,6 +25,7 @@ BOUND_S = 300
 """What `helm test` may take."""
 PSQL = ("psql", "-h", "/run/postgresql", "-U", "postgres", "-Atc")
 
+pytestmark = pytest.mark.alone
 later = pytest.mark.part("preflight")
 """Not in the core suite."""
 
