@@ -13,15 +13,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from itertools import permutations
+from math import perm
+from typing import Protocol
 
 import awkward as ak
 import numpy as np
 from numpy.typing import NDArray
 
-from agc.selection import MIN_JETS
-
-MAX_JETS = 6
-"""Number of leading jets for candidates."""
+MIN_JETS, MAX_JETS = 4, 6
+"""Fewest jets that have candidates, and number of leading jets from which they are chosen."""
 
 Floats = NDArray[np.float64]
 Features = NDArray[np.float32]
@@ -62,6 +62,33 @@ FEATURES = (
 """In the order of the models' input."""
 
 
+NUMBERS_OF_CANDIDATES = np.array([perm(jets, MIN_JETS) // 2 for jets in range(MAX_JETS + 1)])
+
+
+def number_of_candidates(jets: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return how many candidates events with so many jets, four to six, have: 12, 60 or 180."""
+    numbers: NDArray[np.int64] = NUMBERS_OF_CANDIDATES[jets]
+    return numbers
+
+
+class Candidates(Protocol):
+    """The candidates of some events."""
+
+    @property
+    def event(self) -> NDArray[np.uint64]:
+        """Return the events' numbers."""
+
+    @property
+    def counts(self) -> NDArray[np.int64]:
+        """Return the number of candidates of each event."""
+
+    def features(self, events: NDArray[np.int64]) -> Features:
+        """Return the features of all candidates of some events, one event after another.
+
+        `events` are positions in `event`.
+        """
+
+
 @dataclass(frozen=True)
 class Choices:
     """Every way to choose the four jets from a number of jets; one row per candidate."""
@@ -100,7 +127,7 @@ def choices(jets: int) -> Choices:
 
 
 @dataclass(frozen=True)
-class Candidates:
+class Group:
     """The candidates of events with the same number of jets."""
 
     index: NDArray[np.int64]
@@ -164,7 +191,7 @@ def _features(lepton: dict[str, Floats], jets: dict[str, Floats]) -> Features:
     return features
 
 
-def candidates(lepton: ak.Array, jets: ak.Array) -> Iterator[Candidates]:
+def candidates(lepton: ak.Array, jets: ak.Array) -> Iterator[Group]:
     """Yield the candidates of all events, grouped by the number of jets.
 
     `lepton` has one record per event with pt, eta, phi, mass; `jets` are the selected
@@ -184,4 +211,27 @@ def candidates(lepton: ak.Array, jets: ak.Array) -> Iterator[Candidates]:
             name: np.asarray(lepton[name], dtype=np.float64)[index]
             for name in ("pt", "eta", "phi", "mass")
         }
-        yield Candidates(index, _features(lepton_columns, dense))
+        yield Group(index, _features(lepton_columns, dense))
+
+
+class ArrayCandidates:
+    """The candidates of events, described by operations on whole arrays.
+
+    `lepton` and `jets` are those of `candidates`, `event` the events' numbers.
+    """
+
+    def __init__(self, lepton: ak.Array, jets: ak.Array, event: NDArray[np.uint64]) -> None:
+        self.event = event
+        self.counts = number_of_candidates(np.minimum(np.asarray(ak.num(jets)), MAX_JETS))
+        self._starts = np.cumsum(self.counts) - self.counts
+        self._rows = np.empty((int(self.counts.sum()), len(FEATURES)), dtype=np.float32)
+        for group in candidates(lepton, jets):
+            within = np.arange(group.features.shape[1])
+            self._rows[self._starts[group.index][:, None] + within] = group.features
+
+    def features(self, events: NDArray[np.int64]) -> Features:
+        """Return the features of all candidates of some events, one event after another."""
+        counts = self.counts[events]
+        within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+        rows: Features = self._rows[np.repeat(self._starts[events], counts) + within]
+        return rows

@@ -16,10 +16,11 @@ import pyarrow.parquet as pq
 import requests
 from coffea_shoppe_contract.addresses import redacted
 
+from agc.assignment import MIN_JETS
 from agc.columns import Columns
 from agc.nanoaod import Jets
 from agc.samples import File, InputError
-from agc.selection import ELECTRON, JET, MIN_JETS, MUON, expression
+from agc.selection import ELECTRON, JET, MUON, expression
 
 
 def cut_for(definition: Jets) -> str:

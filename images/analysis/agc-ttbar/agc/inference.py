@@ -6,17 +6,17 @@ scores the events of the other parity.
 
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-import awkward as ak
 import numpy as np
 import xgboost
 from numpy.typing import NDArray
 
-from agc.assignment import FEATURES, Candidates, Features, candidates
+from agc.assignment import FEATURES, Candidates, Features
+from agc.candidates import first_of_largest
 from agc.samples import InputError
 
 PARITIES = ("even", "odd")
@@ -156,38 +156,6 @@ class ServedModels:
 
 
 @dataclass(frozen=True)
-class Batch:
-    """Events whose jets are to be assigned."""
-
-    lepton: ak.Array
-    """pt, eta, phi, mass."""
-    jets: ak.Array
-    """At least four per event, in the file's order."""
-    event: NDArray[np.uint64]
-    """Event numbers."""
-
-
-@dataclass(frozen=True)
-class _Group:
-    """Candidates of a batch's events with the same number of jets and the same model."""
-
-    batch: int
-    index: NDArray[np.int64]
-    features: Features
-
-
-def _groups(batches: Sequence[Batch], parity: str) -> list[_Group]:
-    odd = parity == "odd"
-    groups = []
-    for number, batch in enumerate(batches):
-        selected = np.flatnonzero((batch.event % np.uint64(2) == 1) == odd)
-        group: Candidates
-        for group in candidates(batch.lepton[selected], batch.jets[selected]):
-            groups.append(_Group(number, selected[group.index], group.features))
-    return groups
-
-
-@dataclass(frozen=True)
 class Best:
     """The best candidate of each event of a batch."""
 
@@ -206,26 +174,49 @@ class Best:
         return cls(features, score, np.zeros(events, dtype=np.int64))
 
 
-def best(batches: Sequence[Batch], scorer: Scorer) -> list[Best]:
+def _blocks(
+    batches: Sequence[Candidates], parity: str, most: int
+) -> Iterator[list[tuple[int, NDArray[np.int64]]]]:
+    """Yield the events of one parity in blocks of at most `most` candidates, or of one event.
+
+    A block has batches' numbers, and positions of events in each.
+    """
+    block: list[tuple[int, NDArray[np.int64]]] = []
+    filled = 0
+    for number, batch in enumerate(batches):
+        events = np.flatnonzero(batch.event % np.uint64(2) == (parity == "odd"))
+        while len(events):
+            ends = filled + np.cumsum(batch.counts[events])
+            fit = int(np.searchsorted(ends, most, side="right"))
+            if not fit and block:
+                yield block
+                block, filled = [], 0
+                continue
+            fit = max(fit, 1)
+            block.append((number, events[:fit]))
+            events, filled = events[fit:], int(ends[fit - 1])
+    if block:
+        yield block
+
+
+def best(batches: Sequence[Candidates], scorer: Scorer, *, most: int = ROWS) -> list[Best]:
     """Return the best candidates of each batch.
 
-    All batches share one call of the scorer for each of the two models.
+    The scorer is called with up to `most` candidates of all batches at a time, so that memory
+    depends on neither batches nor chunks.
     """
     results = [Best.empty(len(batch.event)) for batch in batches]
     for parity in PARITIES:
-        groups = _groups(batches, parity)
-        if not groups:
-            continue
-        rows = np.concatenate([g.features.reshape(-1, len(FEATURES)) for g in groups])
-        scores = scorer(TRAINED_ON[parity], rows)
-        start = 0
-        for group in groups:
-            events, number, _ = group.features.shape
-            group_scores = scores[start : start + events * number].reshape(events, number)
-            start += events * number
-            chosen = group_scores.argmax(axis=1)
-            rows_of_group = np.arange(events)
-            results[group.batch].features[group.index] = group.features[rows_of_group, chosen]
-            results[group.batch].score[group.index] = group_scores[rows_of_group, chosen]
-            results[group.batch].candidates[group.index] = number
+        for block in _blocks(batches, parity, most):
+            rows = np.concatenate([batches[number].features(events) for number, events in block])
+            counts = np.concatenate([batches[number].counts[events] for number, events in block])
+            scores = scorer(TRAINED_ON[parity], rows)
+            chosen = first_of_largest(scores, np.concatenate([[0], np.cumsum(counts)]))
+            start = 0
+            for number, events in block:
+                stop = start + len(events)
+                results[number].features[events] = rows[chosen[start:stop]]
+                results[number].score[events] = scores[chosen[start:stop]]
+                results[number].candidates[events] = counts[start:stop]
+                start = stop
     return results

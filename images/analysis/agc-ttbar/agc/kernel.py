@@ -7,24 +7,23 @@ pass over the jets.  Results are bit for bit those of `selection.ArraySelected`:
 operations is the same, and sines and the like are computed by NumPy in both.
 """
 
-from collections.abc import Callable
 from types import SimpleNamespace
-from typing import Any
 
 import awkward as ak
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
 from agc import systematics
+from agc.assignment import MAX_JETS, MIN_JETS
+from agc.candidates import Compiled
 from agc.columns import Columns
+from agc.compilation import compiled
 from agc.draws import normal
 from agc.nanoaod import AGC_TAG, Jets
 from agc.selection import (
     ELECTRON,
     EVENT_NUMBERS,
     JET_PT,
-    MIN_JETS,
     MUON,
     Region,
     passed,
@@ -33,21 +32,6 @@ from agc.selection import (
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
-
-LEPTON_FIELDS = ("pt", "eta", "phi", "mass")
-
-
-def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compile a function for its arguments' types, and keep the code where a folder allows it.
-
-    The folder is NUMBA_CACHE_DIR, or that of the package, or the user's cache.
-    """
-    compiled_function: Callable[..., Any]
-    try:
-        compiled_function = numba.njit(cache=True, nogil=True)(function)
-    except RuntimeError:  # no folder is writable
-        compiled_function = numba.njit(nogil=True)(function)
-    return compiled_function
 
 
 @compiled
@@ -173,6 +157,45 @@ def measure(
     return tags, observable, leading
 
 
+@compiled
+def lead(
+    events: Ints,
+    offsets: Ints,
+    hard: NDArray[np.bool_],
+    pt: Floats,
+    eta: Floats,
+    phi: Floats,
+    cosine: Floats,
+    sine: Floats,
+    slope: Floats,
+    mass: Floats,
+    tag: Floats,
+    gluon: Floats,
+    most_jets: int,
+) -> tuple[Ints, Floats]:
+    """Return the numbers of leading selected jets of some events, and `candidates.Compiled.leading`.
+
+    `tag` is CSVv2 and `gluon` the quark-gluon likelihood; the rest is as for `measure`.
+    """
+    counts = np.zeros(len(events), dtype=np.int64)
+    leading = np.zeros((len(events), most_jets, 9))
+    for place, event in enumerate(events):
+        number = 0
+        for jet in range(offsets[event], offsets[event + 1]):
+            if not hard[jet] or number == most_jets:
+                continue
+            x, y, z = pt[jet] * cosine[jet], pt[jet] * sine[jet], pt[jet] * slope[jet]
+            energy = np.sqrt(x * x + y * y + z * z + mass[jet] * mass[jet])
+            leading[place, number, 0], leading[place, number, 1] = pt[jet], eta[jet]
+            leading[place, number, 2], leading[place, number, 3] = phi[jet], x
+            leading[place, number, 4], leading[place, number, 5] = y, z
+            leading[place, number, 6], leading[place, number, 7] = energy, tag[jet]
+            leading[place, number, 8] = gluon[jet]
+            number += 1
+        counts[place] = number
+    return counts, leading
+
+
 class KernelSelected:
     """Events that may be selected in some variation, found by the compiled loops."""
 
@@ -182,8 +205,7 @@ class KernelSelected:
         definition = definition or Jets()
         electrons, muons, jets = (chunk.collection(k) for k in ("Electron", "Muon", "Jet"))
         starts = chunk.offsets["Jet"]
-        self._electrons, self._muons = electrons, muons
-        self._events, self._leptons, self._offsets, chosen = select(
+        self._events, leptons, self._offsets, chosen = select(
             chunk.offsets["Electron"],
             passed(electrons, ELECTRON),
             chunk.offsets["Muon"],
@@ -192,13 +214,18 @@ class KernelSelected:
             possible_jets(jets, definition),
             MIN_JETS,
         )
-        fields = ("pt", "eta", "phi", "mass", *((AGC_TAG, "qgl") if assignment else ()))
-        self._assignment = assignment
-        self._fields = {name: getattr(jets, name)[chosen] for name in fields}
+        fields = {name: getattr(jets, name)[chosen] for name in ("pt", "eta", "phi", "mass")}
+        self._pt = fields["pt"]
         self._tagged = getattr(jets, definition.tag)[chosen] > definition.above
-        wide = SimpleNamespace(**{k: v.astype(np.float64) for k, v in self._fields.items()})
+        wide = SimpleNamespace(**{k: v.astype(np.float64) for k, v in fields.items()})
         self._directions = np.cos(wide.phi), np.sin(wide.phi), np.sinh(wide.eta)
-        self._mass = wide.mass
+        self._angles, self._mass = (wide.eta, wide.phi), wide.mass
+        self._assignment = assignment
+        if assignment:
+            self._flavours = tuple(
+                getattr(jets, name)[chosen].astype(np.float64) for name in (AGC_TAG, "qgl")
+            )
+            self._lepton = self._lepton_columns(electrons, muons, leptons)
         self._number = chunk.values["event"][self._events]
         present = {name: chunk.values[name] for name in EVENT_NUMBERS if name in chunk.values}
         numbers = systematics.event_numbers(ak.zip(present), chunk.first)[self._events]
@@ -210,40 +237,42 @@ class KernelSelected:
 
     def regions(self, kinematic: str) -> dict[str, Region]:
         """Return the events of both regions under a kinematic variation."""
-        pt = systematics.jet_pt(self._fields["pt"], kinematic, self._drawn)
+        pt = systematics.jet_pt(self._pt, kinematic, self._drawn)
         hard = pt > JET_PT
         wide = pt.astype(np.float64)
+        jets = (*self._directions, self._mass)
         tags, observable, leading = measure(
-            self._offsets, hard, self._tagged, wide, *self._directions, self._mass, MIN_JETS
+            self._offsets, hard, self._tagged, wide, *jets, MIN_JETS
         )
         by_name = {}
         for name, number in (("4j1b", 1), ("4j2b", 2)):
             index = np.flatnonzero(tags == number)
-            jets = None
+            kept = None
             if self._assignment and number == 2:
-                jets = self._jets(index, pt, hard)
-            by_name[name] = Region(index, observable[index], leading[index], jets)
+                columns = (wide, *self._angles, *jets, *self._flavours)
+                kept = lead(index, self._offsets, hard, *columns, MAX_JETS)
+            by_name[name] = Region(index, observable[index], leading[index], kept)
         return by_name
 
-    def _jets(self, index: Ints, pt: NDArray[Any], hard: NDArray[np.bool_]) -> ak.Array:
-        """Return the selected jets of some events as records."""
-        fields = {**self._fields, "pt": pt}
-        records = ak.zip({name: values[hard] for name, values in fields.items()})
-        before = np.concatenate([[0], np.cumsum(hard)])[self._offsets]
-        return ak.unflatten(records, np.diff(before))[index]
+    def candidates(self, region: Region) -> Compiled:
+        """Return the candidates for the assignment of jets in a region's events."""
+        counts, leading = region.jets
+        index = region.index
+        return Compiled(self._number[index], counts, self._lepton[index], leading)
 
-    def numbers(self, region: Region) -> NDArray[np.uint64]:
-        """Return the numbers of a region's events."""
-        return np.asarray(self._number[region.index])
-
-    def lepton(self, region: Region) -> ak.Array:
-        """Return the selected lepton (pt, eta, phi, mass) of a region's events."""
-        leptons = self._leptons[region.index]
+    @staticmethod
+    def _lepton_columns(
+        electrons: SimpleNamespace, muons: SimpleNamespace, leptons: Ints
+    ) -> Floats:
+        """Return `candidates.Compiled.lepton` of the selected events."""
         of_electron = leptons >= 0
         fields = {}
-        for name in LEPTON_FIELDS:
-            values = np.empty(len(leptons), dtype=np.float32)
-            values[of_electron] = getattr(self._electrons, name)[leptons[of_electron]]
-            values[~of_electron] = getattr(self._muons, name)[-1 - leptons[~of_electron]]
+        for name in ("pt", "eta", "phi", "mass"):
+            values = np.empty(len(leptons))
+            values[of_electron] = getattr(electrons, name)[leptons[of_electron]]
+            values[~of_electron] = getattr(muons, name)[-1 - leptons[~of_electron]]
             fields[name] = values
-        return ak.zip(fields)
+        pt, eta, phi, mass = fields.values()
+        x, y, z = pt * np.cos(phi), pt * np.sin(phi), pt * np.sinh(eta)
+        energy = np.sqrt(x**2 + y**2 + z**2 + mass**2)
+        return np.stack([eta, phi, x, y, z, energy], axis=1)

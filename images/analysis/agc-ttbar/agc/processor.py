@@ -10,7 +10,7 @@ from coffea import processor
 from numpy.typing import NDArray
 
 from agc import histograms, inference, nanoaod, selection, systematics
-from agc.assignment import FEATURES
+from agc.assignment import FEATURES, Candidates
 from agc.columns import Columns
 from agc.kernel import KernelSelected
 
@@ -79,7 +79,7 @@ class TtbarProcessor(processor.ProcessorABC):
         selected = select()
         region_sums: histograms.Sums = {}
         feature_sums: histograms.Sums = {}
-        batches: list[inference.Batch] = []
+        batches: list[Candidates] = []
         batch_factors: list[Factors] = []
         for kinematic in systematics.KINEMATIC if variation == "nominal" else ("nominal",):
             name = kinematic if variation == "nominal" else variation
@@ -89,8 +89,7 @@ class TtbarProcessor(processor.ProcessorABC):
                 factors = _factors(process, name, chosen)
                 _fill(region_sums, region, process, chosen.observable, factors, self.binning)
                 if self.scorer and region == "4j2b":
-                    lepton, number = selected.lepton(chosen), selected.numbers(chosen)
-                    batches.append(inference.Batch(lepton, chosen.jets, number))
+                    batches.append(selected.candidates(chosen))
                     batch_factors.append(factors)
         scored = 0
         if self.scorer and batches:

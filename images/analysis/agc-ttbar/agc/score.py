@@ -9,6 +9,7 @@ from coffea.nanoevents import NanoAODSchema, NanoEventsFactory
 from numpy.typing import NDArray
 
 from agc import inference, selection, systematics
+from agc.assignment import ArrayCandidates
 from agc.files import summarize
 from agc.friends import Writer
 from agc.run import CHUNK_SIZE
@@ -26,7 +27,7 @@ def scores(events: ak.Array, scorer: inference.Scorer) -> NDArray[np.float32]:
     if len(region.index):
         index = selected[region.index]
         chosen = events[index]
-        batch = inference.Batch(selection.lepton(chosen), region.jets, np.asarray(chosen.event))
+        batch = ArrayCandidates(selection.lepton(chosen), region.jets, np.asarray(chosen.event))
         best_scores[index] = inference.best([batch], scorer)[0].score
     return best_scores
 

@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agc import systematics
+from agc.assignment import MIN_JETS, ArrayCandidates, Candidates
 from agc.nanoaod import AGC_TAG, Jets
 
 JET_PT = 30.0
-MIN_JETS = 4
 
 
 @dataclass(frozen=True)
@@ -164,8 +164,8 @@ class Region:
     leading_pt: NDArray[np.float64]
     """(events, 4): transverse momenta in GeV of the first selected jets."""
     jets: Any
-    """The selected jets, in the order of the file; the kernel gives them for the assignment, or
-    else None."""
+    """The selected jets, in the order of the file: awkward records, or what the kernel keeps of
+    them for the assignment."""
 
 
 def regions(jets: ak.Array, pt: ak.Array) -> dict[str, Region]:
@@ -224,11 +224,8 @@ class Selected(Protocol):
     def regions(self, kinematic: str) -> dict[str, Region]:
         """Return the events of both regions under a kinematic variation."""
 
-    def numbers(self, region: Region) -> NDArray[np.uint64]:
-        """Return the numbers of a region's events."""
-
-    def lepton(self, region: Region) -> ak.Array:
-        """Return the selected lepton (pt, eta, phi, mass) of a region's events."""
+    def candidates(self, region: Region) -> Candidates:
+        """Return the candidates for the assignment of jets in a region's events."""
 
 
 class ArraySelected:
@@ -257,10 +254,7 @@ class ArraySelected:
         """Return the events of both regions under a kinematic variation."""
         return regions(self._jets, systematics.jet_pt(self._jets.pt, kinematic, self._drawn))
 
-    def numbers(self, region: Region) -> NDArray[np.uint64]:
-        """Return the numbers of a region's events."""
-        return np.asarray(self._events.event[region.index])
-
-    def lepton(self, region: Region) -> ak.Array:
-        """Return the selected lepton (pt, eta, phi, mass) of a region's events."""
-        return lepton(self._events[region.index])
+    def candidates(self, region: Region) -> Candidates:
+        """Return the candidates for the assignment of jets in a region's events."""
+        events = self._events[region.index]
+        return ArrayCandidates(lepton(events), region.jets, np.asarray(events.event))

@@ -10,7 +10,7 @@ import pytest
 import vector
 import xgboost
 from agc import assignment, inference
-from agc.assignment import FEATURES
+from agc.assignment import FEATURES, ArrayCandidates
 from agc.samples import InputError
 from numpy.typing import NDArray
 
@@ -116,31 +116,56 @@ class Recorder:
         return np.asarray(features @ self.weights, dtype=np.float32)
 
 
-def batch(*multiplicities: int, first: int = 1) -> inference.Batch:
+def candidates(*multiplicities: int, first: int = 1) -> tuple[ArrayCandidates, Any, Any]:
+    """Return the candidates of events with so many jets, and their leptons and jets."""
     lepton, jets = events(*multiplicities)
     numbers = np.arange(first, first + len(multiplicities), dtype=np.uint64)
-    return inference.Batch(lepton, jets, numbers)
+    return ArrayCandidates(lepton, jets, numbers), lepton, jets
 
 
 def test_the_best_candidate_is_kept_with_one_call_for_each_model() -> None:
     scorer = Recorder()
-    batches = [batch(4, 6, 5, 4, 7), batch(5, 4)]
-    found = inference.best(batches, scorer)
+    batches = [candidates(4, 6, 5, 4, 7), candidates(5, 4)]
+    found = inference.best([batch for batch, _, _ in batches], scorer)
     # Events 1, 3, 5 and 1; 2, 4 and 2.
     assert scorer.asked == [("odd", 180 + 12 + 12), ("even", 12 + 60 + 180 + 60)]
     assert [one.candidates.tolist() for one in found] == [[12, 180, 60, 12, 180], [60, 12]]
-    for one, kept in zip(batches, found, strict=True):
-        for position in range(len(one.event)):
-            rows = features_one_by_one(one.lepton[position].to_list(), one.jets[position].to_list())
+    for (_, lepton, jets), kept in zip(batches, found, strict=True):
+        for position in range(len(lepton)):
+            rows = features_one_by_one(lepton[position].to_list(), jets[position].to_list())
             largest = max(rows, key=lambda row: float(np.dot(row, scorer.weights)))
             np.testing.assert_allclose(kept.features[position], largest, rtol=2e-5, atol=2e-5)
             score = np.dot(largest, scorer.weights)
             assert kept.score[position] == pytest.approx(score, rel=1e-4, abs=1e-3)
 
 
+def test_the_result_does_not_depend_on_the_size_of_calls() -> None:
+    scorer = Recorder()
+    batches = [candidates(4, 6, 5, 4, 7, 4)[0], candidates(5, 4, 6)[0]]
+    expected = inference.best(batches, scorer)
+    scorer.asked.clear()
+    found = inference.best(batches, scorer, most=72)
+    # Events are not divided: 2; 4, 6 and 2.  1 and 3; 5; 1; 3.
+    assert scorer.asked == [
+        *(("odd", rows) for rows in (180, 36)),
+        *(("even", rows) for rows in (72, 180, 60, 180)),
+    ]
+    for ours, theirs in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(ours.features, theirs.features)
+        np.testing.assert_array_equal(ours.score, theirs.score)
+        np.testing.assert_array_equal(ours.candidates, theirs.candidates)
+
+
+def test_the_first_of_equal_scores_is_the_best() -> None:
+    batch, _, _ = candidates(4, 5)
+    (found,) = inference.best([batch], lambda _, rows: np.ones(len(rows), np.float32))
+    first = batch.features(np.arange(2))[[0, 12]]
+    np.testing.assert_array_equal(found.features, first)
+
+
 def test_events_of_one_parity_ask_one_model() -> None:
     scorer = Recorder()
-    only_even = inference.Batch(*events(4, 4), np.array([2, 8], dtype=np.uint64))
+    only_even = ArrayCandidates(*events(4, 4), np.array([2, 8], dtype=np.uint64))
     assert len(inference.best([only_even], scorer)[0].score) == 2
     assert [model for model, _ in scorer.asked] == ["odd"]
 

@@ -3,14 +3,14 @@
 from pathlib import Path
 from typing import Any
 
-import awkward as ak
 import numba
 import numpy as np
 import pytest
 from agc import selection, systematics
 from agc.columns import Columns
+from agc.compilation import compiled
 from agc.inference import Scorer
-from agc.kernel import KernelSelected, compiled
+from agc.kernel import KernelSelected
 from agc.nanoaod import IDENTITIES, Identity, Jets
 from agc.processor import TtbarProcessor
 from hypothesis import given, settings
@@ -114,6 +114,8 @@ def sums(chunk: Columns, scorer: Scorer | None, *, process: str = "wjets") -> di
 @given(chunk=chunks(), assigned=st.booleans())
 def test_the_kernel_is_the_array_version_on_any_events(chunk: Columns, assigned: bool) -> None:
     sums(chunk, Sum() if assigned else None)
+    if assigned:
+        same_candidates(chunk)
 
 
 def test_the_first_of_equal_trijets_counts_in_both() -> None:
@@ -163,15 +165,19 @@ def test_every_identification_of_jets_is_the_same(identity: Identity) -> None:
     }
     chunk = Columns(chunk.events, {**chunk.values, **composition}, chunk.offsets, 0)
     definition = Jets("btagPNetB", 0.245, identity)
-    kernel = KernelSelected(chunk, definition)
-    arrays = selection.ArraySelected(chunk.records(), definition, first=0)
+    kernel = KernelSelected(chunk, definition, assignment=True)
+    arrays = selection.ArraySelected(chunk.records(), definition, assignment=True, first=0)
     selected = 0
     for kinematic in systematics.KINEMATIC:
         by_kernel, by_arrays = kernel.regions(kinematic), arrays.regions(kinematic)
         for name, region in by_arrays.items():
             selected += len(region.index)
-            np.testing.assert_array_equal(kernel.numbers(by_kernel[name]), arrays.numbers(region))
             np.testing.assert_array_equal(by_kernel[name].observable, region.observable)
+        ours, theirs = (
+            some.candidates(regions["4j2b"])
+            for some, regions in ((kernel, by_kernel), (arrays, by_arrays))
+        )
+        np.testing.assert_array_equal(ours.event, theirs.event)
     assert selected > 0
 
 
@@ -179,16 +185,27 @@ SHARES = ("neHEF", "neEmEF", "chHEF", "chEmEF", "muEF")
 NUMBERS = ("chMultiplicity", "neMultiplicity")
 
 
-def test_leptons_are_those_of_the_array_version() -> None:
-    chunk = plain_chunk(5, 50)
+def same_candidates(chunk: Columns) -> int:
+    """Compare all features of all candidates with those of arrays, and return their number."""
     kernel = KernelSelected(chunk, assignment=True)
     arrays = selection.ArraySelected(chunk.records(), assignment=True, first=chunk.first)
-    by_kernel, by_arrays = (some.regions("nominal")["4j2b"] for some in (kernel, arrays))
-    assert len(by_arrays.index) > 10
-    for name in ("pt", "eta", "phi", "mass"):
-        assert ak.to_list(kernel.lepton(by_kernel)[name]) == ak.to_list(
-            arrays.lepton(by_arrays)[name]
-        )
+    count = 0
+    for kinematic in systematics.KINEMATIC:
+        with np.errstate(all="ignore"):
+            ours, theirs = (
+                some.candidates(some.regions(kinematic)["4j2b"]) for some in (kernel, arrays)
+            )
+        np.testing.assert_array_equal(ours.event, theirs.event)
+        np.testing.assert_array_equal(ours.counts, theirs.counts)
+        events = np.arange(len(ours.event))[::-1]
+        np.testing.assert_array_equal(ours.features(events), theirs.features(events))
+        count += int(ours.counts.sum())
+    return count
+
+
+@pytest.mark.parametrize("jets", [4, 5, 6, 9])
+def test_features_are_those_of_the_array_version(jets: int) -> None:
+    assert same_candidates(plain_chunk(jets, 50)) > 500
 
 
 @pytest.mark.parametrize("writable", [True, False])
