@@ -25,11 +25,48 @@ def invariant_mass(x: float, y: float, z: float, energy: float) -> Any:
 
 
 @compiled
+def share(
+    number: int,
+    lepton: Floats,
+    jet: Floats,
+    with_lepton: Features,
+    pairs: Features,
+    triples: Features,
+) -> None:
+    """Fill what candidates of an event share, for its first `number` jets.
+
+    `lepton` and `jet` are an event's of `Compiled`.  The results are distances and masses of a
+    jet with the lepton and of pairs of jets, and masses and transverse momenta of triples.
+    """
+    eta, phi, x, y, z, energy = lepton
+    for i in range(number):
+        with_lepton[i, 0] = np.hypot(eta - jet[i, 1], phi - jet[i, 2])
+        with_lepton[i, 1] = invariant_mass(
+            x + jet[i, 3], y + jet[i, 4], z + jet[i, 5], energy + jet[i, 6]
+        )
+        for j in range(i):
+            pair_x, pair_y = jet[i, 3] + jet[j, 3], jet[i, 4] + jet[j, 4]
+            pair_z, pair_energy = jet[i, 5] + jet[j, 5], jet[i, 6] + jet[j, 6]
+            distance = np.hypot(jet[j, 1] - jet[i, 1], jet[j, 2] - jet[i, 2])
+            mass = invariant_mass(pair_x, pair_y, pair_z, pair_energy)
+            # Both orders: the two jets may be a jet of the W boson and the b quark's.
+            pairs[i, j, 0] = pairs[j, i, 0] = distance
+            pairs[i, j, 1] = pairs[j, i, 1] = mass
+            for k in range(j):
+                all_x, all_y = pair_x + jet[k, 3], pair_y + jet[k, 4]
+                all_z, all_energy = pair_z + jet[k, 5], pair_energy + jet[k, 6]
+                mass = invariant_mass(all_x, all_y, all_z, all_energy)
+                transverse = np.hypot(all_x, all_y)
+                # Each of the three may be the b quark's; the later of the others is W1.
+                triples[i, j, k, 0] = triples[i, k, j, 0] = triples[j, k, i, 0] = mass
+                triples[i, j, k, 1] = triples[i, k, j, 1] = triples[j, k, i, 1] = transverse
+
+
+@compiled
 def describe(events: Ints, counts: Ints, leptons: Floats, jets: Floats, rows: Features) -> None:
     """Fill `rows` with the features of all candidates of some events, one event after another.
 
-    `counts` are the events' numbers of jets; `leptons` and `jets` are those of `Compiled`.  What
-    candidates share is computed once: distances and masses of pairs, and masses of triples.
+    `counts` are the events' numbers of jets; `leptons` and `jets` are those of `Compiled`.
     """
     most = jets.shape[1]
     with_lepton = np.empty((most, 2), dtype=np.float32)
@@ -38,28 +75,8 @@ def describe(events: Ints, counts: Ints, leptons: Floats, jets: Floats, rows: Fe
     row = 0
     for event in events:
         number = counts[event]
-        eta, phi, x, y, z, energy = leptons[event]
         jet = jets[event]
-        for i in range(number):
-            with_lepton[i, 0] = np.hypot(eta - jet[i, 1], phi - jet[i, 2])
-            with_lepton[i, 1] = invariant_mass(
-                x + jet[i, 3], y + jet[i, 4], z + jet[i, 5], energy + jet[i, 6]
-            )
-            for j in range(i):
-                pair_x, pair_y = jet[i, 3] + jet[j, 3], jet[i, 4] + jet[j, 4]
-                pair_z, pair_energy = jet[i, 5] + jet[j, 5], jet[i, 6] + jet[j, 6]
-                # Both orders: the two jets may be a jet of the W boson and the b quark's.
-                pairs[i, j, 0] = np.hypot(jet[j, 1] - jet[i, 1], jet[j, 2] - jet[i, 2])
-                pairs[i, j, 1] = invariant_mass(pair_x, pair_y, pair_z, pair_energy)
-                pairs[j, i] = pairs[i, j]
-                for k in range(j):
-                    all_x, all_y = pair_x + jet[k, 3], pair_y + jet[k, 4]
-                    all_z, all_energy = pair_z + jet[k, 5], pair_energy + jet[k, 6]
-                    triples[i, j, k, 0] = invariant_mass(all_x, all_y, all_z, all_energy)
-                    triples[i, j, k, 1] = np.hypot(all_x, all_y)
-                    # Each of the three may be the b quark's; the later of the others is W1.
-                    triples[i, k, j] = triples[i, j, k]
-                    triples[j, k, i] = triples[i, j, k]
+        share(number, leptons[event], jet, with_lepton, pairs, triples)
         # The order of `assignment.choices`.
         for w1 in range(number):
             for w2 in range(w1):

@@ -7,7 +7,7 @@ scores the events of the other parity.
 import re
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -16,8 +16,9 @@ import xgboost
 from numpy.typing import NDArray
 
 from agc.assignment import FEATURES, Candidates, Features
-from agc.candidates import first_of_largest
+from agc.candidates import Compiled, first_of_largest
 from agc.samples import InputError
+from agc.trees import Trees, choose, trees_of
 
 PARITIES = ("even", "odd")
 ROWS = 100_000
@@ -50,6 +51,13 @@ class LocalModels:
 
     boosters: dict[str, xgboost.Booster]
     """By the parity of the events that they were trained on."""
+    trees: dict[str, Trees | None] = field(init=False)
+    """The same models for the compiled evaluation, or None where it does not know them."""
+
+    def __post_init__(self) -> None:
+        """Read the trees."""
+        known = {parity: trees_of(booster) for parity, booster in self.boosters.items()}
+        object.__setattr__(self, "trees", known)
 
     @classmethod
     def load(cls, folder: Path) -> "LocalModels":
@@ -199,24 +207,50 @@ def _blocks(
         yield block
 
 
+def _choose(
+    parts: Sequence[tuple[Candidates, NDArray[np.int64]]],
+    rows: Features,
+    starts: NDArray[np.int64],
+    trained_on: str,
+    scorer: Scorer,
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Return the row of each event's best candidate, and its score.
+
+    `parts` are candidates and the positions of events, whose rows begin at `starts`.
+    """
+    trees = scorer.trees[trained_on] if isinstance(scorer, LocalModels) else None
+    if trees is not None and all(isinstance(batch, Compiled) for batch, _ in parts):
+        best_of_parts = [
+            choose(trees, events, batch.jets, batch.lepton, batch.leading)
+            for batch, events in parts
+            if isinstance(batch, Compiled)
+        ]
+        numbers, scores = (np.concatenate(arrays) for arrays in zip(*best_of_parts, strict=True))
+        return starts[:-1] + numbers, scores
+    scores = scorer(trained_on, rows)
+    chosen = first_of_largest(scores, starts)
+    return chosen, scores[chosen]
+
+
 def best(batches: Sequence[Candidates], scorer: Scorer, *, most: int = ROWS) -> list[Best]:
     """Return the best candidates of each batch.
 
-    The scorer is called with up to `most` candidates of all batches at a time, so that memory
-    depends on neither batches nor chunks.
+    Up to `most` candidates of all batches are scored at a time, so that memory depends on
+    neither batches nor chunks.
     """
     results = [Best.empty(len(batch.event)) for batch in batches]
     for parity in PARITIES:
         for block in _blocks(batches, parity, most):
-            rows = np.concatenate([batches[number].features(events) for number, events in block])
-            counts = np.concatenate([batches[number].counts[events] for number, events in block])
-            scores = scorer(TRAINED_ON[parity], rows)
-            chosen = first_of_largest(scores, np.concatenate([[0], np.cumsum(counts)]))
+            parts = [(batches[number], events) for number, events in block]
+            rows = np.concatenate([batch.features(events) for batch, events in parts])
+            counts = np.concatenate([batch.counts[events] for batch, events in parts])
+            starts = np.concatenate([[0], np.cumsum(counts)])
+            chosen, scores = _choose(parts, rows, starts, TRAINED_ON[parity], scorer)
             start = 0
             for number, events in block:
                 stop = start + len(events)
                 results[number].features[events] = rows[chosen[start:stop]]
-                results[number].score[events] = scores[chosen[start:stop]]
+                results[number].score[events] = scores[start:stop]
                 results[number].candidates[events] = counts[start:stop]
                 start = stop
     return results

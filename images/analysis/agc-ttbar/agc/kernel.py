@@ -173,7 +173,7 @@ def lead(
     gluon: Floats,
     most_jets: int,
 ) -> tuple[Ints, Floats]:
-    """Return the numbers of leading selected jets of some events, and `candidates.Compiled.leading`.
+    """Return `jets` and `leading` of `candidates.Compiled` for some events.
 
     `tag` is CSVv2 and `gluon` the quark-gluon likelihood; the rest is as for `measure`.
     """

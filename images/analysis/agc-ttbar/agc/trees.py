@@ -1,0 +1,300 @@
+"""Boosted trees, evaluated for all candidates of an event together.
+
+The method is QuickScorer's (Lucchese et al., SIGIR 2015, doi:10.1145/2766462.2767733).  The leaves
+of a tree are bits, numbered from left to right.  A node that sends a candidate to the right
+excludes the leaves on its left; of the leaves that no node excludes the first one is the
+candidate's.
+
+A feature of an event has few values: there are six jets, but 180 candidates.  So nodes are
+evaluated for the values, and a candidate's leaves are what its values' bits have in common.
+Scores are XGBoost's, bit for bit: the leaves are added in the same order, in single precision.
+"""
+
+import json
+import math
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import llvmlite.ir
+import numpy as np
+import xgboost
+from numba import types
+from numba.extending import intrinsic
+from numpy.typing import NDArray
+
+from agc.assignment import FEATURES, MAX_JETS, MIN_JETS
+from agc.candidates import Compiled, Floats, Ints, share
+from agc.compilation import compiled
+
+Words = NDArray[np.uint64]
+
+WORD = 64
+GROUPS = np.array([3, 4, 5, 6, 3, 4, 7, 7, *(0, 1, 2, 3) * 3])
+"""By feature of `assignment.FEATURES`, of what it is a property: W1, W2, b_had or b_lep; the pairs
+W1 W2, W1 b_had or W2 b_had; or the triple of all three."""
+PAIRS, TRIPLE = 4, 7
+CHECKED_EVENTS = 12
+"""Events of random jets on which the scores are compared with XGBoost's."""
+
+
+class Trees(NamedTuple):
+    """The trees of a model.  Words of all trees are numbered from the first tree's on."""
+
+    starts: Ints
+    """(features + 1,): where each feature's nodes begin in the following arrays."""
+    thresholds: NDArray[np.float32]
+    """Of nodes, ascending: values that are not smaller go to the right."""
+    words: Ints
+    """The word that a node changes; a node is listed once for each."""
+    masks: Words
+    """The leaves that remain in that word if a value goes to the right."""
+    missing_right: NDArray[np.bool_]
+    """Whether a missing value (NaN) goes to the right."""
+    first: Ints
+    """(trees + 1,): the first word of each tree."""
+    leaves: NDArray[np.float32]
+    """(words * 64,): the values of the leaves."""
+    all_leaves: Words
+    """(words,): the leaves that exist."""
+    margin: np.float32
+    """To which the leaves' values are added."""
+
+
+@intrinsic
+def lowest_bit(_: Any, word: Any) -> Any:
+    """Return the position of the lowest bit that is set; one must be."""
+
+    def generate(_: Any, builder: Any, __: Any, arguments: Any) -> Any:
+        return builder.cttz(arguments[0], llvmlite.ir.Constant(llvmlite.ir.IntType(1), 1))
+
+    return types.int64(word), generate
+
+
+@compiled
+def exclude(
+    trees: Trees, feature: int, values: NDArray[np.float32], left: Words, order: Ints
+) -> None:
+    """Remove from `left` (values, words) the leaves that a feature's values exclude.
+
+    `order` has room for the values' numbers: sorted, each needs only the nodes between it and
+    the one before.
+    """
+    known = 0
+    for number in range(len(values)):
+        value = values[number]
+        if np.isnan(value):
+            for node in range(trees.starts[feature], trees.starts[feature + 1]):
+                if trees.missing_right[node]:
+                    left[number, trees.words[node]] &= trees.masks[node]
+            continue
+        place = known
+        while place > 0 and values[order[place - 1]] > value:
+            order[place] = order[place - 1]
+            place -= 1
+        order[place] = number
+        known += 1
+    remaining = trees.all_leaves.copy()
+    node = trees.starts[feature]
+    for place in range(known):
+        number = order[place]
+        while node < trees.starts[feature + 1] and trees.thresholds[node] <= values[number]:
+            remaining[trees.words[node]] &= trees.masks[node]
+            node += 1
+        for word in range(len(remaining)):
+            left[number, word] &= remaining[word]
+
+
+@compiled
+def leaf(trees: Trees, tree: int, one: Words, other: Words) -> Any:
+    """Return the value of the first leaf of a tree that both arrays of words have."""
+    word = trees.first[tree]
+    common = one[word] & other[word]
+    while common == 0:
+        word += 1
+        common = one[word] & other[word]
+    return trees.leaves[WORD * word + lowest_bit(common)]
+
+
+@compiled
+def choose(
+    trees: Trees, events: Ints, counts: Ints, leptons: Floats, jets: Floats
+) -> tuple[Ints, NDArray[np.float32]]:
+    """Return each event's best candidate, the first of equal ones, and its score.
+
+    The arguments are those of `candidates.describe`, in whose order candidates are numbered.
+    """
+    most = jets.shape[1]
+    words = len(trees.all_leaves)
+    with_lepton = np.empty((most, 2), dtype=np.float32)
+    pairs = np.empty((most, most, 2), dtype=np.float32)
+    triples = np.empty((most, most, most, 2), dtype=np.float32)
+    pair_of = np.empty((most, most), dtype=np.int64)
+    triple_of = np.empty((most, most, most), dtype=np.int64)
+    largest_count = most * (most - 1) * (most - 2) // 6
+    values = np.empty((len(GROUPS), largest_count), dtype=np.float32)
+    order = np.empty(values.shape[1], dtype=np.int64)
+    left = np.empty((TRIPLE + 1, values.shape[1], words), dtype=np.uint64)
+    sizes = np.empty(len(left), dtype=np.int64)
+    common = np.empty(words, dtype=np.uint64)
+    best = np.empty(len(events), dtype=np.int64)
+    scores = np.empty(len(events), dtype=np.float32)
+    for place in range(len(events)):
+        event = events[place]
+        number, jet = counts[event], jets[event]
+        share(number, leptons[event], jet, with_lepton, pairs, triples)
+        pair_count = triple_count = 0
+        for i in range(number):
+            values[0, i], values[4, i] = with_lepton[i, 0], with_lepton[i, 1]
+            for role in range(4):
+                values[8 + role, i], values[12 + role, i] = jet[i, 0], jet[i, 7]
+                values[16 + role, i] = jet[i, 8]
+            for j in range(i):
+                for feature in range(1, 4):
+                    values[feature, pair_count] = pairs[i, j, 0]
+                values[5, pair_count] = pairs[i, j, 1]
+                pair_of[i, j] = pair_of[j, i] = pair_count
+                pair_count += 1
+                for k in range(j):
+                    values[6, triple_count] = triples[i, j, k, 0]
+                    values[7, triple_count] = triples[i, j, k, 1]
+                    triple_of[i, j, k] = triple_of[i, k, j] = triple_of[j, k, i] = triple_count
+                    triple_count += 1
+        for group in range(len(left)):
+            sizes[group] = number
+            if group >= PAIRS:
+                sizes[group] = triple_count if group == TRIPLE else pair_count
+            for value in range(sizes[group]):
+                for word in range(words):
+                    left[group, value, word] = trees.all_leaves[word]
+        for feature, group in enumerate(GROUPS):
+            exclude(trees, feature, values[feature, : sizes[group]], left[group], order)
+        candidate = 0
+        largest = np.float32(-np.inf)
+        best[place], scores[place] = 0, np.float32(-1)
+        for w1 in range(number):
+            for w2 in range(w1):
+                for b_had in range(number):
+                    if b_had in (w1, w2):
+                        continue
+                    first, second, third = left[0, w1], left[1, w2], left[2, b_had]
+                    fourth, fifth = left[4, pair_of[w1, w2]], left[5, pair_of[w1, b_had]]
+                    sixth, last = left[6, pair_of[w2, b_had]], left[7, triple_of[w1, w2, b_had]]
+                    for word in range(words):
+                        half = first[word] & second[word] & third[word] & fourth[word]
+                        common[word] = half & fifth[word] & sixth[word] & last[word]
+                    for b_lep in range(number):
+                        if b_lep in (w1, w2, b_had):
+                            continue
+                        own = left[3, b_lep]
+                        margin = trees.margin
+                        for tree in range(len(trees.first) - 1):
+                            margin += leaf(trees, tree, common, own)
+                        if margin > largest:
+                            # Different margins may have the same score, of which the first counts.
+                            largest = margin
+                            one = np.float32(1)
+                            score = one / (one + np.float32(math.exp(-margin)))
+                            if score > scores[place]:
+                                best[place], scores[place] = candidate, score
+                        candidate += 1
+    return best, scores
+
+
+def _spans(left: list[int], right: list[int]) -> tuple[dict[int, tuple[int, int]], list[int]]:
+    """Return the range of leaves below each node, and the leaves' nodes from left to right."""
+    spans: dict[int, tuple[int, int]] = {}
+    leaves: list[int] = []
+    # Trees are deep: no recursion.  A node comes again after its children.
+    waiting = [(0, False)]
+    while waiting:
+        node, done = waiting.pop()
+        if left[node] == -1:
+            spans[node] = (len(leaves), len(leaves) + 1)
+            leaves.append(node)
+        elif done:
+            spans[node] = (spans[left[node]][0], spans[right[node]][1])
+        else:
+            waiting += [(node, True), (right[node], False), (left[node], False)]
+    return spans, leaves
+
+
+def _bits(start: int, stop: int) -> Iterator[tuple[int, int]]:
+    """Yield the words of a range of leaves, each with the bits of the range."""
+    for word in range(start // WORD, (stop - 1) // WORD + 1):
+        low, high = max(start - WORD * word, 0), min(stop - WORD * word, WORD)
+        yield word, (1 << high) - (1 << low)
+
+
+def _read(learner: dict[str, Any], margin: np.float32) -> Trees:
+    """Return the trees of a model in XGBoost's format."""
+    nodes: list[list[tuple[np.float32, int, int, bool]]] = [[] for _ in FEATURES]
+    first, leaves, all_leaves = [0], [], []
+    everything = (1 << WORD) - 1
+    for tree in learner["gradient_booster"]["model"]["trees"]:
+        left, value = tree["left_children"], tree["split_conditions"]
+        spans, in_order = _spans(left, tree["right_children"])
+        for node, child in enumerate(left):
+            if child == -1:
+                continue
+            for word, bits in _bits(*spans[child]):
+                missing_right = not tree["default_left"][node]
+                entry = (np.float32(value[node]), first[-1] + word, everything ^ bits)
+                nodes[tree["split_indices"][node]].append((*entry, missing_right))
+        all_leaves += [bits for _, bits in _bits(0, len(in_order))]
+        first.append(len(all_leaves))
+        values = np.zeros(WORD * (first[-1] - first[-2]), dtype=np.float32)
+        values[: len(in_order)] = [value[node] for node in in_order]
+        leaves.append(values)
+    ordered = [entry for of_feature in nodes for entry in sorted(of_feature)]
+    thresholds, words, masks, missing = zip(*ordered, strict=True) if ordered else [()] * 4
+    return Trees(
+        np.cumsum([0, *map(len, nodes)]),
+        np.array(thresholds, dtype=np.float32),
+        np.array(words, dtype=np.int64),
+        np.array(masks, dtype=np.uint64),
+        np.array(missing, dtype=np.bool_),
+        np.array(first, dtype=np.int64),
+        np.concatenate(leaves),
+        np.array(all_leaves, dtype=np.uint64),
+        margin,
+    )
+
+
+def _random_events() -> Compiled:
+    """Return events of four to six random jets."""
+    rng = np.random.default_rng(1)
+    shape = (CHECKED_EVENTS, MAX_JETS)
+    pt, eta = 30 + rng.exponential(50, shape), rng.uniform(-2.4, 2.4, shape)
+    phi, mass = rng.uniform(-np.pi, np.pi, shape), rng.uniform(3, 20, shape)
+    x, y, z = pt * np.cos(phi), pt * np.sin(phi), pt * np.sinh(eta)
+    energy = np.sqrt(x**2 + y**2 + z**2 + mass**2)
+    tag, gluon = rng.uniform(0, 1, shape), rng.uniform(-1, 1, shape)
+    leading = np.stack([pt, eta, phi, x, y, z, energy, tag, gluon], axis=2)
+    # The first jet is the lepton, too: the features need not be those of sane events.
+    lepton = leading[:, 0, 1:7].copy()
+    jets = MIN_JETS + np.arange(CHECKED_EVENTS) % (MAX_JETS - MIN_JETS + 1)
+    return Compiled(np.arange(CHECKED_EVENTS, dtype=np.uint64), jets, lepton, leading)
+
+
+def trees_of(booster: xgboost.Booster) -> Trees | None:
+    """Return the trees of a model; None where they do not score exactly as XGBoost does.
+
+    These are models that are not trees of numbers for two classes, or of a format that this
+    code does not know: they are compared on random events.
+    """
+    learner = json.loads(booster.save_raw("json"))["learner"]
+    boosting = learner["gradient_booster"]
+    if (boosting["name"], learner["objective"]["name"]) != ("gbtree", "binary:logistic"):
+        return None
+    if any(tree["categories"] for tree in boosting["model"]["trees"]):
+        return None
+    base = np.float32(str(learner["learner_model_param"]["base_score"]).strip("[]"))
+    if not 0 < base < 1:  # all rows of the training had the same label
+        return None
+    one = np.float32(1)
+    trees, events = _read(learner, -np.float32(math.log(one / base - one))), _random_events()
+    everything = np.arange(CHECKED_EVENTS)
+    expected = booster.inplace_predict(events.features(everything))
+    best, scores = choose(trees, everything, events.jets, events.lepton, events.leading)
+    same = np.array_equal(scores, expected[np.cumsum(events.counts) - events.counts + best])
+    return trees if same else None
