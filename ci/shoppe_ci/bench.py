@@ -161,9 +161,9 @@ def models(cluster: Cluster) -> dict[str, str]:
         rows[f"{request['model']}, {request['rows']} rows"] = ", ".join(texts)
     rates = figures["analysis"]
     texts = [f"{name} {rate:.0f}" for name, rate in rates.items()]
-    share = rates["Triton"] / rates["local"]
+    shares = [f"{rates['Triton'] / rates[way]:.2f} of {way}" for way in ("XGBoost", "local")]
     rows["the analysis, events/s in one process"] = (
-        f"{', '.join(texts)}; Triton {share:.2f} of local"
+        f"{', '.join(texts)}; Triton {' and '.join(shares)}"
     )
     try:
         for count in (1, 2):

@@ -4,8 +4,8 @@
 
 in a user's pod prints JSON: the median time of a request for each model, protocol and number
 of rows; and the events/s of the analysis without the assignment of jets, with models in this
-process, and with the same models in Triton.  The measurements alternate, so that other load
-of the machine affects all of them.
+process (by compiled loops, and by XGBoost), and with the same models in Triton.  The
+measurements alternate, so that other load of the machine affects all of them.
 
     python -m agc.benchmark_models together
 
@@ -127,6 +127,8 @@ def _analysis() -> dict[str, float]:
                 versions[parity] = register(booster, model_name(parity), metadata={})
         served = serving.serve(versions)
         ways: dict[str, Scorer | None] = {"without": None, "local": local, "Triton": served}
+        # What Triton does, in this process: XGBoost's prediction of rows.
+        ways["XGBoost"] = local.__call__
         measured: dict[str, list[float]] = {name: [] for name in ways}
         for _ in range(REPEATS):
             for name, scorer in ways.items():

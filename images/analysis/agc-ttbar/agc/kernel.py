@@ -247,11 +247,11 @@ class KernelSelected:
         by_name = {}
         for name, number in (("4j1b", 1), ("4j2b", 2)):
             index = np.flatnonzero(tags == number)
-            kept = None
+            jets_for_assignment = None
             if self._assignment and number == 2:
                 columns = (wide, *self._angles, *jets, *self._flavours)
-                kept = lead(index, self._offsets, hard, *columns, MAX_JETS)
-            by_name[name] = Region(index, observable[index], leading[index], kept)
+                jets_for_assignment = lead(index, self._offsets, hard, *columns, MAX_JETS)
+            by_name[name] = Region(index, observable[index], leading[index], jets_for_assignment)
         return by_name
 
     def candidates(self, region: Region) -> Compiled:

@@ -29,6 +29,8 @@ from agc.compilation import compiled
 Words = NDArray[np.uint64]
 
 WORD = 64
+UNITY = np.float32(1)
+"""In single precision, as XGBoost computes."""
 GROUPS = np.array([3, 4, 5, 6, 3, 4, 7, 7, *(0, 1, 2, 3) * 3])
 """By feature of `assignment.FEATURES`, of what it is a property: W1, W2, b_had or b_lep; the pairs
 W1 W2, W1 b_had or W2 b_had; or the triple of all three."""
@@ -105,13 +107,13 @@ def exclude(
 
 
 @compiled
-def leaf(trees: Trees, tree: int, one: Words, other: Words) -> Any:
+def leaf(trees: Trees, tree: int, words: Words, other_words: Words) -> Any:
     """Return the value of the first leaf of a tree that both arrays of words have."""
     word = trees.first[tree]
-    common = one[word] & other[word]
+    common = words[word] & other_words[word]
     while common == 0:
         word += 1
-        common = one[word] & other[word]
+        common = words[word] & other_words[word]
     return trees.leaves[WORD * word + lowest_bit(common)]
 
 
@@ -192,8 +194,7 @@ def choose(
                         if margin > largest:
                             # Different margins may have the same score, of which the first counts.
                             largest = margin
-                            one = np.float32(1)
-                            score = one / (one + np.float32(math.exp(-margin)))
+                            score = UNITY / (UNITY + np.float32(math.exp(-margin)))
                             if score > scores[place]:
                                 best[place], scores[place] = candidate, score
                         candidate += 1
@@ -291,8 +292,8 @@ def trees_of(booster: xgboost.Booster) -> Trees | None:
     base = np.float32(str(learner["learner_model_param"]["base_score"]).strip("[]"))
     if not 0 < base < 1:  # all rows of the training had the same label
         return None
-    one = np.float32(1)
-    trees, events = _read(learner, -np.float32(math.log(one / base - one))), _random_events()
+    margin = -np.float32(math.log(UNITY / base - UNITY))
+    trees, events = _read(learner, margin), _random_events()
     everything = np.arange(CHECKED_EVENTS)
     expected = booster.inplace_predict(events.features(everything))
     best, scores = choose(trees, everything, events.jets, events.lepton, events.leading)

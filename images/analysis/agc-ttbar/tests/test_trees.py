@@ -1,5 +1,6 @@
 """The compiled evaluation of trees against XGBoost's own, bit for bit."""
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -97,7 +98,7 @@ def test_other_models_are_left_to_xgboost(options: dict[str, Any]) -> None:
     (ours,) = inference.best([batch], models)
     starts = np.concatenate([[0], np.cumsum(batch.counts)])
     scores = booster.inplace_predict(batch.features(np.arange(EVENTS)))
-    largest = [scores[a:b].max() for a, b in zip(starts[:-1], starts[1:], strict=True)]
+    largest = [scores[a:b].max() for a, b in pairwise(starts)]
     np.testing.assert_array_equal(ours.score, largest)
 
 
