@@ -15,11 +15,9 @@ import math
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-import llvmlite.ir
 import numpy as np
 import xgboost
-from numba import types
-from numba.extending import intrinsic
+from numba.cpython.unsafe.numbers import trailing_zeros
 from numpy.typing import NDArray
 
 from agc.assignment import FEATURES, MAX_JETS, MIN_JETS
@@ -35,6 +33,8 @@ GROUPS = np.array([3, 4, 5, 6, 3, 4, 7, 7, *(0, 1, 2, 3) * 3])
 """By feature of `assignment.FEATURES`, of what it is a property: W1, W2, b_had or b_lep; the pairs
 W1 W2, W1 b_had or W2 b_had; or the triple of all three."""
 PAIRS, TRIPLE = 4, 7
+lowest_bit: Any = trailing_zeros
+"""The position of the lowest bit that is set in a word."""
 CHECKED_EVENTS = 12
 """Events of random jets on which the scores are compared with XGBoost's."""
 
@@ -60,16 +60,6 @@ class Trees(NamedTuple):
     """(words,): the leaves that exist."""
     margin: np.float32
     """To which the leaves' values are added."""
-
-
-@intrinsic
-def lowest_bit(_: Any, word: Any) -> Any:
-    """Return the position of the lowest bit that is set; one must be."""
-
-    def generate(_: Any, builder: Any, __: Any, arguments: Any) -> Any:
-        return builder.cttz(arguments[0], llvmlite.ir.Constant(llvmlite.ir.IntType(1), 1))
-
-    return types.int64(word), generate
 
 
 @compiled
@@ -114,7 +104,7 @@ def leaf(trees: Trees, tree: int, words: Words, other_words: Words) -> Any:
     while common == 0:
         word += 1
         common = words[word] & other_words[word]
-    return trees.leaves[WORD * word + lowest_bit(common)]
+    return trees.leaves[WORD * word + np.int64(lowest_bit(common))]
 
 
 @compiled
