@@ -7,6 +7,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 from prometheus_client import REGISTRY, start_http_server
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -21,9 +22,11 @@ LOG = logging.getLogger("xcache_exporter")
 class CacheCollector(Collector):
     """Traffic of the cache, and health of its origins."""
 
-    def __init__(self) -> None:
+    def __init__(self, credential_end: Path | None = None) -> None:
+        """Collect, too, how long a credential lasts whose end is in the file `credential_end`."""
         self.ledger = Ledger()
         self.sent = 0
+        self.credential_end = credential_end
         self.origins: dict[str, bool] = {}
 
     def collect(self) -> Iterator[Metric]:
@@ -44,6 +47,13 @@ class CacheCollector(Collector):
         for origin, responds in self.origins.items():
             up.add_metric([origin], float(responds))
         yield up
+        # Without a usable credential there is no end: no metric, which an alert sees by absent().
+        if self.credential_end and self.credential_end.exists():
+            yield GaugeMetricFamily(
+                "xcache_credential_expiry_seconds",
+                "Seconds until the credential for the origin ends; negative after its end",
+                value=float(self.credential_end.read_text()) - time.time(),
+            )
 
 
 def listen(collector: CacheCollector, port: int) -> None:
@@ -88,9 +98,10 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=9931, help="HTTP, for Prometheus")
     parser.add_argument("--origin", action="append", default=[], help="HOST:PORT to probe")
     parser.add_argument("--interval", type=float, default=30, help="seconds between probes")
+    parser.add_argument("--credential-end", type=Path, help="file with the credential's end")
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    collector = CacheCollector()
+    collector = CacheCollector(options.credential_end)
     REGISTRY.register(collector)
     start_http_server(options.port)
     arguments = (collector, options.origin, options.interval)
