@@ -1,8 +1,8 @@
 """Command that gives a cache the credential of a Secret, and renews it without a restart.
 
-XRootD refuses a proxy or a token that others may read, and files of a mounted Secret are readable
-by a group.  So the credential is copied into a volume in memory, again whenever the Secret
-changes; the cache reads the copy at each new connection to an origin.
+XRootD refuses a token that others may read, and files of a mounted Secret are readable by a group.
+So the credential is checked and copied into a volume in memory, again whenever the Secret changes.
+The cache reads the copy when it connects to an origin; a proxy that it has read serves to its end.
 """
 
 import argparse
