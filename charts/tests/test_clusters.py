@@ -10,6 +10,7 @@ ROLES = {"Role", "RoleBinding"}
 WITHOUT: Manifest = {
     "operator": {"crds": {"create": False}, "rbac": {"create": False}},
     "servicex": {"rbac": {"create": False}},
+    "preflight": {"rbac": {"create": False, "clusterWide": False}},
 }
 
 
@@ -27,8 +28,13 @@ def test_what_an_administrator_of_the_cluster_applies_is_left_out_and_nothing_el
     ours = of_charts(without, "operator", "servicex", "mlflow", "triton", "objectstore", "xcache")
     assert not {m["kind"] for m in ours} & (CLUSTER_WIDE | ROLES)
     missing = [m for m in usual if (m["kind"], m["metadata"]["name"]) not in names(without)]
-    assert {m["kind"] for m in missing} == {"CustomResourceDefinition", *ROLES}
-    assert missing == [m for m in of_charts(usual, "operator", "servicex") if m in missing]
+    wide = {"ClusterRole", "ClusterRoleBinding"}
+    assert {m["kind"] for m in missing} == {"CustomResourceDefinition", *ROLES, *wide}
+    assert {m["kind"] for m in missing if m not in of_charts(usual, "coffea-shoppe")} == {
+        "CustomResourceDefinition",
+        *ROLES,
+    }
+    assert missing == of_charts(missing, "operator", "servicex", "coffea-shoppe")
 
 
 def test_a_namespace_has_no_cluster_wide_object_without_the_gateway() -> None:

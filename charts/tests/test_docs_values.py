@@ -21,7 +21,7 @@ from rendering import (
 DOCS = CHARTS.parent / "docs"
 BLOCK = re.compile(r"^```yaml\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
 EXAMPLES = sorted((CHARTS / "coffea-shoppe" / "examples").iterdir())
-WITHOUT_SCHEMA = {"gateway.networking.k8s.io/v1"}
+WITHOUT_SCHEMA = {"gateway.networking.k8s.io/v1", "monitoring.coreos.com/v1"}
 """Kinds that Kubernetes itself does not define."""
 
 

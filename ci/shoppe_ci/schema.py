@@ -365,7 +365,8 @@ def _definitions() -> str:
         (version,) = definition["spec"]["versions"]
         fields = objects.fields_of(version["schema"]["openAPIV3Schema"])
         expected[definition["metadata"]["name"]] = {"version": version["name"], "fields": fields}
-    return json.dumps(expected, indent=1) + "\n"
+    comment = f"{GENERATED} from coffea_shoppe_operator.models; do not edit."
+    return json.dumps({"$comment": comment, "definitions": expected}, indent=1) + "\n"
 
 
 def outdated(*, write: bool = False) -> list[Path]:

@@ -52,7 +52,7 @@ def test_import_contracts_know_all_packages_of_the_workspace() -> None:
         ("coffea_shoppe", set()),
         ("coffea_shoppe_contract", set()),
         ("coffea_shoppe_identity", set()),
-        ("shoppe_ci", {"coffea_shoppe_operator"}),
+        ("shoppe_ci", {"coffea_shoppe_operator", "coffea_shoppe_preflight"}),
         ("z2jh", set()),
     ],
 )

@@ -257,7 +257,7 @@ def _owned(name: str, workload: str) -> bool:
 def expected_definitions() -> dict[str, Any]:
     """Return name → version and fields of the definitions of this release."""
     text = resources.files("coffea_shoppe_preflight").joinpath(DEFINITIONS).read_text()
-    content: dict[str, Any] = json.loads(text)
+    content: dict[str, Any] = json.loads(text)["definitions"]
     return content
 
 

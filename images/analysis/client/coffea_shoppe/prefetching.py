@@ -23,8 +23,6 @@ BLOCKS_PER_REQUEST = 256
 FILES_AT_ONCE = 8
 TIMEOUT_S = 300
 """Of one request to the cache, which waits for the origin."""
-ALL_CACHED = 512
-"""XRootD's flag of a file whose blocks are all in the cache (kXR_cachersp)."""
 
 
 @dataclass(frozen=True)
@@ -35,17 +33,13 @@ class Prefetched:
     """Files that are in the cache now: as a whole, or the branches that were named."""
     bytes: int
     """Their size, or the size of the blocks with these branches."""
-    present: int
-    """Of these files, those that were in the cache as a whole before."""
     seconds: float
     failed: dict[str, str] = field(default_factory=dict)
     """URL → why the cache does not have it."""
 
     def __str__(self) -> str:
         text = f"{self.files:,} files, {self.bytes / 1e6:,.1f} MB in {self.seconds:,.1f} s"
-        present = f", {self.present:,} of them were in the cache" if self.present else ""
-        failed = f"; {len(self.failed):,} FAILED" if self.failed else ""
-        return text + present + failed
+        return f"{text}; {len(self.failed):,} FAILED" if self.failed else text
 
     __repr__ = __str__
 
@@ -62,7 +56,7 @@ def prefetch(
     """Have the facility's cache fetch files from their origin, and return when it has them.
 
     The data go to the cache, not to this process.  Interrupting the kernel, or Ctrl-C, ends the
-    prefetch; the cache keeps what it has, and the next call goes on from there.
+    prefetch; the cache keeps what it has, and the next call asks the origin for the rest.
 
     Args:
         files: Addresses at the origin, `root://…`; each is fetched once.
@@ -93,11 +87,10 @@ def prefetch(
             for url, address in addresses.items()
         }
         results = _collect(jobs, advance)
-    done = [result for result in results.values() if isinstance(result, Fetched)]
+    sizes = [result for result in results.values() if isinstance(result, int)]
     return Prefetched(
-        files=len(done),
-        bytes=sum(result.bytes for result in done),
-        present=sum(result.present for result in done),
+        files=len(sizes),
+        bytes=sum(sizes),
         seconds=time.monotonic() - start,
         failed={url: result for url, result in results.items() if isinstance(result, str)},
     )
@@ -140,18 +133,9 @@ def _bar(total: int, *, shown: bool) -> Iterator[Any]:
         yield advance
 
 
-@dataclass(frozen=True)
-class Fetched:
-    """A file that the cache has."""
-
-    bytes: int
-    present: bool
-    """The cache had all of it before."""
-
-
-def _collect(jobs: dict[Future[Fetched], str], advance: Any) -> dict[str, Fetched | str]:
-    """Return what each URL came to, in the order of the jobs: what was fetched, or why not."""
-    results: dict[str, Fetched | str] = dict.fromkeys(jobs.values(), "")
+def _collect(jobs: dict[Future[int], str], advance: Any) -> dict[str, int | str]:
+    """Return by URL, in the order of the jobs, the bytes that were fetched, or why none were."""
+    results: dict[str, int | str] = dict.fromkeys(jobs.values(), "")
     for job in as_completed(jobs):
         url, error = jobs[job], job.exception()
         if error is None:
@@ -160,27 +144,26 @@ def _collect(jobs: dict[Future[Fetched], str], advance: Any) -> dict[str, Fetche
             results[url] = str(error)
         else:
             results[url] = find_cause(url, error).sentence
-        advance(job.result().bytes if error is None else 0)
+        advance(job.result() if error is None else 0)
     return results
 
 
-def fetch(address: str, branches: Sequence[str], tree: str) -> Fetched:
+def fetch(address: str, branches: Sequence[str], tree: str) -> int:
     """Have the cache fetch the file at its address `root://CACHE//root://ORIGIN//PATH`.
 
-    Without `branches`, the whole file.  Runs in a thread, or on a Dask worker.  Raises `OSError`
-    with XRootD's message.
+    Without `branches`, the whole file.  Returns the size of the blocks in bytes.  Runs in a
+    thread, or on a Dask worker.  Raises `OSError` with XRootD's message.
     """
     with _open(address) as file:
-        size, present = _size(file)
-        if present:
-            return Fetched(size, present=True)
-        ranges = byte_ranges.of_branches(address, branches, tree) if branches else [(0, size)]
-        starts = blocks(ranges, size)
+        status, info = file.stat(timeout=TIMEOUT_S)
+        _check(status)
+        ranges = byte_ranges.of_branches(address, branches, tree) if branches else [(0, info.size)]
+        starts = blocks(ranges, info.size)
         for first in range(0, len(starts), BLOCKS_PER_REQUEST):
             part = starts[first : first + BLOCKS_PER_REQUEST]
             status, _ = file.vector_read([(start, 1) for start in part], timeout=TIMEOUT_S)
             _check(status)
-    return Fetched(sum(min(BLOCK, size - start) for start in starts), present=False)
+    return sum(min(BLOCK, info.size - start) for start in starts)
 
 
 def blocks(ranges: Iterable[Range], size: int) -> list[int]:
@@ -202,13 +185,6 @@ def _open(address: str) -> Iterator[Any]:
         yield file
     finally:
         file.close(timeout=TIMEOUT_S)
-
-
-def _size(file: Any) -> tuple[int, bool]:
-    """Return a file's size in bytes, and whether the cache has all of it."""
-    status, info = file.stat(timeout=TIMEOUT_S)
-    _check(status)
-    return info.size, bool(info.flags & ALL_CACHED)
 
 
 def _check(status: Any) -> None:

@@ -100,12 +100,12 @@ def test_patterns_are_uproot_s(file: Path) -> None:
 class CacheFile:
     """A file at a cache, of which a test sees the requested bytes."""
 
-    def __init__(self, size: int, flags: int) -> None:
-        self.size, self.flags = size, flags
+    def __init__(self, size: int) -> None:
+        self.size = size
         self.requests: list[list[tuple[int, int]]] = []
 
     def stat(self, **_: Any) -> tuple[Any, Any]:
-        return OK, SimpleNamespace(size=self.size, flags=self.flags)
+        return OK, SimpleNamespace(size=self.size)
 
     def vector_read(self, chunks: list[tuple[int, int]], **_: Any) -> tuple[Any, Any]:
         self.requests.append(chunks)
@@ -134,23 +134,16 @@ def cache(monkeypatch: pytest.MonkeyPatch) -> CacheFiles:
 
 def test_a_whole_file_is_fetched_by_one_byte_of_each_block(cache: CacheFiles) -> None:
     size = BLOCKS_PER_REQUEST * BLOCK + 7
-    cache["a.root"] = CacheFile(size, flags=0)
+    cache["a.root"] = CacheFile(size)
     outcome = prefetch([f"{ORIGIN}/a.root"], progress=False)
-    assert (outcome.files, outcome.bytes, outcome.present) == (1, size, 0)
+    assert (outcome.files, outcome.bytes) == (1, size)
     requests = cache["a.root"].requests
     assert [len(chunks) for chunks in requests] == [BLOCKS_PER_REQUEST, 1]
     assert requests[0][:2] == [(0, 1), (BLOCK, 1)]
 
 
-def test_a_file_in_the_cache_is_not_read_again(cache: CacheFiles) -> None:
-    cache["a.root"] = CacheFile(99, flags=prefetching.ALL_CACHED | 16)
-    outcome = prefetch(f"{ORIGIN}/a.root", progress=False)
-    assert (outcome.files, outcome.bytes, outcome.present) == (1, 99, 1)
-    assert not cache["a.root"].requests
-
-
 def test_a_file_that_fails_is_named_and_ends_no_other(cache: CacheFiles) -> None:
-    cache["a.root"] = CacheFile(99, flags=0)
+    cache["a.root"] = CacheFile(99)
     urls = [f"{ORIGIN}/{name}.root" for name in ("absent", "a", "a")]
     outcome = prefetch(urls, progress=False)
     assert (outcome.files, outcome.bytes) == (1, 99)
@@ -161,7 +154,7 @@ def test_a_file_that_fails_is_named_and_ends_no_other(cache: CacheFiles) -> None
 def test_branches_that_are_not_there_are_named(
     cache: CacheFiles, file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    cache["a.root"] = CacheFile(file.stat().st_size, flags=0)
+    cache["a.root"] = CacheFile(file.stat().st_size)
     of_branches = byte_ranges.of_branches
     monkeypatch.setattr(
         byte_ranges, "of_branches", lambda _, *arguments: of_branches(str(file), *arguments)
