@@ -1,22 +1,25 @@
 """Charts rendered as their users would, and what stands in the result."""
 
-import atexit
 import base64
 import json
 import os
 import subprocess
 import tempfile
+import zlib
 from collections.abc import Iterator
 from functools import cache
 from hashlib import sha256
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import yaml
 from lib import api_schemas
-from shoppe_ci import catalogue, suite, toolchain
+from shoppe_ci import catalogue, paths, toolchain
 
 CHARTS = Path(__file__).parents[1]
+UNUSED_S = 3 * 24 * 3600
+"""Time after which the renderings of a chart that no run has used are removed."""
 RELEASE, NAMESPACE = "shoppe", "facility"
 
 Manifest = dict[str, Any]
@@ -36,49 +39,69 @@ def template(
 ) -> list[Manifest]:
     """Render a chart and return its objects, which are the caller's own.
 
-    Helm renders the same chart with the same values once in a run; with `again` it does so
-    once more, and draws other secrets.  An object that the API would refuse fails the test,
-    whatever else it looks at.
+    Helm renders the same files with the same values once, and runs share the outcome; with
+    `again` it does so once more, and draws other secrets.  An object that the API would
+    refuse fails the test, whatever else it looks at.
     """
     text = json.dumps(values or {})
     if again:
         return _outcome(_rendered(chart, text, release))
-    names = (fingerprint(CHARTS / chart), str(toolchain.program("helm")), chart, text, release)
-    key = sha256(json.dumps(names).encode()).hexdigest()
-    file = _shared_folder() / f"{key}.json"
+    key = sha256(json.dumps((text, release)).encode()).hexdigest()
+    file = _folder(fingerprint(CHARTS / chart)) / key
     if not file.exists():
         rendered = _rendered(chart, text, release)
         # Another process reads a whole file or none.
-        with tempfile.NamedTemporaryFile("w", dir=file.parent, delete=False) as part:
-            part.write(rendered)
+        with tempfile.NamedTemporaryFile(dir=file.parent, delete=False) as part:
+            part.write(zlib.compress(rendered.encode(), level=1))
         Path(part.name).replace(file)
-    return _outcome(file.read_text())
+    return _outcome(zlib.decompress(file.read_bytes()).decode())
 
 
 def fingerprint(chart: Path) -> str:
-    """Return a text that changes with any file of a chart and of its subcharts."""
-    total = sha256()
+    """Return a text that changes with any file of a chart and of its subcharts.
+
+    A copy of the chart has the same text.
+    """
+    files = []
     for folder, folders, names in os.walk(chart, followlinks=True):
         folders.sort()
         for name in sorted(names):
             path = os.path.join(folder, name)  # noqa: PTH118 (hundreds of files for each rendering)
             status = os.stat(path)  # noqa: PTH116
-            about = (path, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
-            total.update(repr(about).encode())
+            times = status.st_mtime_ns, status.st_ctime_ns
+            files.append((path, status.st_ino, status.st_size, *times))
+    return _digest(chart, tuple(files))
+
+
+# The files are read again only if their status has changed.
+@cache
+def _digest(chart: Path, files: tuple[tuple[str | int, ...], ...]) -> str:
+    total = sha256()
+    for path, *_ in files:
+        file = Path(str(path))
+        content = sha256(file.read_bytes()).hexdigest()
+        total.update(json.dumps((str(file.relative_to(chart)), content)).encode())
     return total.hexdigest()
 
 
 @cache
-def _shared_folder() -> Path:
-    """Return the folder of renderings: one for all processes of a run, and removed with it."""
-    run = os.environ.get(suite.FOLDER)
-    if run:
-        folder = Path(run) / "renderings"
-        folder.mkdir(exist_ok=True)
-        return folder
-    temporary = tempfile.TemporaryDirectory(prefix="shoppe-renderings-")
-    atexit.register(temporary.cleanup)
-    return Path(temporary.name)
+def _tools() -> str:
+    """Return a text that changes with all that renders charts and checks objects."""
+    code = [Path(module).read_text() for module in (__file__, api_schemas.__file__)]
+    packages = ("jsonschema", "kubernetes-validate", "PyYAML")
+    versions = [*map(metadata.version, packages), *api_schemas.VERSIONS]
+    return json.dumps((str(toolchain.program("helm")), code, versions))
+
+
+@cache
+def _folder(chart: str) -> Path:
+    """Return the folder with renderings of a chart's present files; remove unused ones."""
+    name = sha256(json.dumps((chart, _tools())).encode()).hexdigest()
+    folder = paths.cache("renderings", name)
+    folder.mkdir(exist_ok=True)
+    os.utime(folder)
+    paths.forget_unused(folder.parent, UNUSED_S)
+    return folder
 
 
 def _rendered(chart: str, values: str, release: str) -> str:

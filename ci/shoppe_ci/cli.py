@@ -647,7 +647,7 @@ def clean(everything: bool) -> None:
     """Remove logs and build folders; with --all everything but running clusters."""
     for folder, size in toolchain.disk_use().items():
         say(f"  {folder}: {size:.2f} GiB")
-    doomed = ["logs", "build"] + (["tools", "synth", "uv"] if everything else [])
+    doomed = ["logs", "build"] + (["tools", "synth", "renderings", "uv"] if everything else [])
     for folder in doomed:
         shutil.rmtree(cache(folder), ignore_errors=True)
     say(f"removed: {', '.join(doomed)}")

@@ -2,6 +2,8 @@
 
 import fcntl
 import os
+import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -33,3 +35,14 @@ def locked(name: str) -> Iterator[None]:
     with cache("locks", name).open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
+
+
+def forget_unused(folder: Path, seconds: float) -> None:
+    """Remove the folders in a folder that were last used, by their time of change, before that.
+
+    Who uses such a folder sets its time (`os.utime`).
+    """
+    with locked("unused"):
+        for entry in folder.iterdir():
+            if time.time() - entry.stat().st_mtime > seconds:
+                shutil.rmtree(entry)

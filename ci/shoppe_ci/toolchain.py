@@ -7,7 +7,6 @@ import platform
 import shutil
 import tarfile
 import tempfile
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ import requests
 from shoppe_ci import machine, shell
 from shoppe_ci.engine import pins
 from shoppe_ci.errors import ShoppeError
-from shoppe_ci.paths import TOOLCHAIN, cache, locked
+from shoppe_ci.paths import TOOLCHAIN, cache, forget_unused, locked
 from shoppe_ci.progress import step
 
 GO_ENVIRONMENT = {
@@ -83,14 +82,7 @@ def _make(tool: str, target: Path) -> None:
     else:
         _build(tool, partial)
     partial.rename(target)
-    _forget_unused(target.parent)
-
-
-def _forget_unused(versions: Path) -> None:
-    """Remove a tool's versions that no checkout on this machine has used for `UNUSED_S`."""
-    for old in versions.iterdir():
-        if time.time() - old.stat().st_mtime > UNUSED_S:
-            shutil.rmtree(old)
+    forget_unused(target.parent, UNUSED_S)
 
 
 def _build(tool: str, target: Path) -> None:
