@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 import rendering
+from lib import api_schemas
 from rendering import ALONE, CHARTS, HelmError, template
+from shoppe_ci import toolchain
 
 CHART = "objectstore"
 
@@ -27,8 +29,8 @@ def copy_charts(target: Path) -> None:
 def renderings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """The folder of renderings, which is empty at first."""
     # Helm is in the cache folder.
-    helm = rendering.toolchain.program("helm")
-    monkeypatch.setattr(rendering.toolchain, "program", lambda _: helm)
+    helm = toolchain.program("helm")
+    monkeypatch.setattr(toolchain, "program", lambda _: helm)
     monkeypatch.setenv("SHOPPE_CACHE", str(tmp_path / "cache"))
     forget_digests()
     yield tmp_path / "cache" / "renderings"
@@ -95,7 +97,7 @@ def test_a_later_run_renders_only_what_has_changed(
     assert len(calls) == 1
     for version in ("1.30", "1.31"):
         # Objects are checked against other schemas.
-        monkeypatch.setattr(rendering.api_schemas, "VERSIONS", [version])
+        monkeypatch.setattr(api_schemas, "VERSIONS", [version])
         forget_digests()
         template(CHART, ALONE[CHART])
     assert len(calls) == 3

@@ -174,6 +174,9 @@ def test_dns_that_is_away(facility: Cluster) -> None:
     scale = ("-n", "kube-system", "scale", "deployment/coredns")
     replicas = facility.get("deployment", "coredns", "-n", "kube-system")["spec"]["replicas"]
     facility.kubectl(*scale, "--replicas=0")
+    # A pod that is ending responds for some seconds.
+    gone = ("wait", "--for=delete", "pod", "-l", "k8s-app=kube-dns", "--timeout=90s")
+    facility.kubectl("-n", "kube-system", *gone)
     try:
         assert_named(facility, "dns", "names are not resolved")
     finally:
