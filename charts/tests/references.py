@@ -102,7 +102,9 @@ class Release:
             if account and not self.has("ServiceAccount", namespace, account):
                 yield f"{name}: ServiceAccount {account}"
             for volume in spec.get("volumes", ()):
-                for problem in self._volume(namespace, volume):
+                # What a server may start without, it still misses.
+                hook = workloads[name]["kind"] == "Pod"
+                for problem in self._volume(namespace, volume, optional=hook):
                     yield f"{name}: {problem}"
             for container in [*spec["containers"], *spec.get("initContainers", [])]:
                 for variable in container.get("env", ()):
@@ -111,11 +113,10 @@ class Release:
                         for problem in self._secret(namespace, source["name"], keys):
                             yield f"{name}: {problem}"
 
-    def _volume(self, namespace: str, volume: Manifest) -> Iterator[str]:
+    def _volume(self, namespace: str, volume: Manifest, *, optional: bool) -> Iterator[str]:
         sources = [volume, *volume.get("projected", {}).get("sources", [])]
         for source in sources:
-            # A pod starts without an optional one.
-            if (secret := source.get("secret")) and not secret.get("optional"):
+            if (secret := source.get("secret")) and not (optional and secret.get("optional")):
                 keys = [entry["key"] for entry in secret.get("items", ())]
                 name = secret.get("secretName") or secret["name"]
                 yield from self._secret(namespace, name, keys)
