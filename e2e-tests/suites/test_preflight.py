@@ -130,8 +130,9 @@ def test_a_facility_that_works_and_a_missing_storage_class(facility: Cluster) ->
     ]
 
 
+@later
 def test_an_operator_without_a_right(facility: Cluster) -> None:
-    """Core story: no pod restarts for it, and the right is there again within a second."""
+    """The core suite compares the API server's refusals with what the roles grant: not there."""
     name = f"{RELEASE}-operator-users"
     rules = facility.get("role", name, "-n", NAMESPACE)["rules"]
     less = [rule for rule in rules if "pods" not in rule["resources"]]
@@ -148,9 +149,8 @@ def test_an_operator_without_a_right(facility: Cluster) -> None:
         )
 
 
-@later
 def test_a_pending_claim(facility: Cluster) -> None:
-    """The class waits for a pod that uses the claim, and there is none."""
+    """Core story.  The class waits for a pod that uses the claim, and there is none."""
     with applied(facility, claim("preflight-pending")):
         assert_named(facility, "mlflow", "volume claim is pending")
 
