@@ -44,15 +44,16 @@ def _absent(pattern: str, tree: Any) -> UnknownNameError:
 
 
 def _baskets(tree: Any, pattern: str) -> list[Range]:
-    """Return the ranges of the baskets of a TTree's branches."""
+    """Return the ranges of the baskets of a TTree's branches, and of the branches within them."""
     names = tree.keys(filter_name=pattern, recursive=True, full_paths=True)
     if not names:
         raise _absent(pattern, tree)
     return [
         (int(seek), int(size))
         for name in names
+        for branch in (tree[name], *tree[name].values(recursive=True))
         for seek, size in zip(
-            tree[name].member("fBasketSeek"), tree[name].member("fBasketBytes"), strict=True
+            branch.member("fBasketSeek"), branch.member("fBasketBytes"), strict=True
         )
         if size
     ]

@@ -1,5 +1,6 @@
 """Files that the facility's cache fetches from their origin before somebody reads them."""
 
+import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor, as_completed
@@ -17,7 +18,7 @@ from coffea_shoppe.extras import extra
 
 BLOCK = 64 * 1024
 """Bytes; XCache fetches a block as a whole if one byte of it is read, and its blocks are not
-smaller than this (`xcache.config.BlockSize`)."""
+smaller than this (`xcache.XCacheConfig.BlockSize`)."""
 BLOCKS_PER_REQUEST = 256
 """Of at most 1,024 that XRootD takes."""
 FILES_AT_ONCE = 8
@@ -81,12 +82,20 @@ def prefetch(
         raise ValueError("branches: the list is empty; name at least one, or leave branches out")
     addresses = {url: _cached(url, cache) for url in urls}
     start = time.monotonic()
+    # Workers of Dask end a file that they have begun.
+    interrupted = None if client else threading.Event()
     with _executor(client) as executor, _bar(len(urls), shown=progress) as advance:
         jobs = {
-            executor.submit(fetch, address, patterns, tree): url
+            executor.submit(fetch, address, patterns, tree, interrupted): url
             for url, address in addresses.items()
         }
-        results = _collect(jobs, advance)
+        try:
+            results = _collect(jobs, advance)
+        finally:
+            if interrupted:
+                interrupted.set()
+            for job in jobs:
+                job.cancel()
     sizes = [result for result in results.values() if isinstance(result, int)]
     return Prefetched(
         files=len(sizes),
@@ -110,7 +119,7 @@ def _executor(client: Any) -> Iterator[Executor]:
     try:
         yield executor
     finally:
-        executor.shutdown(wait=False, cancel_futures=True)
+        executor.shutdown(wait=False)
 
 
 @contextmanager
@@ -148,11 +157,14 @@ def _collect(jobs: dict[Future[int], str], advance: Any) -> dict[str, int | str]
     return results
 
 
-def fetch(address: str, branches: Sequence[str], tree: str) -> int:
+def fetch(
+    address: str, branches: Sequence[str], tree: str, interrupted: threading.Event | None = None
+) -> int:
     """Have the cache fetch the file at its address `root://CACHE//root://ORIGIN//PATH`.
 
     Without `branches`, the whole file.  Returns the size of the blocks in bytes.  Runs in a
-    thread, or on a Dask worker.  Raises `OSError` with XRootD's message.
+    thread, or on a Dask worker.  Raises `OSError` with XRootD's message, and `InterruptedError`
+    between two requests where the event `interrupted` is set.
     """
     with _open(address) as file:
         status, info = file.stat(timeout=TIMEOUT_S)
@@ -160,6 +172,8 @@ def fetch(address: str, branches: Sequence[str], tree: str) -> int:
         ranges = byte_ranges.of_branches(address, branches, tree) if branches else [(0, info.size)]
         starts = blocks(ranges, info.size)
         for first in range(0, len(starts), BLOCKS_PER_REQUEST):
+            if interrupted and interrupted.is_set():
+                raise InterruptedError(f"{address}: the prefetch was interrupted")
             part = starts[first : first + BLOCKS_PER_REQUEST]
             status, _ = file.vector_read([(start, 1) for start in part], timeout=TIMEOUT_S)
             _check(status)

@@ -1,5 +1,6 @@
 """Which bytes a prefetch asks a cache for, and what it reports."""
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +14,8 @@ import uproot
 from coffea_shoppe import FacilityError, byte_ranges, prefetch, prefetching
 from coffea_shoppe.prefetching import BLOCK, BLOCKS_PER_REQUEST, blocks
 from coffea_shoppe_contract import ENV_XCACHE
+from distributed import Client
+from split_trees import Branch, write
 
 ORIGIN = "root://origin.example:1094//store"
 OK = SimpleNamespace(ok=True, message="")
@@ -97,12 +100,26 @@ def test_patterns_are_uproot_s(file: Path) -> None:
     assert byte_ranges.of_branches(str(file), ["m*", "pt", "pt"], "Events") == named
 
 
+def test_a_branch_has_the_ranges_of_those_within_it(tmp_path: Path) -> None:
+    numbers = np.arange(50.0)
+    parts = [Branch("x", numbers), Branch("n", numbers.astype("u4"))]
+    path = write(
+        tmp_path / "split.root", "Events", [Branch("evt", None, parts), Branch("y", numbers)],
+        group="Event",
+    )  # fmt: skip
+    parent = byte_ranges.of_branches(str(path), ["evt"], "Events")
+    assert parent == byte_ranges.of_branches(str(path), ["x", "n"], "Events")
+    assert len(parent) == 4, "two baskets of each"
+    assert not set(parent) & set(byte_ranges.of_branches(str(path), ["y"], "Events"))
+
+
 class CacheFile:
     """A file at a cache, of which a test sees the requested bytes."""
 
     def __init__(self, size: int) -> None:
         self.size = size
         self.requests: list[list[tuple[int, int]]] = []
+        self.closed = threading.Event()
 
     def stat(self, **_: Any) -> tuple[Any, Any]:
         return OK, SimpleNamespace(size=self.size)
@@ -126,7 +143,10 @@ def cache(monkeypatch: pytest.MonkeyPatch) -> CacheFiles:
         assert address.startswith(f"root://x:1094//{ORIGIN}")
         if (name := address.rpartition("/")[2]) not in files:
             raise OSError("[ERROR] Server responded with an error: [3011] No such file")
-        yield files[name]
+        try:
+            yield files[name]
+        finally:
+            files[name].closed.set()
 
     monkeypatch.setattr(prefetching, "_open", opened)
     return files
@@ -149,6 +169,41 @@ def test_a_file_that_fails_is_named_and_ends_no_other(cache: CacheFiles) -> None
     assert (outcome.files, outcome.bytes) == (1, 99)
     assert outcome.failed == {urls[0]: "no such file"}
     assert str(outcome).endswith("; 1 FAILED")
+
+
+def test_dask_workers_fetch(cache: CacheFiles) -> None:
+    cache["a.root"], cache["b.root"] = CacheFile(99), CacheFile(BLOCK + 1)
+    urls = [f"{ORIGIN}/{name}.root" for name in ("a", "b", "absent")]
+    # Workers are threads of this process, in which the cache is replaced.
+    with Client(processes=False, n_workers=1, dashboard_address=None) as client:
+        outcome = prefetch(urls, client=client, progress=False)
+    assert (outcome.files, outcome.bytes) == (2, BLOCK + 100)
+    assert outcome.failed == {urls[2]: "no such file"}
+
+
+def test_an_interrupt_ends_the_file_that_is_being_fetched(
+    cache: CacheFiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = cache["a.root"] = CacheFile(9 * BLOCKS_PER_REQUEST * BLOCK)
+    begun, interrupted = threading.Event(), threading.Event()
+    vector_read = file.vector_read
+
+    def slow(*arguments: Any, **more: Any) -> tuple[Any, Any]:
+        begun.set()
+        assert interrupted.wait(10)
+        return vector_read(*arguments, **more)
+
+    def interrupt(*_: Any) -> None:
+        assert begun.wait(10)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(file, "vector_read", slow)
+    monkeypatch.setattr(prefetching, "_collect", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        prefetch(f"{ORIGIN}/a.root", progress=False)
+    interrupted.set()
+    assert file.closed.wait(10)
+    assert len(file.requests) == 1, "of nine"
 
 
 def test_branches_that_are_not_there_are_named(
