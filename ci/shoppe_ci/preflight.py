@@ -99,6 +99,6 @@ def examine(
             for image, component in before_install.images(manifests).items()
         ]
     findings = run_all(checks, TIMEOUT_S)
-    lines = verdict(["cluster", "nodes", "dns", *settings.components], findings)
-    lines += [f"? {kind} not read: {why}" for kind, why in snapshot.unread.items()]
+    components = ["cluster", "nodes", "dns", *settings.components]
+    lines = verdict(components, findings, snapshot.unread)
     return Outcome(lines, passed=not findings)

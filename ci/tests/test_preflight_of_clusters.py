@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import http_server
 import pytest
 import yaml
 from click.testing import CliRunner
@@ -62,16 +63,8 @@ class Cluster:
     @contextmanager
     def kubeconfig(self, folder: Path) -> Iterator[Path]:
         with serving(self.respond) as url:
-            content = {
-                "apiVersion": "v1",
-                "kind": "Config",
-                "clusters": [{"name": "c", "cluster": {"server": url}}],
-                "users": [{"name": "u", "user": {"token": "x"}}],
-                "contexts": [{"name": "k", "context": {"cluster": "c", "user": "u"}}],
-                "current-context": "k",
-            }
             file = folder / "kubeconfig"
-            file.write_text(yaml.safe_dump(content))
+            file.write_text(yaml.safe_dump(http_server.kubeconfig(url, "x")))
             yield file
 
 

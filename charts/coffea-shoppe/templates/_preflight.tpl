@@ -17,6 +17,19 @@ Input: list root.
 {{- end -}}
 
 {{- /*
+shoppe.facility.preflightDatabases: DATABASE: SECRET, as YAML, of the release's PostgreSQL.
+Input: list root.
+*/ -}}
+{{- define "shoppe.facility.preflightDatabases" -}}
+{{- $root := first . -}}
+{{- $databases := dict -}}
+{{- if include "shoppe.facility.here" (list $root "postgresql") -}}
+{{- range include "shoppe.facility.databases" . | fromYamlArray }}{{ $_ := include "shoppe.facility.database" (list $root .) | set $databases . }}{{ end -}}
+{{- end -}}
+{{- toYaml $databases -}}
+{{- end -}}
+
+{{- /*
 shoppe.facility.preflightBuckets: BUCKET: SECRET, as YAML, of the release's services.
 Input: list root.
 */ -}}
@@ -95,9 +108,7 @@ shoppe.facility.preflightSettings: the file.  Input: list root.
 {{- with compact $urls }}{{ $_ := set $addresses $service . }}{{ end -}}
 {{- end -}}
 {{- $databases := dict -}}
-{{- if include "shoppe.facility.here" (list $root "postgresql") -}}
-{{- range include "shoppe.facility.databases" . | fromYamlArray }}{{ $_ := printf "/run/databases/%s/service.conf" . | set $databases . }}{{ end -}}
-{{- end -}}
+{{- range $database, $_ := include "shoppe.facility.preflightDatabases" . | fromYaml }}{{ $_ := printf "/run/databases/%s/service.conf" $database | set $databases $database }}{{ end -}}
 {{- $buckets := dict -}}
 {{- range $bucket, $_ := include "shoppe.facility.preflightBuckets" . | fromYaml }}{{ $_ := printf "/run/buckets/%s" $bucket | set $buckets $bucket }}{{ end -}}
 {{- $accounts := list -}}

@@ -7,17 +7,13 @@ from dataclasses import replace
 from typing import Any
 
 import requests
+from kubernetes.utils.quantity import parse_quantity
 
 from coffea_shoppe_preflight import objects
 from coffea_shoppe_preflight.findings import Cause, Finding
 from coffea_shoppe_preflight.settings import Settings
 from coffea_shoppe_preflight.snapshot import Object, Snapshot
 
-UNITS = {
-    "m": 1e-3, "": 1, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "P": 1e15,
-    "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40, "Pi": 2**50,
-}  # fmt: skip
-"""Suffixes of Kubernetes' quantities."""
 WORKLOADS = ("Deployment", "StatefulSet")
 REGISTRY_TIMEOUT_S = 10
 MANIFEST_TYPES = ", ".join(
@@ -33,10 +29,7 @@ DNS_PODS = "/api/v1/namespaces/kube-system/pods?labelSelector=k8s-app%3Dkube-dns
 
 def bytes_or_cores(quantity: str | int | float) -> float:
     """Return a quantity of Kubernetes as a number: bytes, CPU cores, or pods."""
-    match = re.fullmatch(r"([0-9.]+(?:[eE][+-]?[0-9]+)?)([a-zA-Z]*)", str(quantity))
-    if match is None:
-        raise ValueError(f"{quantity!r} is no quantity of Kubernetes")
-    return float(match[1]) * UNITS[match[2]]
+    return float(parse_quantity(quantity))
 
 
 def kubernetes(version: str, required: str) -> Iterator[Finding]:

@@ -1,6 +1,6 @@
 """What can be wrong in a facility: the table of symptoms, causes and remedies."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 
@@ -220,10 +220,13 @@ class Finding:
     detail: str
 
 
-def verdict(components: Iterable[str], findings: Iterable[Finding]) -> list[str]:
+def verdict(
+    components: Iterable[str], findings: Iterable[Finding], unread: Mapping[str, str]
+) -> list[str]:
     """Return a line for each component: that it works, or each thing that is wrong with it.
 
-    Components that only findings name follow at the end.
+    Components that only findings name follow, and then the kinds of objects that could not be
+    read, with the reasons.
     """
     by_component: dict[str, list[Finding]] = {name: [] for name in components}
     for finding in dict.fromkeys(findings):
@@ -236,7 +239,7 @@ def verdict(components: Iterable[str], findings: Iterable[Finding]) -> list[str]
             detail = " ".join(finding.detail.split())
             cause = finding.cause
             lines.append(f"✗ {name} broken: {cause.title}: {detail} → {cause.remedy}")
-    return lines
+    return lines + [f"? {kind} not read: {why}" for kind, why in unread.items()]
 
 
 def reference() -> str:

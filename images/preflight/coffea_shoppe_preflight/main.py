@@ -62,8 +62,7 @@ def main() -> None:
     options = parser.parse_args()
     settings = Settings.model_validate(yaml.safe_load(options.settings.read_text()))
     findings, snapshot = check(settings, ApiServer(), options.timeout)
-    lines = verdict(components(settings), findings)
-    lines += [f"? {kind} not read: {why}" for kind, why in snapshot.unread.items()]
+    lines = verdict(components(settings), findings, snapshot.unread)
     print("\n".join(lines), flush=True)
     sys.stderr.flush()
     # Threads that still wait for a server would keep the process.

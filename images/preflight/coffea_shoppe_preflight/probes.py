@@ -184,8 +184,8 @@ def database(name: str, file: Path, policy: Policy) -> Iterator[Finding]:
             (cause for words, cause in DATABASE_MESSAGES.items() if words in text.lower()),
             Cause.DATABASE_REFUSES,
         )
-        if cause == Cause.NO_CONNECTION and policy("postgresql"):
-            cause, text = Cause.NETWORK_POLICY, f"{text}: {policy('postgresql')} is there"
+        if cause == Cause.NO_CONNECTION and (name_of_policy := policy("postgresql")):
+            cause, text = Cause.NETWORK_POLICY, f"{text}: {name_of_policy} is there"
         yield Finding("postgresql", cause, f"database {name}: {text}")
 
 

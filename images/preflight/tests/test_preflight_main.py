@@ -1,14 +1,13 @@
 """The preflight as a whole: from its settings to its lines, with an API server over HTTP."""
 
 from pathlib import Path
-from typing import Any
 
 import yaml
 from coffea_shoppe_preflight import main
 from coffea_shoppe_preflight.findings import Cause
 from coffea_shoppe_preflight.settings import Account, Settings
 from coffea_shoppe_preflight.snapshot import ApiServer
-from http_server import Request, serving
+from http_server import Request, kubeconfig, serving
 
 RULE = {"apiGroups": [""], "resources": ["secrets"], "verbs": ["get"]}
 
@@ -32,14 +31,8 @@ def settings(url: str) -> Settings:
 
 
 def server_at(url: str, folder: Path) -> ApiServer:
-    content: dict[str, Any] = {
-        "clusters": [{"name": "c", "cluster": {"server": url}}],
-        "users": [{"name": "u", "user": {"token": "secret-token"}}],
-        "contexts": [{"name": "k", "context": {"cluster": "c", "user": "u"}}],
-        "current-context": "k",
-    }
     file = folder / "kubeconfig"
-    file.write_text(yaml.safe_dump(content))
+    file.write_text(yaml.safe_dump(kubeconfig(url, "secret-token")))
     return ApiServer(str(file))
 
 

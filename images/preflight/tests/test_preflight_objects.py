@@ -322,10 +322,12 @@ def test_the_verdict_has_a_line_for_each_component() -> None:
         Finding("postgresql", Cause.PASSWORD_REFUSED, "database mlflow:\n  no"),
         Finding("nodes", Cause.CLOCK_SKEW, "n1"),
     ]
-    works, broken, nodes = verdict(["servicex", "postgresql"], [*findings, findings[0]])
+    repeated = [*findings, findings[0]]
+    works, broken, nodes, unread = verdict(["servicex", "postgresql"], repeated, {"pods": "no"})
     assert works == "✓ servicex works"
     assert broken.startswith("✗ postgresql broken: password is refused: database mlflow: no → use")
     assert nodes.startswith("✗ nodes broken: clock is wrong: n1 → ")
+    assert unread == "? pods not read: no"
 
 
 def test_each_cause_has_its_own_title_and_a_row_of_the_reference() -> None:

@@ -45,3 +45,15 @@ def serving(respond: Callable[[Request], tuple[int, object]]) -> Iterator[str]:
         Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}"
         server.shutdown()
+
+
+def kubeconfig(url: str, token: str) -> dict[str, object]:
+    """Return the content of a kubeconfig file for a server as the cluster's API server."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [{"name": "c", "cluster": {"server": url}}],
+        "users": [{"name": "u", "user": {"token": token}}],
+        "contexts": [{"name": "k", "context": {"cluster": "c", "user": "u"}}],
+        "current-context": "k",
+    }
