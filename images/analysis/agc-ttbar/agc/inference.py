@@ -219,11 +219,11 @@ def _choose(
     `parts` are candidates and the positions of events, whose rows begin at `starts`.
     """
     trees = scorer.trees[trained_on] if isinstance(scorer, LocalModels) else None
-    if trees is not None and all(isinstance(batch, Compiled) for batch, _ in parts):
+    known = [(batch, events) for batch, events in parts if isinstance(batch, Compiled)]
+    if trees is not None and len(known) == len(parts):
         best_of_parts = [
             choose(trees, events, batch.jets, batch.lepton, batch.leading)
-            for batch, events in parts
-            if isinstance(batch, Compiled)
+            for batch, events in known
         ]
         numbers, scores = (np.concatenate(arrays) for arrays in zip(*best_of_parts, strict=True))
         return starts[:-1] + numbers, scores

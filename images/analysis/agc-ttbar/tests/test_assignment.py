@@ -126,11 +126,11 @@ def candidates(*multiplicities: int, first: int = 1) -> tuple[ArrayCandidates, A
 def test_the_best_candidate_is_kept_with_one_call_for_each_model() -> None:
     scorer = Recorder()
     batches = [candidates(4, 6, 5, 4, 7), candidates(5, 4)]
-    found = inference.best([batch for batch, _, _ in batches], scorer)
+    results = inference.best([batch for batch, _, _ in batches], scorer)
     # Events 1, 3, 5 and 1; 2, 4 and 2.
     assert scorer.asked == [("odd", 180 + 12 + 12), ("even", 12 + 60 + 180 + 60)]
-    assert [one.candidates.tolist() for one in found] == [[12, 180, 60, 12, 180], [60, 12]]
-    for (_, lepton, jets), kept in zip(batches, found, strict=True):
+    assert [best.candidates.tolist() for best in results] == [[12, 180, 60, 12, 180], [60, 12]]
+    for (_, lepton, jets), kept in zip(batches, results, strict=True):
         for position in range(len(lepton)):
             rows = features_one_by_one(lepton[position].to_list(), jets[position].to_list())
             largest = max(rows, key=lambda row: float(np.dot(row, scorer.weights)))
@@ -144,23 +144,23 @@ def test_the_result_does_not_depend_on_the_size_of_calls() -> None:
     batches = [candidates(4, 6, 5, 4, 7, 4)[0], candidates(5, 4, 6)[0]]
     expected = inference.best(batches, scorer)
     scorer.asked.clear()
-    found = inference.best(batches, scorer, most=72)
+    in_blocks = inference.best(batches, scorer, most=72)
     # Events are not divided: 2; 4, 6 and 2.  1 and 3; 5; 1; 3.
     assert scorer.asked == [
         *(("odd", rows) for rows in (180, 36)),
         *(("even", rows) for rows in (72, 180, 60, 180)),
     ]
-    for ours, theirs in zip(found, expected, strict=True):
-        np.testing.assert_array_equal(ours.features, theirs.features)
-        np.testing.assert_array_equal(ours.score, theirs.score)
-        np.testing.assert_array_equal(ours.candidates, theirs.candidates)
+    for block_wise, at_once in zip(in_blocks, expected, strict=True):
+        np.testing.assert_array_equal(block_wise.features, at_once.features)
+        np.testing.assert_array_equal(block_wise.score, at_once.score)
+        np.testing.assert_array_equal(block_wise.candidates, at_once.candidates)
 
 
 def test_the_first_of_equal_scores_is_the_best() -> None:
     batch, _, _ = candidates(4, 5)
-    (found,) = inference.best([batch], lambda _, rows: np.ones(len(rows), np.float32))
+    (best,) = inference.best([batch], lambda _, rows: np.ones(len(rows), np.float32))
     first = batch.features(np.arange(2))[[0, 12]]
-    np.testing.assert_array_equal(found.features, first)
+    np.testing.assert_array_equal(best.features, first)
 
 
 def test_events_of_one_parity_ask_one_model() -> None:

@@ -173,11 +173,11 @@ def test_every_identification_of_jets_is_the_same(identity: Identity) -> None:
         for name, region in by_arrays.items():
             selected += len(region.index)
             np.testing.assert_array_equal(by_kernel[name].observable, region.observable)
-        ours, theirs = (
+        chosen, expected = (
             some.candidates(regions["4j2b"])
             for some, regions in ((kernel, by_kernel), (arrays, by_arrays))
         )
-        np.testing.assert_array_equal(ours.event, theirs.event)
+        np.testing.assert_array_equal(chosen.event, expected.event)
     assert selected > 0
 
 
@@ -192,14 +192,14 @@ def same_candidates(chunk: Columns) -> int:
     count = 0
     for kinematic in systematics.KINEMATIC:
         with np.errstate(all="ignore"):
-            ours, theirs = (
+            by_kernel, by_arrays = (
                 some.candidates(some.regions(kinematic)["4j2b"]) for some in (kernel, arrays)
             )
-        np.testing.assert_array_equal(ours.event, theirs.event)
-        np.testing.assert_array_equal(ours.counts, theirs.counts)
-        events = np.arange(len(ours.event))[::-1]
-        np.testing.assert_array_equal(ours.features(events), theirs.features(events))
-        count += int(ours.counts.sum())
+        np.testing.assert_array_equal(by_kernel.event, by_arrays.event)
+        np.testing.assert_array_equal(by_kernel.counts, by_arrays.counts)
+        events = np.arange(len(by_kernel.event))[::-1]
+        np.testing.assert_array_equal(by_kernel.features(events), by_arrays.features(events))
+        count += int(by_kernel.counts.sum())
     return count
 
 

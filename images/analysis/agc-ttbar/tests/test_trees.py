@@ -41,10 +41,10 @@ def same_choices(booster: xgboost.Booster, *batches: Compiled) -> None:
     """Compare features and scores of all best candidates with those by XGBoost."""
     models = LocalModels(dict.fromkeys(inference.PARITIES, booster))
     assert models.trees["odd"] is not None
-    ours = inference.best(batches, models)
+    by_trees = inference.best(batches, models)
     # A function is not known to be models of this process.
-    theirs = inference.best(batches, lambda _, rows: booster.inplace_predict(rows))
-    for one, other in zip(ours, theirs, strict=True):
+    by_xgboost = inference.best(batches, lambda _, rows: booster.inplace_predict(rows))
+    for one, other in zip(by_trees, by_xgboost, strict=True):
         assert len(set(other.score.tolist())) > 1
         np.testing.assert_array_equal(one.score, other.score)
         np.testing.assert_array_equal(one.features, other.features)
@@ -95,11 +95,11 @@ def test_other_models_are_left_to_xgboost(options: dict[str, Any]) -> None:
     assert trees.trees_of(booster) is None
     models = LocalModels(dict.fromkeys(inference.PARITIES, booster))
     batch = events()
-    (ours,) = inference.best([batch], models)
+    (best,) = inference.best([batch], models)
     starts = np.concatenate([[0], np.cumsum(batch.counts)])
     scores = booster.inplace_predict(batch.features(np.arange(EVENTS)))
     largest = [scores[a:b].max() for a, b in pairwise(starts)]
-    np.testing.assert_array_equal(ours.score, largest)
+    np.testing.assert_array_equal(best.score, largest)
 
 
 def test_trees_that_score_otherwise_are_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
