@@ -56,12 +56,22 @@ def _outcome_file(name: str) -> Path:
 def install(cluster: Cluster, *more: dict[str, Any]) -> None:
     """Install or upgrade the stories' shared facility, with `more` values.
 
-    The next call without `more` resets them.
+    The next call without `more` resets them; `with_values` makes it.
     """
     address = f"127.0.0.1:{cluster.forward_port}"
     outside = {"servicex": {"objectStore": {"publicURL": address}}}
     (shared,) = release.read_values([VALUES])
     release.install(cluster, release.UMBRELLA, release.demo_values(), shared, outside, *more)
+
+
+@contextmanager
+def with_values(cluster: Cluster, *more: dict[str, Any]) -> Iterator[None]:
+    """Upgrade the stories' shared facility with `more` values; they are reset afterwards."""
+    install(cluster, *more)
+    try:
+        yield
+    finally:
+        install(cluster)
 
 
 def prepare(engine: Engine, name: str, source: str) -> threading.Thread:

@@ -1,14 +1,14 @@
 """The release gate: open on the facility, and closed by each service that is broken."""
 
 import json
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 import uproot
-from shoppe_ci import analysis, counters, facility, origin, release, testing
+from lib.components import without
+from shoppe_ci import analysis, facility, origin, release
 from shoppe_ci.cluster import Cluster
 from shoppe_ci.engine import Engine
 from shoppe_ci.errors import ShoppeError
@@ -16,43 +16,13 @@ from shoppe_ci.facility import User
 from shoppe_ci.gate import badge, client, record, results
 from shoppe_ci.gate import run as gates
 from shoppe_ci.gate.hops import ABSENT, HOPS, PROVED, SEEN
-from shoppe_ci.wait import eventually
+from shoppe_ci.testing import with_values
 
 pytestmark = pytest.mark.part("gate")
 
 EVENTS = analysis.FEWEST_EVENTS
 WRONG_KEYS = "wrong-keys"
 COMPONENTS = {hop.title: hop.endpoint.component for hop in HOPS}
-
-
-def workload(cluster: Cluster, component: str) -> dict[str, Any]:
-    """Return the component's Deployment or StatefulSet."""
-    label = "app.kubernetes.io/component"
-    (item,) = (
-        item
-        for item in release.workloads(cluster, release.RELEASE)
-        if item["metadata"]["labels"][label] == component
-    )
-    return item
-
-
-@contextmanager
-def without(cluster: Cluster, component: str) -> Iterator[None]:
-    """Scale a component to zero; it runs again afterwards."""
-    item = workload(cluster, component)
-    meta = item["metadata"]
-    words = ["-n", meta["namespace"], "scale", f"{item['kind'].lower()}/{meta['name']}"]
-    cluster.kubectl(*words, "--replicas=0")
-    try:
-        eventually(
-            lambda: not counters.ready_pods(cluster, component),
-            f"no pod of {component} is ready",
-            timeout=120,
-        )
-        yield
-    finally:
-        cluster.kubectl(*words, f"--replicas={item['spec']['replicas']}")
-        release.wait_ready(cluster)
 
 
 def test_the_gate_is_open(engine: Engine, data_origin: Cluster, tmp_path: Path) -> None:
@@ -112,11 +82,12 @@ def test_wrong_keys_of_the_object_store_close_the_gate(
     metadata = {"name": WRONG_KEYS, "namespace": release.NAMESPACE}
     secret = {"apiVersion": "v1", "kind": "Secret", "metadata": metadata}
     data_origin.apply({**secret, "stringData": {"aws-credentials": keys}})
-    testing.install(data_origin, {"servicex": {"objectStore": {"existingSecret": WRONG_KEYS}}})
     try:
-        outcome = gates.run(engine, data_origin, tmp_path / "gate", events=EVENTS)
+        with with_values(
+            data_origin, {"servicex": {"objectStore": {"existingSecret": WRONG_KEYS}}}
+        ):
+            outcome = gates.run(engine, data_origin, tmp_path / "gate", events=EVENTS)
     finally:
-        testing.install(data_origin)
         data_origin.kubectl("-n", release.NAMESPACE, "delete", "secret", WRONG_KEYS)
     assert_closed(outcome, tmp_path / "gate", "object store")
 
@@ -181,14 +152,13 @@ def test_services_that_a_facility_lacks_are_absent(
 ) -> None:
     missing = {name: {"enabled": False} for name in ("servicex", "mlflow", "triton")}
     user = User.with_token(data_origin.url, token)
-    testing.install(data_origin, {"global": {"services": missing}})
-    try:
-        user.stop()
-        outcome = client.run(data_origin.url, token, fileset, tmp_path / "gate")
-    finally:
-        # A server keeps the environment with which it started.
-        user.stop()
-        testing.install(data_origin)
+    with with_values(data_origin, {"global": {"services": missing}}):
+        try:
+            user.stop()
+            outcome = client.run(data_origin.url, token, fileset, tmp_path / "gate")
+        finally:
+            # A server keeps the environment with which it started.
+            user.stop()
     assert outcome.passed, (outcome.problem, outcome.differences, outcome.hops)
     assert {name for name, state in states(outcome).items() if state == ABSENT} == set(missing)
     assert {"hub", "dask", "xcache"} <= {n for n, s in states(outcome).items() if s == SEEN}

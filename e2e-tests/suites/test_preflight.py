@@ -13,10 +13,12 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from lib.components import without
 from lib.enforcement import enforced
-from shoppe_ci import images, origin, release, testing, toolchain
+from shoppe_ci import images, origin, release, toolchain
 from shoppe_ci.cluster import Cluster
 from shoppe_ci.engine import Engine
+from shoppe_ci.testing import with_values
 from shoppe_ci.wait import eventually
 
 RELEASE = release.RELEASE
@@ -67,16 +69,6 @@ def applied(cluster: Cluster, manifest: dict[str, Any]) -> Iterator[None]:
             *("-n", metadata["namespace"], "delete", manifest["kind"], metadata["name"]),
             "--ignore-not-found",
         )
-
-
-@contextmanager
-def with_values(cluster: Cluster, values: dict[str, Any]) -> Iterator[None]:
-    """Upgrade the facility with further values; they are reset afterwards."""
-    testing.install(cluster, values)
-    try:
-        yield
-    finally:
-        testing.install(cluster)
 
 
 @contextmanager
@@ -257,25 +249,13 @@ def test_a_database_at_its_connection_limit(facility: Cluster) -> None:
         facility.kubectl(*run, "ALTER ROLE mlflow CONNECTION LIMIT -1")
 
 
-@contextmanager
-def without_operator(cluster: Cluster) -> Iterator[None]:
-    """Have no pod of the operator."""
-    scale = ("-n", NAMESPACE, "scale", f"deployment/{RELEASE}-operator")
-    cluster.kubectl(*scale, "--replicas=0")
-    try:
-        yield
-    finally:
-        cluster.kubectl(*scale, "--replicas=1")
-        release.wait_ready(cluster)
-
-
 @later
 def test_a_revoked_s3_key(facility: Cluster) -> None:
     """The service's Secret has a key that the store does not know; the operator would mend it."""
     name = f"{RELEASE}-mlflow-s3"
     wrong = "[default]\naws_access_key_id = service-mlflow\naws_secret_access_key = wrong\n"
     with (
-        without_operator(facility),
+        without(facility, "operator"),
         changed(facility, "secret", name, {"stringData": {"aws-credentials": wrong}}),
     ):
         assert_named(facility, "objectstore", "access key is refused")

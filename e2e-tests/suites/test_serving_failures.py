@@ -6,9 +6,10 @@ from contextlib import contextmanager
 import pytest
 from lib.fixtures import passing_user, run_code
 from lib.serving import REGISTER, printed_lines, serve_first
-from shoppe_ci import release, testing
+from shoppe_ci import release
 from shoppe_ci.cluster import Cluster
 from shoppe_ci.facility import User
+from shoppe_ci.testing import with_values
 from shoppe_ci.wait import eventually
 
 pytestmark = pytest.mark.part("faults")
@@ -17,9 +18,8 @@ pytestmark = pytest.mark.part("faults")
 @pytest.fixture(scope="module")
 def strict(facility: Cluster) -> Iterator[Cluster]:
     """The facility with a small largest size of models; as it was afterwards."""
-    testing.install(facility, {"operator": {"triton": {"megabytes": 1}}})
-    yield facility
-    testing.install(facility)
+    with with_values(facility, {"operator": {"triton": {"megabytes": 1}}}):
+        yield facility
 
 
 @pytest.fixture(scope="module")

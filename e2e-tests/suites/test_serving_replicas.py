@@ -11,6 +11,7 @@ from lib.serving import REGISTER, printed_lines, serve_first
 from shoppe_ci import release, testing
 from shoppe_ci.cluster import Cluster
 from shoppe_ci.facility import User
+from shoppe_ci.testing import with_values
 from shoppe_ci.wait import eventually
 
 pytestmark = pytest.mark.part("load")
@@ -52,9 +53,8 @@ Path("told.json").write_text(json.dumps(told))
 @pytest.fixture(scope="module")
 def replicated(facility: Cluster) -> Iterator[Cluster]:
     """The facility with two replicas; with one again afterwards."""
-    testing.install(facility, {"triton": {"replicas": 2}})
-    yield facility
-    testing.install(facility)
+    with with_values(facility, {"triton": {"replicas": 2}}):
+        yield facility
 
 
 @pytest.fixture(scope="module")

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 import pytest
 from lib.fixtures import passing_user, run_code
 from lib.serving import REGISTER, printed_lines, serve_first
-from shoppe_ci import testing
 from shoppe_ci.cluster import Cluster
 from shoppe_ci.facility import User
+from shoppe_ci.testing import with_values
 
 pytestmark = pytest.mark.part("logins")
 
@@ -76,9 +76,8 @@ def facility_with_short_tokens(facility: Cluster) -> Iterator[Cluster]:
         "tokens": {"lifetimeSeconds": LIFETIME_S},
         "objectStore": {"keyLifetimeSeconds": KEY_LIFETIME_S},
     }
-    testing.install(facility, {"operator": short})
-    yield facility
-    testing.install(facility)
+    with with_values(facility, {"operator": short}):
+        yield facility
 
 
 @pytest.fixture(scope="module")

@@ -11,9 +11,10 @@ from coffea_shoppe_contract.names import resource_name
 from coffea_shoppe_contract.resources import FACILITY_USERS
 from lib.fixtures import administrator, forwarded, passing_user, run_code
 from lib.second_servicex import second_servicex, stored
-from shoppe_ci import origin, release, testing
+from shoppe_ci import origin, release
 from shoppe_ci.cluster import Cluster, free_port
 from shoppe_ci.facility import User
+from shoppe_ci.testing import with_values
 from shoppe_ci.wait import eventually
 
 pytestmark = pytest.mark.part("faults")
@@ -52,10 +53,8 @@ print(json.dumps([variables, shoppe.connections(), sorted(shoppe.status().servic
 @pytest.fixture(scope="module")
 def smaller(facility: Cluster) -> Iterator[Cluster]:
     """The facility with what differs; as it was again afterwards."""
-    with second_servicex(facility, NAME, OTHER):
-        testing.install(facility, VALUES)
+    with second_servicex(facility, NAME, OTHER), with_values(facility, VALUES):
         yield facility
-        testing.install(facility)
 
 
 @pytest.fixture(scope="module")
