@@ -24,6 +24,14 @@ DATA_IN_NODE = "/shoppe-data"
 AUDIT_POLICY = TOOLCHAIN / "cluster" / "audit-policy.yaml"
 AUDIT_POLICY_IN_NODE = "/shoppe-audit-policy.yaml"
 AUDIT_IN_NODE = "/var/log/shoppe-audit"
+SECONDS = len("2026-01-01T00:00:00")
+"""Length of a time in UTC whose fractions of a second are cut off."""
+API_SERVER = "kubernetes.io/service-name=kubernetes"
+"""Selects the EndpointSlices of the API server."""
+SYSTEM_NAMESPACES = ("kube-system", "local-path-storage")
+"""Namespaces of a kind cluster's own pods."""
+RESTART_TIMEOUT_S = 300
+"""Time limit of a stopped cluster until its own pods are ready again."""
 AUDIT_MIB = 100
 """Maximum size of a log file; three older ones are kept."""
 
@@ -228,6 +236,8 @@ def ensure(engine: Engine, name: str, source: str) -> Cluster:
         if not engine.running(existing.node_id):
             with step(f"starting the stopped cluster {name}"):
                 engine.run("start", existing.node_id)
+        # An engine that starts may have restarted the node, too.
+        wait_restarted(engine, existing)
         return existing
     image = nodeimage.ensure(engine, source)
     folder = cache("clusters", name)
@@ -251,6 +261,42 @@ def ensure(engine: Engine, name: str, source: str) -> Cluster:
     cluster = Cluster(name, _node(engine, name), port, source, forward_port)
     _save(cluster)
     return cluster
+
+
+def wait_restarted(engine: Engine, cluster: Cluster) -> None:
+    """Wait until a cluster's own pods, DNS and volumes among them, are ready since its last start.
+
+    Until the kubelet has restarted them, the API server has their state of before.  Until its
+    own address of before has expired, pods may reach another cluster's API server there.
+    """
+    started = engine.run("inspect", "-f", "{{.State.StartedAt}}", cluster.node_id)[:SECONDS]
+
+    def ready() -> bool:
+        endpoints = cluster.get("endpointslices", "-n", "default", "-l", API_SERVER)["items"]
+        addresses = [a for s in endpoints for e in s["endpoints"] or [] for a in e["addresses"]]
+        pods = [pod for n in SYSTEM_NAMESPACES for pod in cluster.get("pods", "-n", n)["items"]]
+        return bool(len(addresses) == 1 and pods and all(ready_since(p, started) for p in pods))
+
+    eventually(
+        ready,
+        f"the pods in {' and '.join(SYSTEM_NAMESPACES)} of {cluster.name} are ready again",
+        timeout=RESTART_TIMEOUT_S,
+    )
+
+
+def ready_since(pod: dict[str, Any], started: str) -> bool:
+    """Return whether all containers of a pod, if it did not end, are ready and started since.
+
+    `started` is a time in UTC as Kubernetes writes it, without its `Z`.
+    """
+    if pod["status"].get("phase") == "Succeeded":
+        return True
+    containers = pod["status"].get("containerStatuses", [])
+    return bool(containers) and all(
+        container["ready"]
+        and container["state"].get("running", {}).get("startedAt", "")[:SECONDS] >= started
+        for container in containers
+    )
 
 
 def delete(engine: Engine, name: str) -> bool:

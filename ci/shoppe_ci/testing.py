@@ -184,10 +184,10 @@ def _with_cluster(
     arguments: Sequence[str], environment: dict[str, str], *, name: str, wish: str, keep: bool
 ) -> int:
     """Run pytest while the cluster is created; remove it afterwards unless it is kept."""
-    present = engines.find()
-    if present and not keep:
-        clusters.delete(present, name)
     engine, source = up.build(wish)
+    if not keep:
+        # What an interrupted run left, which may be half installed.
+        clusters.delete(engine, name)
     thread = prepare(engine, name, source)
     environment = environment | {CLUSTER: name} | ({KEEP: "1"} if keep else {})
     try:

@@ -1,5 +1,6 @@
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -58,6 +59,49 @@ def test_a_creation_that_was_cut_short_is_begun_anew(
     monkeypatch.setattr(cluster, "_remove", lambda _, name: removed.append(name))
     assert cluster.load(ENGINE, "mine") is None
     assert removed == ["mine"]
+
+
+def system_pod(*, ready: bool, started: str, phase: str = "Running") -> dict[str, Any]:
+    state = {"running": {"startedAt": started}} if ready or phase == "Running" else {}
+    return {"status": {"phase": phase, "containerStatuses": [{"ready": ready, "state": state}]}}
+
+
+RESTARTED = "2026-02-01T10:00:00"
+FRESH = system_pod(ready=True, started="2026-02-01T10:00:07Z")
+
+
+@pytest.mark.parametrize(
+    ("pod", "expected"),
+    [
+        (FRESH, True),
+        (system_pod(ready=False, started="", phase="Succeeded"), True),
+        (system_pod(ready=True, started="2026-02-01T09:59:59Z"), False),
+        (system_pod(ready=False, started="2026-02-01T10:00:07Z"), False),
+        (system_pod(ready=False, started="", phase="Pending"), False),
+        ({"status": {"phase": "Pending"}}, False),
+    ],
+    ids=["ready", "ended", "state of before", "not ready", "waiting", "no containers"],
+)
+def test_a_pod_is_ready_since_the_restart(pod: dict[str, Any], expected: bool) -> None:
+    assert cluster.ready_since(pod, RESTARTED) is expected
+
+
+@pytest.mark.parametrize("running", [True, False])
+def test_a_cluster_that_was_stopped_is_ready_before_it_is_used(
+    monkeypatch: pytest.MonkeyPatch, cache: Path, running: bool
+) -> None:
+    stale = system_pod(ready=True, started="2026-02-01T09:00:00Z")
+    moved = {"endpoints": [{"addresses": ["172.18.0.3"]}, {"addresses": ["172.18.0.4"]}]}
+    settled = {"endpoints": [{"addresses": ["172.18.0.4"]}]}
+    answers = [[moved], [FRESH], [FRESH], [settled], [FRESH], [stale], [settled], [FRESH], [FRESH]]
+    write_state(cache, "abc")
+    monkeypatch.setattr(cluster, "_node", lambda *_: "abc")
+    monkeypatch.setattr(cluster.Cluster, "get", lambda *_: {"items": answers.pop(0)})
+    monkeypatch.setattr("shoppe_ci.wait.time.sleep", lambda _: None)
+    monkeypatch.setattr(Engine, "running", lambda *_: running)
+    monkeypatch.setattr(Engine, "run", lambda *_: f"{RESTARTED}.319673300Z\n")
+    assert cluster.ensure(ENGINE, "mine", "source").node_id == "abc"
+    assert answers == []
 
 
 @pytest.mark.parametrize("lacks", [True, False])

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from shoppe_ci import cluster as clusters
 from shoppe_ci import diagnostics, origin, suite, testing, up
+from shoppe_ci import engine as engines
 from shoppe_ci.cluster import Cluster
 from shoppe_ci.engine import Engine
 from shoppe_ci.errors import ShoppeError
@@ -54,6 +55,30 @@ def test_stories_get_the_reason_why_there_is_no_facility(
             testing.prepared(ENGINE)
         assert refusal.value.remedy == "free some memory"
     assert dumps == ["shared"]
+
+
+@pytest.mark.parametrize(
+    ("keep", "expected"),
+    [(False, ["build", "delete", "install", "delete"]), (True, ["build", "install"])],
+)
+def test_a_run_starts_without_the_cluster_of_an_interrupted_one(
+    monkeypatch: pytest.MonkeyPatch, dumps: list[str], keep: bool, expected: list[str]
+) -> None:
+    """An engine that is started by this very run brings such a cluster back."""
+    events: list[str] = []
+
+    def build(wish: str) -> tuple[Engine, str]:
+        events.append("build")
+        return ENGINE, "source"
+
+    monkeypatch.setattr(engines, "find", lambda: None)
+    monkeypatch.setattr(up, "build", build)
+    monkeypatch.setattr(clusters, "delete", lambda engine, name: events.append("delete"))
+    monkeypatch.setattr(origin, "install", lambda cluster: events.append("install"))
+    monkeypatch.setattr(testing, "_pytest", lambda arguments, environment: 0)
+    testing.run_core(name=CLUSTER.name, wish="auto", fast=False, keep=keep, arguments=[])
+    assert events == expected
+    assert dumps == []
 
 
 @pytest.fixture
