@@ -5,16 +5,17 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import kopf
 from coffea_shoppe_contract.confinement import UNSUPPORTED, is_supported
 from coffea_shoppe_contract.resources import API_GROUP, API_VERSION, FACILITY_USERS, SERVED_MODELS
 from prometheus_client import start_http_server
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from coffea_shoppe_operator import boosters, composition, services
 from coffea_shoppe_operator.clients.triton import Triton
@@ -42,7 +43,68 @@ MODELS = (API_GROUP, API_VERSION, SERVED_MODELS)
 Resource = TypeVar("Resource", FacilityUser, ServedModel)
 
 
-def parse(kind: type[Resource], body: kopf.Body) -> Resource:
+class Cluster(Protocol):
+    """What reads resources and writes their status; `storage.Storage` is the real one."""
+
+    def read_resource(  # noqa: D102
+        self, namespace: str, plural: str, name: str
+    ) -> dict[str, Any] | None: ...
+    def write_status(  # noqa: D102
+        self, namespace: str, plural: str, name: str, status: dict[str, Any]
+    ) -> None: ...
+
+
+class Turns(Generic[Resource]):
+    """Gives the handlers of a resource their turns, each with the resource as it is then.
+
+    kopf runs a timer beside the handlers of changes, and each has the resource of its own start.
+    Side by side they would undo each other's work: the timer would serve a version again that
+    its user has just replaced, or renew the keys of a user who is being deleted.
+    """
+
+    def __init__(self, cluster: Cluster, kind: type[Resource], plural: str) -> None:
+        self.cluster, self.plural = cluster, plural
+        self.kind: type[Resource] = kind
+        self._locks: dict[str, threading.Lock] = {}
+
+    def _lock(self, metadata: kopf.Meta) -> threading.Lock:
+        return self._locks.setdefault(metadata["uid"], threading.Lock())
+
+    @contextmanager
+    def take(self, metadata: kopf.Meta, *, wait: bool) -> Iterator[Resource | None]:
+        """Yield the resource as the API server has it, which no other handler changes meanwhile.
+
+        Yields None if it is gone or being deleted, or, without `wait`, if another handler has
+        its turn, which does the same work.
+        """
+        lock = self._lock(metadata)
+        if not lock.acquire(blocking=wait):
+            yield None
+            return
+        try:
+            namespace, name = metadata["namespace"], metadata["name"]
+            body = self.cluster.read_resource(namespace, self.plural, name)
+            gone = body is None or body["metadata"].get("deletionTimestamp")
+            yield None if body is None or gone else parse(self.kind, body)
+        finally:
+            lock.release()
+
+    @contextmanager
+    def take_last(self, metadata: kopf.Meta) -> Iterator[None]:
+        """Wait for the turn in which a deleted resource is removed."""
+        with self._lock(metadata):
+            yield
+        self._locks.pop(metadata["uid"], None)
+
+    def report(self, metadata: kopf.Meta, old: BaseModel, new: BaseModel) -> None:
+        """Write the status, if it is another; within the turn, so that the next one reads it."""
+        if new != old:
+            status = services.as_patch(new)
+            namespace, name = metadata["namespace"], metadata["name"]
+            self.cluster.write_status(namespace, self.plural, name, status)
+
+
+def parse(kind: type[Resource], body: Mapping[str, Any]) -> Resource:
     """Parse a resource; raises `kopf.PermanentError` for an invalid one: a retry is useless."""
     try:
         return kind.parse(dict(body))
@@ -53,9 +115,13 @@ def parse(kind: type[Resource], body: kopf.Body) -> Resource:
 
 
 def register(
-    registry: kopf.OperatorRegistry, facility: services.Facility, metrics: Metrics
+    registry: kopf.OperatorRegistry,
+    facility: services.Facility,
+    cluster: Cluster,
+    metrics: Metrics,
 ) -> None:
     """Add the handlers of one facility to a registry."""
+    turns = Turns(cluster, FacilityUser, FACILITY_USERS)
 
     @kopf.on.startup(registry=registry)
     def configure(settings: kopf.OperatorSettings, **_: Any) -> None:
@@ -77,24 +143,39 @@ def register(
     @kopf.on.resume(*RESOURCE, registry=registry)
     @kopf.on.create(*RESOURCE, registry=registry)
     @kopf.on.update(*RESOURCE, registry=registry)
+    def reconcile(meta: kopf.Meta, **_: Any) -> None:
+        reconcile_user(facility, turns, metrics, meta, wait=True)
+
     @kopf.on.timer(*RESOURCE, interval=INTERVAL_S, initial_delay=INTERVAL_S, registry=registry)
-    def reconcile(body: kopf.Body, patch: kopf.Patch, **_: Any) -> None:
-        if body.metadata.get("deletionTimestamp"):
-            return
-        user = parse(FacilityUser, body)
-        try:
-            with metrics.seconds.time():
-                status = facility.reconcile(user, time.time())
-        except StorageError as error:
-            metrics.failures.labels("reconcile").inc()
-            raise kopf.TemporaryError(str(error), delay=RETRY_S) from error
-        metrics.record(user.name, status.conditions)
-        if status != user.status:
-            patch.status.update(services.as_patch(status))
+    def reconcile_again(meta: kopf.Meta, **_: Any) -> None:
+        reconcile_user(facility, turns, metrics, meta, wait=False)
 
     @kopf.on.delete(*RESOURCE, registry=registry)
     def remove(body: kopf.Body, patch: kopf.Patch, **_: Any) -> None:
-        remove_user(facility, metrics, body, patch)
+        with turns.take_last(body.metadata):
+            remove_user(facility, metrics, body, patch)
+
+
+def reconcile_user(
+    facility: services.Facility,
+    turns: Turns[FacilityUser],
+    metrics: Metrics,
+    metadata: kopf.Meta,
+    *,
+    wait: bool,
+) -> None:
+    """Provision what a user's resource asks for, and write its status."""
+    try:
+        with turns.take(metadata, wait=wait) as user:
+            if user is None:
+                return
+            with metrics.seconds.time():
+                status = facility.reconcile(user, time.time())
+            turns.report(metadata, user.status, status)
+            metrics.record(user.name, status.conditions)
+    except StorageError as error:
+        metrics.failures.labels("reconcile").inc()
+        raise kopf.TemporaryError(str(error), delay=RETRY_S) from error
 
 
 def remove_user(
@@ -111,32 +192,53 @@ def remove_user(
     metrics.forget(body.metadata["name"])
 
 
-def register_models(registry: kopf.OperatorRegistry, serving: Serving, metrics: Metrics) -> None:
+def register_models(
+    registry: kopf.OperatorRegistry, serving: Serving, cluster: Cluster, metrics: Metrics
+) -> None:
     """Add the handlers of served models to a registry."""
+    turns = Turns(cluster, ServedModel, SERVED_MODELS)
 
     @kopf.on.resume(*MODELS, registry=registry)
     @kopf.on.create(*MODELS, registry=registry)
     @kopf.on.update(*MODELS, registry=registry)
+    def serve(meta: kopf.Meta, **_: Any) -> None:
+        serve_model(serving, turns, metrics, meta, wait=True)
+
     @kopf.on.timer(*MODELS, interval=INTERVAL_S, initial_delay=INTERVAL_S, registry=registry)
-    def serve(body: kopf.Body, patch: kopf.Patch, **_: Any) -> None:
-        if body.metadata.get("deletionTimestamp"):
-            return
-        model = parse(ServedModel, body)
-        status = serving.reconcile(model, time.time())
-        if status != model.status:
-            patch.status.update(services.as_patch(status))
-        (condition,) = status.conditions
-        if condition.reason == UNAVAILABLE:
-            metrics.failures.labels("serve").inc()
-            raise kopf.TemporaryError(condition.message, delay=RETRY_S)
+    def serve_again(meta: kopf.Meta, **_: Any) -> None:
+        serve_model(serving, turns, metrics, meta, wait=False)
 
     @kopf.on.delete(*MODELS, registry=registry)
     def unserve(body: kopf.Body, **_: Any) -> None:
         try:
-            serving.remove(ServedModel.parse(dict(body)), time.time())
+            with turns.take_last(body.metadata):
+                serving.remove(ServedModel.parse(dict(body)), time.time())
         except StorageError as error:
             metrics.failures.labels("serve").inc()
             raise kopf.TemporaryError(str(error), delay=RETRY_S) from error
+
+
+def serve_model(
+    serving: Serving,
+    turns: Turns[ServedModel],
+    metrics: Metrics,
+    metadata: kopf.Meta,
+    *,
+    wait: bool,
+) -> None:
+    """Serve what a resource asks for, and write its status."""
+    try:
+        with turns.take(metadata, wait=wait) as model:
+            if model is None:
+                return
+            status = serving.reconcile(model, time.time())
+            turns.report(metadata, model.status, status)
+        (condition,) = status.conditions
+        if condition.reason == UNAVAILABLE:
+            raise StorageError(condition.message)
+    except StorageError as error:
+        metrics.failures.labels("serve").inc()
+        raise kopf.TemporaryError(str(error), delay=RETRY_S) from error
 
 
 def run_periodically(
@@ -185,7 +287,7 @@ def main() -> None:
     measurements = Measurements(store, artifact_bucket=artifact_bucket) if store else None
     adapters = composition.adapters(settings, cluster, clients)
     facility = services.Facility(settings, cluster, adapters, measurements)
-    register(registry, facility, metrics)
+    register(registry, facility, cluster, metrics)
     if settings.triton and clients.mlflow and store:
         triton = Triton(settings.triton)
         serving = Serving(
@@ -205,7 +307,7 @@ def main() -> None:
                 else "users' models are read with access to the operator's keys, because %s",
                 UNSUPPORTED,
             )
-        register_models(registry, serving, metrics)
+        register_models(registry, serving, cluster, metrics)
         if name := settings.triton.deployment:
             scaling = Scaling(settings, name, keys=facility.keys, cluster=cluster, server=triton)
 

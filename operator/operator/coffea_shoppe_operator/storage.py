@@ -173,20 +173,27 @@ class Storage:
         for pod in self._pods(namespace, labels):
             _or_none(self.core.delete_namespaced_pod, pod.metadata.name, namespace)
 
-    @_translated
     def read_user(self, namespace: str, name: str) -> dict[str, Any] | None:
         """Return a FacilityUser, or None where there is none."""
-        return self._read(FACILITY_USERS, namespace, name)
+        return self.read_resource(namespace, FACILITY_USERS, name)
 
-    @_translated
     def read_model(self, namespace: str, name: str) -> dict[str, Any] | None:
         """Return a ServedModel, or None where there is none."""
-        return self._read(SERVED_MODELS, namespace, name)
+        return self.read_resource(namespace, SERVED_MODELS, name)
 
-    def _read(self, plural: str, namespace: str, name: str) -> dict[str, Any] | None:
+    @_translated
+    def read_resource(self, namespace: str, plural: str, name: str) -> dict[str, Any] | None:
+        """Return a custom resource, or None where there is none."""
         path = (API_GROUP, API_VERSION, namespace, plural, name)
         resource: dict[str, Any] | None = _or_none(self.custom.get_namespaced_custom_object, *path)
         return resource
+
+    @_translated
+    def write_status(self, namespace: str, plural: str, name: str, status: dict[str, Any]) -> None:
+        """Merge a custom resource's status; a missing resource is not an error."""
+        path = (API_GROUP, API_VERSION, namespace, plural, name)
+        patch = self.custom.patch_namespaced_custom_object_status
+        _or_none(patch, *path, {"status": status})
 
     def list_models(self, namespace: str, labels: Mapping[str, str]) -> list[dict[str, Any]]:
         """Return the ServedModels with these labels."""
