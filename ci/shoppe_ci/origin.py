@@ -163,9 +163,15 @@ def publish(cluster: Cluster, source: Path, *, below: str = "") -> str:
 def replace(cluster: Cluster, source: Path, relative: str) -> str:
     """Copy a file to a path on the origin, over an earlier one, and return its URL there.
 
-    Its time of change is that of this call, as if it had been written there.
+    Its time of change is that of this call, as if it had been written there.  Waits until the
+    origin has closed the earlier one: until then it gives that one's content to all.
     """
     target = cluster.data / relative
+    if target.exists():
+        eventually(
+            lambda: f"/data/{relative}" not in _open_files(cluster),
+            f"the origin has closed {relative}",
+        )
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_suffix(".partial")
     shutil.copyfile(source, partial)
@@ -174,6 +180,12 @@ def replace(cluster: Cluster, source: Path, relative: str) -> str:
     for folder in (cluster.data, target.parent):
         folder.chmod(0o755)
     return f"{ADDRESS}//{relative}"
+
+
+def _open_files(cluster: Cluster) -> str:
+    """Return the list of the files that the origin's server has open."""
+    listing = ("ls", "-l", "/proc/1/fd")
+    return cluster.kubectl("-n", NAMESPACE, "exec", f"deployment/{NAME}", "--", *listing)
 
 
 def remove(cluster: Cluster, below: str) -> None:

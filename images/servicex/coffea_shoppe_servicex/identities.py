@@ -28,12 +28,17 @@ Identity = dict[str, Any]
 """Dictionary with url, size (bytes), mtime and etag ('' if the origin gives none).
 
 `copies` is true if the origin redirects to several servers; mtime and etag are '' then.
-If the origin did not give them: with url, problem (`ABSENT`, `UNREACHABLE` or `UNKNOWN`) and
-message.  The service adds `seen`, the time of the origin's response (Unix, s), `outdated`, why
-the origin could not confirm it since, and `adler32`, the checksum of the dataset's listing.
+If the origin did not give them: with url, problem (`ABSENT`, `UNREACHABLE`, `UNKNOWN` or
+`EARLIER`) and message.  The service adds `seen`, the time of the origin's response (Unix, s),
+`outdated`, why the origin could not confirm it since, and `adler32`, the checksum of the
+dataset's listing.
 """
 ABSENT, UNREACHABLE, UNKNOWN = "absent", "unreachable", "unknown"
 """The origin has no such file; it does not respond; it does not say what the file is."""
+EARLIER = "earlier"
+"""The origin gives an earlier content of the file to whoever opens it now."""
+EARLIER_TIMEOUT_S, EARLIER_INTERVAL_S = 30, 2
+"""How long, and how often, an origin is asked that gives an earlier content."""
 REQUESTS_AT_ONCE = 32
 HOST_FAILURES = 2
 """After so many failures, the remaining files of an origin count as unreachable."""
@@ -75,10 +80,28 @@ def look_up(
 
 
 def current(url: str, *, local_files: bool) -> Identity:
-    """Return the identity of the file at a URL, within about `TIMEOUT_S` seconds."""
+    """Return the identity of the file at a URL that is to be read now.
+
+    Takes about `TIMEOUT_S` seconds at most.
+    """
     end = time.monotonic() + TIMEOUT_S
-    origins = _Origins(local_files=local_files, end=end, xrootd_settings=XROOTD_SETTINGS)
+    origins = _Origins(
+        local_files=local_files, end=end, xrootd_settings=XROOTD_SETTINGS, opens=True
+    )
     return origins.identity(url)
+
+
+def current_once_closed(url: str, *, local_files: bool) -> Identity:
+    """Return what `current` does, once the file's earlier content is closed by its clients.
+
+    After `EARLIER_TIMEOUT_S` the problem is `EARLIER`.
+    """
+    end = time.monotonic() + EARLIER_TIMEOUT_S
+    while True:
+        identity = current(url, local_files=local_files)
+        if identity.get("problem") != EARLIER or time.monotonic() >= end:
+            return identity
+        time.sleep(EARLIER_INTERVAL_S)
 
 
 def is_known(identities: Sequence[Identity]) -> bool:
@@ -175,14 +198,24 @@ def remarks(files: Sequence[Sequence[Identity]]) -> str:
 
 
 class _Origins:
-    """The origins of files, until a time (monotonic, s); threads may ask them at once."""
+    """The origins of files, until a time (monotonic, s); threads may ask them at once.
 
-    def __init__(self, *, local_files: bool, end: float, xrootd_settings: dict[str, int]) -> None:
+    `opens`: a file at an XRootD server is opened, too, to see whether its content is `EARLIER`.
+    """
+
+    def __init__(
+        self,
+        *,
+        local_files: bool,
+        end: float,
+        xrootd_settings: dict[str, int],
+        opens: bool = False,
+    ) -> None:
         self.local_files, self.end = local_files, end
-        self.xrootd_settings = xrootd_settings
+        self.xrootd_settings, self.opens = xrootd_settings, opens
         self._failures = Counter[str]()
-        self._redirectors: dict[str, bool] = {}
-        """Whether an XRootD server redirects to others."""
+        self._roles: dict[str, int] = {}
+        """The flags (`HostTypes`) of each XRootD server."""
         self._thread = threading.local()
 
     def first_identity(self, urls: Sequence[str]) -> Identity:
@@ -265,6 +298,16 @@ class _Origins:
         if status.ok:
             mtime = _time(int(statinfo.modtime)) if statinfo.modtime else ""
             has_copies = self._has_copies(server, parsed, int(timeout_s))
+            if self.opens and (opened := self._opened(server, url, int(timeout_s))):
+                earlier, later = (
+                    (int(each.size), int(each.modtime)) for each in (opened, statinfo)
+                )
+                if earlier != later:
+                    message = (
+                        f"{shown_address(url)}: its server still gives the content of "
+                        f"{_time(earlier[1])}, because another client has it open"
+                    )
+                    return _problem(url, EARLIER, message)
             return _identity(url, int(statinfo.size), mtime, "", has_copies=has_copies)
         message = f"{shown_address(url)}: {' '.join(status.message.split())}"
         if status.code != XROOTD_ERROR_RESPONSE:
@@ -275,15 +318,39 @@ class _Origins:
         """Return whether an XRootD server redirects to several servers for a file."""
         from XRootD.client.flags import HostTypes, OpenFlags
 
-        if url.hostid not in self._redirectors:
-            status, protocol = server.protocol(timeout=timeout_s)
-            is_redirector = status.ok and bool(protocol.hostinfo & HostTypes.IS_MANAGER)
-            self._redirectors[url.hostid] = is_redirector
-        if not self._redirectors[url.hostid]:
+        if not self._role(server, timeout_s) & HostTypes.IS_MANAGER:
             return False
         status, locations = server.locate(url.path_with_params, OpenFlags.NONE, timeout=timeout_s)
         listed = list(locations) if status.ok and locations else []
         return len(listed) > 1 or any(location.is_manager for location in listed)
+
+    def _opened(self, server: Any, url: str, timeout_s: int) -> Any:
+        """Return size and time of the content that a client gets who opens the file now.
+
+        An XRootD server gives the content that its first client opened to all others, until the
+        last of them closes it, even if the path names another file by then.  Returns None where
+        times cannot tell: a proxy and a cache have their own, and so have the servers to which
+        a redirector leads.
+        """
+        from XRootD import client
+        from XRootD.client.flags import HostTypes
+
+        if self._role(server, timeout_s) & (HostTypes.IS_MANAGER | HostTypes.ATTR_PROXY):
+            return None
+        with client.File() as file:
+            status, _ = file.open(url, timeout=timeout_s)
+            if not status.ok:
+                return None
+            status, statinfo = file.stat(force=True, timeout=timeout_s)
+        return statinfo if status.ok else None
+
+    def _role(self, server: Any, timeout_s: int) -> int:
+        """Return the flags of an XRootD server; 0 if it does not give them."""
+        host = server.url.hostid
+        if host not in self._roles:
+            status, protocol = server.protocol(timeout=timeout_s)
+            self._roles[host] = int(protocol.hostinfo) if status.ok else 0
+        return self._roles[host]
 
 
 def _identity(url: str, size: int, mtime: str, etag: str, *, has_copies: bool) -> Identity:

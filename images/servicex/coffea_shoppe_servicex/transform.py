@@ -38,16 +38,23 @@ def transform(
 
 
 def _check_unchanged(identity: Sequence[Identity], *, local_files: bool) -> list[Identity]:
-    """Raise `TransformError` if a file is another one now; return those whose origin responds."""
+    """Raise `TransformError` if a file is another one now; return those whose origin responds.
+
+    Raises `UnreadableError` if an origin gives an earlier content, until that is closed.
+    """
     responsive = []
     for earlier in identity:
         if "problem" in earlier:
             continue
-        now = identities.current(earlier["url"], local_files=local_files)
+        now = identities.current_once_closed(earlier["url"], local_files=local_files)
         if change := identities.change(earlier, now):
             place = shown_address(earlier["url"])
             message = f"{place}: changed since the request was submitted: {change}"
             raise TransformError("ChangedFile", f"{message}; submit it again")
+        if now.get("problem") == identities.EARLIER:
+            message = f"{now['message']}; submit it again later, or publish the file under "
+            message += "another name"
+            raise UnreadableError("EarlierContent", message, retry_may_help=True)
         if "problem" in now:
             LOG.warning("it is not known whether the file has changed: %s", now["message"])
         else:

@@ -36,7 +36,7 @@ from servicex_helpers import (
     take,
     unchanged,
 )
-from xrootd_origin import REDIRECTOR, SERVER, XRootDOrigin, xrootd_origin
+from xrootd_origin import PROXY, REDIRECTOR, SERVER, XRootDOrigin, xrootd_origin
 
 X = raw(treename="t", expressions="x")
 
@@ -457,6 +457,36 @@ def test_a_file_that_changes_before_it_is_read_fails_by_name(tmp_path: Path) -> 
     with pytest.raises(TransformError, match="it is no longer there") as raised:
         read()
     assert raised.value.reason == "ChangedFile"
+
+
+def test_an_earlier_content_that_a_client_has_open_is_not_read(
+    xrootd: XRootDOrigin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The path names the later file, and XRootD gives the earlier one until all have closed it."""
+    url = f"{xrootd.address}//a.root"
+    xrootd.files["/a.root"], xrootd.open["/a.root"] = (70, 1_793_613_600), (70, 1_793_613_000)
+    (identity,) = identify([[url]])
+    assert identity["mtime"] == "2026-11-02T10:00:00Z"
+    parsed = Codegens.load().parse("uproot-raw", X, "parquet")
+    sentence = (
+        r"still gives the content of 2026-11-02T09:50:00Z, because another client has it open"
+    )
+    with monkeypatch.context() as impatient:
+        impatient.setattr(identities, "EARLIER_TIMEOUT_S", 0)
+        with pytest.raises(UnreadableError, match=sentence) as raised:
+            transform(parsed, [url], tmp_path / "out", "parquet", identity=[identity])
+    assert (raised.value.reason, raised.value.retry_may_help) == ("EarlierContent", True)
+    monkeypatch.setattr("time.sleep", lambda _: xrootd.open.clear())
+    assert identities.current_once_closed(url, local_files=False) == identity
+
+
+@pytest.mark.parametrize("kind", [SERVER | PROXY, REDIRECTOR])
+def test_times_of_proxies_and_redirectors_tell_nothing(xrootd: XRootDOrigin, kind: int) -> None:
+    url = f"{xrootd.address}//a.root"
+    xrootd.kind = kind
+    xrootd.files["/a.root"], xrootd.open["/a.root"] = (70, 1_793_613_600), (70, 1_793_613_000)
+    (identity,) = identify([[url]])
+    assert identities.current(url, local_files=False) == identity
 
 
 def test_a_file_that_changes_while_it_is_read_fails_by_name(

@@ -1,4 +1,4 @@
-"""An origin that speaks as much of XRootD's protocol as a client needs to stat files.
+"""An origin that speaks as much of XRootD's protocol as a client needs to open and stat files.
 
 The servers are not on PyPI; the end-to-end tests have a real one.
 """
@@ -9,8 +9,8 @@ import struct
 import threading
 from collections.abc import Iterator
 
-PROTOCOL, LOGIN, STAT, LOCATE, ERROR, NOT_FOUND = 3006, 3007, 3017, 3027, 4003, 3011
-SERVER, REDIRECTOR = 1, 2
+PROTOCOL, LOGIN, OPEN, STAT, LOCATE, ERROR, NOT_FOUND = 3006, 3007, 3010, 3017, 3027, 4003, 3011
+SERVER, REDIRECTOR, PROXY = 1, 2, 0x200
 """Flags of a host in the response to PROTOCOL."""
 HANDSHAKE_BYTES, HEADER = 20, struct.Struct("!2sH16sI")
 
@@ -22,6 +22,8 @@ class XRootDOrigin(socketserver.ThreadingTCPServer):
 
     def __init__(self) -> None:
         self.files: dict[str, tuple[int, int]] = {}
+        self.open: dict[str, tuple[int, int]] = {}
+        """Files that another client has open: who opens them now gets these, as of XRootD."""
         self.stats = self.locates = 0
         self.kind = SERVER
         self.locations = ["Sr127.0.0.1:9"]
@@ -35,11 +37,16 @@ class _Session(socketserver.StreamRequestHandler):
 
     def handle(self) -> None:
         self.rfile.read(HANDSHAKE_BYTES)
+        opened = ""
         protocol = struct.pack("!II", 0x511, self.server.kind)
         self._respond(b"\0\0", 0, protocol)
         while len(header := self.rfile.read(HEADER.size)) == HEADER.size:
             stream, request, _, length = HEADER.unpack(header)
             path = self.rfile.read(length).partition(b"?")[0].decode()
+            files = self.server.files
+            if request == STAT and not path:
+                # By the handle of the only file that is open.
+                path, files = opened, files | self.server.open
             if request == PROTOCOL:
                 self._respond(stream, 0, protocol)
             elif request == LOGIN:
@@ -47,9 +54,13 @@ class _Session(socketserver.StreamRequestHandler):
             elif request == LOCATE:
                 self.server.locates += 1
                 self._respond(stream, 0, " ".join(self.server.locations).encode() + b"\0")
+            elif request == OPEN:
+                opened = path
+                size, mtime = (files | self.server.open)[path]
+                self._respond(stream, 0, bytes(12) + f"1 {size} 16 {mtime}\0".encode())
             elif request != STAT:
                 self._respond(stream, 0, b"")
-            elif entry := self.server.files.get(path):
+            elif entry := files.get(path):
                 self.server.stats += 1
                 self._respond(stream, 0, f"1 {entry[0]} 16 {entry[1]}\0".encode())
             else:
