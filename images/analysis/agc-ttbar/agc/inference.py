@@ -41,6 +41,16 @@ def model_file(trained_on: str) -> str:
     return f"model_{trained_on}.json"
 
 
+def _check_features(path: Path, names: Sequence[str]) -> None:
+    """Raise `InputError` for a model whose features have other names, or another order."""
+    for number, (name, feature) in enumerate(zip(names, FEATURES, strict=False)):
+        if name != feature.name:
+            raise InputError(
+                f"{path}: its feature {number} is {name!r}, not {feature.name!r}; train it on the "
+                "features of agc.assignment.FEATURES, in their order"
+            )
+
+
 LOCATION = re.compile(r"^\[[\d:]+\] \S+:\d+: ")
 """Time and line of XGBoost's code, with which its errors begin."""
 
@@ -63,7 +73,8 @@ class LocalModels:
     def load(cls, folder: Path) -> "LocalModels":
         """Read `model_even.json` and `model_odd.json`, as XGBoost writes them.
 
-        Raises `InputError` where one is missing, is not a model, or has other features.
+        Raises `InputError` where one is missing, is not a model of trees, or has other features.
+        A model that names its features names those of `assignment.FEATURES`, in their order.
         """
         boosters = {}
         for parity in PARITIES:
@@ -80,6 +91,9 @@ class LocalModels:
                 raise InputError(
                     f"{path} takes {booster.num_features()} features, not {len(FEATURES)}"
                 )
+            _check_features(path, booster.feature_names or ())
+            if "gblinear" in booster.save_config():
+                raise InputError(f"{path} is a linear model; train trees (booster gbtree or dart)")
             boosters[parity] = booster
         return cls(boosters)
 

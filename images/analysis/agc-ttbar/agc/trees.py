@@ -11,8 +11,10 @@ Scores are XGBoost's, bit for bit: the leaves are added in the same order, in si
 """
 
 import json
+import logging
 import math
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,8 +22,8 @@ import xgboost
 from numba.cpython.unsafe.numbers import trailing_zeros
 from numpy.typing import NDArray
 
-from agc.assignment import FEATURES, MAX_JETS, MIN_JETS
-from agc.candidates import Compiled, Floats, Ints, share
+from agc.assignment import FEATURES, MAX_JETS, MIN_JETS, Features
+from agc.candidates import Compiled, Floats, Ints, first_of_largest, share
 from agc.compilation import compiled
 
 Words = NDArray[np.uint64]
@@ -35,8 +37,20 @@ W1 W2, W1 b_had or W2 b_had; or the triple of all three."""
 PAIRS, TRIPLE = 4, 7
 lowest_bit: Any = trailing_zeros
 """The position of the lowest bit that is set in a word."""
-CHECKED_EVENTS = 12
-"""Events of random jets on which the scores are compared with XGBoost's."""
+CHECKED_EVENTS = 24
+"""Events of random jets on which the choices are compared with XGBoost's."""
+CHECKED_ROWS, MISSING = 180, 0.05
+"""Rows that are compared at a time, and the share of their values that are missing."""
+LEAST_BASE_SCORE = np.float32(1e-6)
+"""A base score that is nearer to zero or one counts as this near."""
+LARGEST_EXPONENT = np.float32(88.7)
+"""Where XGBoost stops: the exponential function of more overflows in single precision."""
+
+log = logging.getLogger(__name__)
+
+
+class UnknownModelError(ValueError):
+    """A model that this code cannot evaluate, and why."""
 
 
 class Trees(NamedTuple):
@@ -105,6 +119,30 @@ def leaf(trees: Trees, tree: int, words: Words, other_words: Words) -> Any:
         word += 1
         common = words[word] & other_words[word]
     return trees.leaves[WORD * word + np.int64(lowest_bit(common))]
+
+
+@compiled
+def probability(margin: np.float32) -> Any:
+    """Return the score of a sum of leaves."""
+    exponent = min(-margin, LARGEST_EXPONENT)
+    return UNITY / (UNITY + np.float32(math.exp(exponent)))
+
+
+@compiled
+def score(trees: Trees, rows: Features) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return margin and score of each row of features, which share no values."""
+    left = np.empty((len(rows), len(trees.all_leaves)), dtype=np.uint64)
+    left[:] = trees.all_leaves
+    order = np.empty(len(rows), dtype=np.int64)
+    for feature in range(rows.shape[1]):
+        exclude(trees, feature, rows[:, feature], left, order)
+    margins = np.full(len(rows), trees.margin, dtype=np.float32)
+    scores = np.empty(len(rows), dtype=np.float32)
+    for row in range(len(rows)):
+        for tree in range(len(trees.first) - 1):
+            margins[row] += leaf(trees, tree, left[row], left[row])
+        scores[row] = probability(margins[row])
+    return margins, scores
 
 
 @compiled
@@ -184,9 +222,9 @@ def choose(
                         if margin > largest:
                             # Different margins may have the same score, of which the first counts.
                             largest = margin
-                            score = UNITY / (UNITY + np.float32(math.exp(-margin)))
-                            if score > scores[place]:
-                                best[place], scores[place] = candidate, score
+                            chance = probability(margin)
+                            if chance > scores[place]:
+                                best[place], scores[place] = candidate, chance
                         candidate += 1
     return best, scores
 
@@ -252,7 +290,7 @@ def _read(learner: dict[str, Any], margin: np.float32) -> Trees:
 
 
 def _random_events() -> Compiled:
-    """Return events of four to six random jets."""
+    """Return events of four to six random jets, the second half with missing values."""
     rng = np.random.default_rng(1)
     shape = (CHECKED_EVENTS, MAX_JETS)
     pt, eta = 30 + rng.exponential(50, shape), rng.uniform(-2.4, 2.4, shape)
@@ -263,29 +301,111 @@ def _random_events() -> Compiled:
     leading = np.stack([pt, eta, phi, x, y, z, energy, tag, gluon], axis=2)
     # The first jet is the lepton, too: the features need not be those of sane events.
     lepton = leading[:, 0, 1:7].copy()
+    half = leading[CHECKED_EVENTS // 2 :]
+    half[rng.random(half.shape) < MISSING] = np.nan
     jets = MIN_JETS + np.arange(CHECKED_EVENTS) % (MAX_JETS - MIN_JETS + 1)
     return Compiled(np.arange(CHECKED_EVENTS, dtype=np.uint64), jets, lepton, leading)
+
+
+def _rows_at_thresholds(trees: Trees) -> Features:
+    """Return rows with each threshold and the numbers next to it, and with missing values."""
+    rng = np.random.default_rng(2)
+    columns = []
+    for start, stop in pairwise(trees.starts):
+        thresholds = np.unique(trees.thresholds[start:stop])
+        near = [np.nextafter(thresholds, np.float32(side)) for side in (-np.inf, np.inf)]
+        values = np.concatenate([thresholds, *near, np.zeros(1, np.float32)])
+        # XGBoost refuses infinite values.
+        columns.append(rng.permutation(values[np.isfinite(values)]))
+    rows = np.empty((max(CHECKED_ROWS, *map(len, columns)), len(columns)), dtype=np.float32)
+    for feature, values in enumerate(columns):
+        rows[:, feature] = np.resize(values, len(rows))
+    # Rows are added for missing values, so that each threshold is there with a value.
+    with_missing = rows[: 2 * CHECKED_ROWS].copy()
+    with_missing[rng.random(with_missing.shape) < MISSING] = np.nan
+    return np.concatenate([rows, with_missing, np.full((1, len(columns)), np.nan, np.float32)])
+
+
+def _compare(booster: xgboost.Booster, trees: Trees) -> None:
+    """Raise `UnknownModelError` where scores or choices are not XGBoost's."""
+    events, everything = _random_events(), np.arange(CHECKED_EVENTS)
+    candidates = events.features(everything)
+    for name, rows in {
+        "thresholds": _rows_at_thresholds(trees),
+        "random events": candidates,
+    }.items():
+        parts = [
+            score(trees, rows[start : start + CHECKED_ROWS])
+            for start in range(0, len(rows), CHECKED_ROWS)
+        ]
+        margins, scores = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+        expected = booster.inplace_predict(rows, predict_type="margin")
+        for computed, reference in ((margins, expected), (scores, booster.inplace_predict(rows))):
+            if not np.array_equal(computed, reference):
+                different = np.count_nonzero(computed != reference)
+                raise UnknownModelError(
+                    f"{different} of {len(rows)} scores of rows at {name} differ from XGBoost's"
+                )
+    scores = booster.inplace_predict(candidates)
+    starts = np.concatenate([[0], np.cumsum(events.counts)])
+    first = first_of_largest(scores, starts)
+    best, largest = choose(trees, everything, events.jets, events.lepton, events.leading)
+    chosen = starts[:-1] + best
+    if not (np.array_equal(chosen, first) and np.array_equal(largest, scores[first])):
+        raise UnknownModelError("choices of random events' candidates differ from XGBoost's")
+
+
+def _margin(base_score: str) -> np.float32:
+    """Return the margin of a base score, which XGBoost writes as 5E-1 or [5E-1]."""
+    try:
+        base = np.float32(base_score.removeprefix("[").removesuffix("]"))
+    except ValueError:
+        raise UnknownModelError(f"its base_score is {base_score}, not one number") from None
+    # XGBoost does the same: zero and one have no margin.
+    base = min(max(base, LEAST_BASE_SCORE), UNITY - LEAST_BASE_SCORE)
+    return -np.float32(math.log(UNITY / base - UNITY))
+
+
+def _known(learner: dict[str, Any]) -> Trees:
+    """Return a model's trees; raise `UnknownModelError` where it is of another kind."""
+    boosting, parameters = learner["gradient_booster"], learner["learner_model_param"]
+    if boosting["name"] != "gbtree":
+        raise UnknownModelError(f"its booster is {boosting['name']}, not gbtree")
+    objective = learner["objective"]["name"]
+    if objective != "binary:logistic":
+        raise UnknownModelError(f"its objective is {objective}, not binary:logistic")
+    classes, targets = int(parameters["num_class"]), int(parameters.get("num_target", 1))
+    if classes > 1 or targets > 1:
+        raise UnknownModelError(f"it has {classes} classes and {targets} targets, not two and one")
+    if int(parameters["num_feature"]) != len(FEATURES):
+        raise UnknownModelError(
+            f"it takes {parameters['num_feature']} features, not {len(FEATURES)}"
+        )
+    trees = boosting["model"]["trees"]
+    if not trees:
+        raise UnknownModelError("it has no trees")
+    if any(any(tree["split_type"]) or tree["categories"] for tree in trees):
+        raise UnknownModelError("it splits by categories")
+    return _read(learner, _margin(str(parameters["base_score"])))
 
 
 def trees_of(booster: xgboost.Booster) -> Trees | None:
     """Return the trees of a model; None where they do not score exactly as XGBoost does.
 
     These are models that are not trees of numbers for two classes, or of a format that this
-    code does not know: they are compared on random events.
+    code does not know.  All scores and choices are compared on random events, and on rows with
+    missing values and with the values at and next to each threshold.  The reason for None is
+    logged.
     """
-    learner = json.loads(booster.save_raw("json"))["learner"]
-    boosting = learner["gradient_booster"]
-    if (boosting["name"], learner["objective"]["name"]) != ("gbtree", "binary:logistic"):
-        return None
-    if any(tree["categories"] for tree in boosting["model"]["trees"]):
-        return None
-    base = np.float32(str(learner["learner_model_param"]["base_score"]).strip("[]"))
-    if not 0 < base < 1:  # all rows of the training had the same label
-        return None
-    margin = -np.float32(math.log(UNITY / base - UNITY))
-    trees, events = _read(learner, margin), _random_events()
-    everything = np.arange(CHECKED_EVENTS)
-    expected = booster.inplace_predict(events.features(everything))
-    best, scores = choose(trees, everything, events.jets, events.lepton, events.leading)
-    same = np.array_equal(scores, expected[np.cumsum(events.counts) - events.counts + best])
-    return trees if same else None
+    try:
+        learner = json.loads(booster.save_raw("json"))["learner"]
+        trees = _known(learner)
+        _compare(booster, trees)
+    except UnknownModelError as error:
+        reason = str(error)
+    except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        reason = f"its format is unknown ({type(error).__name__}: {error})"
+    else:
+        return trees
+    log.warning("XGBoost itself scores a model, which takes longer: %s", reason)
+    return None

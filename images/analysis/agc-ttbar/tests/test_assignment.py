@@ -1,6 +1,8 @@
 """The candidates of an event and what describes them, beside a plain computation."""
 
 import itertools
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -170,19 +172,31 @@ def test_events_of_one_parity_ask_one_model() -> None:
     assert [model for model, _ in scorer.asked] == ["odd"]
 
 
-def trained(folder: Path, features: int = len(FEATURES)) -> Path:
-    data = xgboost.DMatrix(RNG.normal(size=(200, features)), RNG.integers(0, 2, 200))
-    booster = xgboost.train({"objective": "binary:logistic", "max_depth": 3}, data, 5)
+NAMES = [feature.name for feature in FEATURES]
+
+
+def trained(
+    folder: Path,
+    features: int = len(FEATURES),
+    names: Sequence[str] | None = None,
+    booster: str = "gbtree",
+) -> Path:
+    rows, labels = RNG.normal(size=(200, features)), RNG.integers(0, 2, 200)
+    data = xgboost.DMatrix(rows, labels, feature_names=names)
+    model = xgboost.train({"objective": "binary:logistic", "booster": booster}, data, 5)
     for parity in inference.PARITIES:
-        booster.save_model(folder / inference.model_file(parity))
+        model.save_model(folder / inference.model_file(parity))
     return folder
 
 
-def test_models_of_a_folder_score_as_xgboost_does(tmp_path: Path) -> None:
-    models = inference.LocalModels.load(trained(tmp_path))
+@pytest.mark.parametrize("names", [None, NAMES], ids=["unnamed", "named"])
+def test_models_of_a_folder_score_as_xgboost_does(
+    tmp_path: Path, names: Sequence[str] | None
+) -> None:
+    models = inference.LocalModels.load(trained(tmp_path, names=names))
     rows = RNG.normal(size=(50, len(FEATURES))).astype(np.float32)
     known = xgboost.Booster(model_file=str(tmp_path / "model_odd.json"))
-    expected = known.predict(xgboost.DMatrix(rows))
+    expected = known.predict(xgboost.DMatrix(rows, feature_names=names))
     np.testing.assert_allclose(models("odd", rows), expected, atol=1e-6)
 
 
@@ -191,6 +205,12 @@ def test_models_that_cannot_be_used_are_refused_by_name(tmp_path: Path) -> None:
         inference.LocalModels.load(tmp_path)
     with pytest.raises(InputError, match="takes 7 features, not 20"):
         inference.LocalModels.load(trained(tmp_path, features=7))
+    swapped = [NAMES[1], NAMES[0], *NAMES[2:]]
+    message = f"its feature 0 is {NAMES[1]!r}, not {NAMES[0]!r}; train it on"
+    with pytest.raises(InputError, match=re.escape(message)):
+        inference.LocalModels.load(trained(tmp_path, names=swapped))
+    with pytest.raises(InputError, match=r"model_even\.json is a linear model; train trees"):
+        inference.LocalModels.load(trained(tmp_path, booster="gblinear"))
     (tmp_path / "model_even.json").write_text('{"no": "model"}')
     with pytest.raises(InputError, match=r"is not an XGBoost model \([^\[]*\)$"):
         inference.LocalModels.load(tmp_path)
