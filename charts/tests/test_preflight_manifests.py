@@ -130,10 +130,12 @@ def test_it_knows_the_identity_provider_and_the_external_address() -> None:
     assert settings().identity_providers == settings().external_urls == []
 
 
-def test_it_knows_the_caches_origins() -> None:
+def test_it_knows_the_caches_origins_that_everybody_may_read() -> None:
+    credentials = {"secret": "cms-proxy", "kind": "proxy", "certificates": "grid-cas"}
     cache = {
         "instances": [
             {"name": "xcache", "preset": "atlas"},
+            {"name": "cms", "preset": "cms", "credentials": credentials},
             {"name": "xcache-own", "preset": "generic", "origin": "origin.example.org:1094"},
         ],
         "metrics": {"origins": ["other.example.org:1094"]},

@@ -75,7 +75,8 @@ shoppe.facility.externalUrls: where browsers find the hub, as a YAML list.  Inpu
 {{- end -}}
 
 {{- /*
-shoppe.facility.origins: HOST:PORT, as a YAML list, of the caches' origins.  Input: list root.
+shoppe.facility.origins: HOST:PORT, as a YAML list, of the caches' origins that everybody may read.
+The others demand a login, for which only their cache has a credential.  Input: list root.
 */ -}}
 {{- define "shoppe.facility.origins" -}}
 {{- $root := first . -}}
@@ -83,7 +84,7 @@ shoppe.facility.origins: HOST:PORT, as a YAML list, of the caches' origins.  Inp
 {{- with get $root.Subcharts "xcache" -}}
 {{- $cache := . -}}
 {{- range .Values.instances -}}
-{{- $origins = append $origins (include "shoppe.xcache.instance" (dict "root" $cache "instance" .) | fromYaml).origin -}}
+{{- if not .credentials }}{{ $origins = append $origins (include "shoppe.xcache.instance" (dict "root" $cache "instance" .) | fromYaml).origin }}{{ end -}}
 {{- end -}}
 {{- range .Values.metrics.origins }}{{ $origins = append $origins (tpl . $cache) }}{{ end -}}
 {{- end -}}

@@ -1,10 +1,14 @@
 import base64
+import errno
 import json
+import os
 import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
+from xcache_exporter import credentials, main
 from xcache_exporter.credentials import (
     UnusableCredentialError,
     proxy_end,
@@ -22,25 +26,28 @@ def token(exp: object) -> bytes:
     return b"e30." + payload + b".c2ln\n"
 
 
+def openssl(*words: str | Path) -> None:
+    subprocess.run(["openssl", *map(str, words)], check=True, capture_output=True)
+
+
 @pytest.fixture(scope="module")
-def proxy(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    """A user's certificate of two days, then its key, as in a proxy file."""
-    folder = tmp_path_factory.mktemp("proxy")
-    command = [
-        "openssl",
-        "req",
-        "-x509",
-        "-newkey",
-        "rsa:2048",
-        "-nodes",
-        "-days",
-        "2",
-        "-subj",
-        "/CN=robot",
-    ]
-    command += ["-keyout", str(folder / "key"), "-out", str(folder / "certificate")]
-    subprocess.run(command, check=True, capture_output=True)
-    return (folder / "certificate").read_bytes() + (folder / "key").read_bytes()
+def pki(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with certificates and keys of an owner, and of a proxy that lasts longer."""
+    folder = tmp_path_factory.mktemp("pki")
+    new = ("-newkey", "rsa:2048", "-nodes")
+    owner = ("-keyout", folder / "owner.key", "-out", folder / "owner.pem")
+    openssl("req", "-x509", *new, "-days", "2", "-subj", "/CN=robot", *owner)
+    request = folder / "request"
+    openssl("req", *new, "-subj", "/CN=robot/CN=1", "-keyout", folder / "key", "-out", request)
+    issuer = ("-CA", folder / "owner.pem", "-CAkey", folder / "owner.key", "-set_serial", "1")
+    openssl("x509", "-req", "-in", request, *issuer, "-days", "9", "-out", folder / "pem")
+    locked = ("-aes128", "-passout", "pass:word", "-out", folder / "locked")
+    openssl("pkey", "-in", folder / "key", *locked)
+    return folder
+
+
+def parts(pki: Path, *names: str) -> bytes:
+    return b"".join((pki / name).read_bytes() for name in names)
 
 
 class Pod:
@@ -60,16 +67,32 @@ def pod(tmp_path: Path) -> Pod:
     return Pod(tmp_path)
 
 
-def test_a_proxy_ends_with_its_certificate(proxy: bytes) -> None:
+def test_a_proxy_ends_with_the_first_of_its_chain(pki: Path) -> None:
+    proxy = parts(pki, "pem", "key", "owner.pem")
     assert proxy_end(proxy) == pytest.approx(time.time() + 2 * 86400, abs=3600)
 
 
-@pytest.mark.parametrize("missing", ["certificate", "private key"])
-def test_a_part_of_a_proxy_is_refused_by_name(proxy: bytes, missing: str) -> None:
-    certificate, key = proxy.split(b"-----BEGIN PRIVATE", 1)
-    part = certificate if missing == "private key" else b"-----BEGIN PRIVATE" + key
-    with pytest.raises(UnusableCredentialError, match=f"the proxy has no {missing}"):
-        proxy_end(part)
+@pytest.mark.parametrize(
+    ("names", "problem"),
+    [
+        (["key"], "the proxy has no certificate"),
+        (["pem", "owner.pem"], "the proxy has no private key"),
+        (["pem", "key"], "the proxy has one certificate alone"),
+        (["pem", "locked", "owner.pem"], "the private key has a passphrase"),
+        (["pem", "owner.key", "owner.pem"], "the private key is not that of the first certificate"),
+    ],
+)
+def test_another_file_than_a_proxy_is_refused_by_name(
+    pki: Path, names: list[str], problem: str
+) -> None:
+    with pytest.raises(UnusableCredentialError, match=problem):
+        proxy_end(parts(pki, *names))
+
+
+def test_a_damaged_proxy_is_refused(pki: Path) -> None:
+    proxy = parts(pki, "pem", "key", "owner.pem").replace(b"MII", b"M!!")
+    with pytest.raises(UnusableCredentialError, match="no file in PEM that openssl reads"):
+        proxy_end(proxy)
 
 
 def test_a_token_ends_with_its_claim() -> None:
@@ -85,6 +108,12 @@ def test_another_token_is_refused_without_its_content(content: bytes) -> None:
     assert str(caught.value) == (
         "the token is no JSON Web Token with the claim exp: give a WLCG token"
     )
+
+
+@pytest.mark.parametrize("end", [float("inf"), float("nan"), 1e300, -1, 0])
+def test_a_token_whose_end_is_no_time_is_refused(end: float) -> None:
+    with pytest.raises(UnusableCredentialError, match="the token's claim exp is no time"):
+        token_end(token(end))
 
 
 def test_a_copy_is_for_its_owner_alone_where_the_secret_is_not(pod: Pod) -> None:
@@ -118,6 +147,53 @@ def test_an_unusable_secret_leaves_the_former_copy(pod: Pod) -> None:
     assert float(pod.end.read_text()) == 1_900_000_000
 
 
+def test_an_expired_secret_leaves_the_former_copy(pod: Pod) -> None:
+    pod.secret.write_bytes(token(1_900_000_000))
+    pod.renew()
+    pod.secret.write_bytes(token(1_700_000_000))
+    with pytest.raises(UnusableCredentialError, match="it expired at 2023-11-14 22:13:20 UTC"):
+        pod.renew()
+    assert pod.copy.read_bytes() == token(1_900_000_000)
+    assert float(pod.end.read_text()) == 1_900_000_000
+
+
+def test_an_interrupted_copy_is_made_again(pod: Pod, monkeypatch: pytest.MonkeyPatch) -> None:
+    pod.secret.write_bytes(token(1_900_000_000))
+    pod.renew()
+    pod.secret.write_bytes(token(1_900_000_060))
+
+    def full(path: Path, content: bytes) -> None:
+        if path == pod.copy:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        path.write_bytes(content)
+
+    with monkeypatch.context() as broken:
+        broken.setattr(credentials, "replace", full)
+        with pytest.raises(UnusableCredentialError, match="cannot be written: No space left"):
+            pod.renew()
+    assert pod.renew()
+    assert pod.copy.read_bytes() == token(1_900_000_060)
+    assert float(pod.end.read_text()) == 1_900_000_060
+
+
+@pytest.mark.parametrize("usable", [True, False])
+def test_a_cache_starts_after_one_look(
+    pod: Pod, usable: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    pod.secret.write_bytes(token(1_900_000_000) if usable else b"nonsense")
+    paths = ["--source", str(pod.secret), "--target", str(pod.copy), "--end-file", str(pod.end)]
+    command = ["xcache-credentials", *paths, "--origin", "cms.example:1094", "--once"]
+    monkeypatch.setattr(sys, "argv", command)
+    caplog.set_level("INFO")
+    credentials.main()
+    assert pod.copy.exists() is usable
+    (record,) = caplog.records
+    expected = (
+        "expires at 2030-03-17 17:46:40 UTC" if usable else "was not renewed: the token is no"
+    )
+    assert expected in record.getMessage()
+
+
 def test_a_missing_key_is_named(pod: Pod) -> None:
     with pytest.raises(UnusableCredentialError, match="the Secret's token cannot be read"):
         pod.renew()
@@ -148,3 +224,21 @@ def test_the_end_is_a_metric(tmp_path: Path, remaining: int) -> None:
 def test_a_cache_without_a_credential_has_no_such_metric(tmp_path: Path) -> None:
     for collector in (CacheCollector(), CacheCollector(tmp_path / "absent")):
         assert METRIC not in [metric.name for metric in collector.collect()]
+
+
+@pytest.mark.parametrize(
+    ("printed", "status", "expected"),
+    [
+        ("v5.5.3", 0, True),
+        ("[FATAL] Auth failed: No protocols left to try", 52, True),
+        ("[FATAL] Connection error", 51, False),
+    ],
+)
+def test_an_origin_that_demands_a_login_responds(
+    printed: str, status: int, expected: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = tmp_path / "xrdfs"
+    client.write_text(f"#!/bin/sh\necho '{printed}' >&2\nexit {status}\n")
+    client.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    assert main.responds("cms.example:1094") is expected

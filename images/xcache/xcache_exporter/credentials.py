@@ -11,11 +11,17 @@ import binascii
 import json
 import logging
 import os
+import re
 import ssl
 import subprocess
 import time
 from pathlib import Path
 
+CERTIFICATE = re.compile(
+    rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", flags=re.DOTALL
+)
+YEAR_10000 = 253_402_300_800
+"""Seconds since 1970, after which no time can be printed."""
 LOG = logging.getLogger("xcache_credentials")
 
 
@@ -23,20 +29,47 @@ class UnusableCredentialError(Exception):
     """The Secret's credential cannot be used; the message never contains the credential."""
 
 
-def proxy_end(content: bytes) -> float:
-    """Return when an X.509 proxy ends, in seconds since 1970.
+def _openssl(*words: str, content: bytes) -> bytes:
+    """Return what `openssl` prints for a part of a proxy file.
 
-    The proxy's own certificate is the first in its file, and ends no later than those after it.
-    Raises `UnusableCredentialError` where there is no certificate or no private key.
+    Raises `UnusableCredentialError` where it refuses that.
     """
+    # An encrypted key asks for its passphrase, which nobody can give.
+    command = ["openssl", *words]
+    process = subprocess.run(command, input=content, capture_output=True, check=False)
+    if process.returncode != 0:
+        raise UnusableCredentialError("the proxy is no file in PEM that openssl reads")
+    return process.stdout
+
+
+def proxy_end(content: bytes) -> float:
+    """Return when an X.509 proxy ends, in seconds since 1970: the earliest end of its chain.
+
+    Raises `UnusableCredentialError` where it is not the entire file of a proxy: its certificate,
+    its private key, without a passphrase, and the certificate of its owner.
+    """
+    certificates = CERTIFICATE.findall(content)
+    if not certificates:
+        raise UnusableCredentialError("the proxy has no certificate: give a proxy file in PEM")
     if b"PRIVATE KEY-----" not in content:
         raise UnusableCredentialError("the proxy has no private key: give the entire proxy file")
-    process = subprocess.run(
-        ["openssl", "x509", "-noout", "-enddate"], input=content, capture_output=True, check=False
-    )
-    if process.returncode != 0:
-        raise UnusableCredentialError("the proxy has no certificate: give a proxy file in PEM")
-    return float(ssl.cert_time_to_seconds(process.stdout.decode().strip().partition("=")[2]))
+    if b"ENCRYPTED" in content:
+        raise UnusableCredentialError(
+            "the private key has a passphrase: give a proxy, as voms-proxy-init writes it"
+        )
+    if len(certificates) == 1:
+        raise UnusableCredentialError(
+            "the proxy has one certificate alone: give the entire proxy file, with its owner's"
+        )
+    key = _openssl("pkey", "-pubout", "-passin", "pass:", content=content)
+    if key != _openssl("x509", "-noout", "-pubkey", content=certificates[0]):
+        raise UnusableCredentialError("the private key is not that of the first certificate")
+    return min(_certificate_end(certificate) for certificate in certificates)
+
+
+def _certificate_end(certificate: bytes) -> float:
+    printed = _openssl("x509", "-noout", "-enddate", content=certificate)
+    return float(ssl.cert_time_to_seconds(printed.decode().strip().partition("=")[2]))
 
 
 def token_end(content: bytes) -> float:
@@ -47,10 +80,13 @@ def token_end(content: bytes) -> float:
     try:
         _, payload, _ = content.strip().split(b".")
         claims = json.loads(base64.urlsafe_b64decode(payload + b"=" * (-len(payload) % 4)))
-        return float(claims["exp"])
-    except (ValueError, KeyError, TypeError, binascii.Error):
+        end = float(claims["exp"])
+    except (ValueError, KeyError, TypeError, OverflowError, binascii.Error):
         message = "the token is no JSON Web Token with the claim exp: give a WLCG token"
         raise UnusableCredentialError(message) from None
+    if not 0 < end < YEAR_10000:
+        raise UnusableCredentialError("the token's claim exp is no time: give a WLCG token")
+    return end
 
 
 ENDS = {"proxy": proxy_end, "token": token_end}
@@ -70,7 +106,8 @@ def renew(source: Path, target: Path, end_file: Path) -> bool:
     """Copy the credential if it changed, and write its end; return whether it was copied.
 
     The file's name is the kind of the credential: proxy or token.  Raises
-    `UnusableCredentialError`, and then leaves the former credential in its place.
+    `UnusableCredentialError`, also for one that has expired, and then leaves the former credential
+    in its place.
     """
     try:
         content = source.read_bytes()
@@ -80,27 +117,41 @@ def renew(source: Path, target: Path, end_file: Path) -> bool:
     if target.exists() and target.read_bytes() == content:
         return False
     end = ENDS[source.name](content)
-    replace(target, content)
-    replace(end_file, str(end).encode())
+    if end <= time.time():
+        raise UnusableCredentialError(f"it expired at {_moment(end)}")
+    try:
+        # The credential last: if this is interrupted, the next call sees another content.
+        replace(end_file, str(end).encode())
+        replace(target, content)
+    except OSError as error:
+        raise UnusableCredentialError(f"it cannot be written: {error.strerror}") from None
     return True
+
+
+def _moment(end: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(end))
 
 
 def sentence(origin: str, end: float, now: float) -> str:
     """Say when the facility's credential for an origin ends or ended."""
-    moment = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(end))
     verb = "expires" if end > now else "expired"
-    return f"the facility's credential for {origin} {verb} at {moment}"
+    return f"the facility's credential for {origin} {verb} at {_moment(end)}"
+
+
+def look(source: Path, target: Path, end_file: Path, *, origin: str) -> str:
+    """Renew the credential if it changed; return the line of the log."""
+    try:
+        renew(source, target, end_file)
+        return sentence(origin, float(end_file.read_text()), time.time())
+    except UnusableCredentialError as error:
+        return f"the facility's credential for {origin} was not renewed: {error}"
 
 
 def watch(source: Path, target: Path, end_file: Path, *, origin: str, interval: float) -> None:
     """Renew the credential every `interval` seconds, and log what changes; never returns."""
     logged = ""
     while True:
-        try:
-            renew(source, target, end_file)
-            message = sentence(origin, float(end_file.read_text()), time.time())
-        except UnusableCredentialError as error:
-            message = f"the facility's credential for {origin} was not renewed: {error}"
+        message = look(source, target, end_file, origin=origin)
         if message != logged:
             LOG.info(message)
             logged = message
@@ -108,22 +159,22 @@ def watch(source: Path, target: Path, end_file: Path, *, origin: str, interval: 
 
 
 def main() -> None:
-    """Renew the credential until the pod ends."""
+    """Renew the credential once, before the cache starts, or until the pod ends."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--source", type=Path, required=True, help="file of the mounted Secret")
     parser.add_argument("--target", type=Path, required=True, help="file that the cache reads")
     parser.add_argument("--end-file", type=Path, required=True, help="gets the end, since 1970")
     parser.add_argument("--origin", required=True, help="name of the origin in the log")
     parser.add_argument("--interval", type=float, default=5, help="seconds between two looks")
+    parser.add_argument("--once", action="store_true", help="end after the first look")
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    watch(
-        options.source,
-        options.target,
-        options.end_file,
-        origin=options.origin,
-        interval=options.interval,
-    )
+    paths = (options.source, options.target, options.end_file)
+    if options.once:
+        # Without a usable credential the cache starts, too: it has files, and gets one later.
+        LOG.info(look(*paths, origin=options.origin))
+    else:
+        watch(*paths, origin=options.origin, interval=options.interval)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,8 @@ from prometheus_client.registry import Collector
 from xcache_exporter.stream import Ledger, parse, sent
 
 PROBE_TIMEOUT_S = 10
+LOGIN_DEMANDED = b"Auth failed"
+"""What XRootD's client prints for a server that accepts none of its logins."""
 LOG = logging.getLogger("xcache_exporter")
 
 
@@ -74,13 +76,16 @@ def listen(collector: CacheCollector, port: int) -> None:
 
 
 def responds(origin: str) -> bool:
-    """Return whether an XRootD server responds within `PROBE_TIMEOUT_S`."""
+    """Return whether an XRootD server responds within `PROBE_TIMEOUT_S`.
+
+    One that demands a login responds, too: the exporter has no credential.
+    """
     command = ["xrdfs", origin, "query", "config", "version"]
     try:
         process = subprocess.run(command, capture_output=True, timeout=PROBE_TIMEOUT_S, check=False)
     except subprocess.TimeoutExpired:
         return False
-    return process.returncode == 0
+    return process.returncode == 0 or LOGIN_DEMANDED in process.stdout + process.stderr
 
 
 def watch(collector: CacheCollector, origins: list[str], interval: float) -> None:
