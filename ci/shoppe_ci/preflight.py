@@ -10,7 +10,7 @@ import kubernetes.config
 import yaml
 from coffea_shoppe_preflight import before_install, objects
 from coffea_shoppe_preflight.bounded import Check, run_all
-from coffea_shoppe_preflight.findings import Finding, verdict
+from coffea_shoppe_preflight.findings import Finding, broken, verdict
 from coffea_shoppe_preflight.settings import Settings
 from coffea_shoppe_preflight.snapshot import ApiServer, Snapshot, read
 
@@ -79,11 +79,14 @@ def examine(
     looks for each image.  Raises `ShoppeError` where Helm refuses the values, or there is no
     cluster.
     """
-    # The settings of the preflight say what the release has, even where it is switched off.
-    enabled = {"preflight": {"enabled": True}}
-    text = release.render(*values, enabled, release=name, namespace=namespace)
-    manifests = [manifest for manifest in yaml.load_all(text, yaml.CSafeLoader) if manifest]
-    settings = settings_of(manifests)
+
+    def render(*more: release.Values) -> list[Manifest]:
+        text = release.render(*values, *more, release=name, namespace=namespace)
+        return [manifest for manifest in yaml.load_all(text, yaml.CSafeLoader) if manifest]
+
+    manifests = render()
+    # The preflight's settings say what the release has; where it is off, its objects do not count.
+    settings = settings_of(render({"preflight": {"enabled": True}}))
     try:
         server = ApiServer(str(kubeconfig or ""))
         server.get("/version")
@@ -101,4 +104,4 @@ def examine(
     findings = run_all(checks, TIMEOUT_S)
     components = ["cluster", "nodes", "dns", *settings.components]
     lines = verdict(components, findings, snapshot.unread)
-    return Outcome(lines, passed=not findings)
+    return Outcome(lines, passed=not broken(findings))

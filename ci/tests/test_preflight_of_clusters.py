@@ -13,7 +13,9 @@ from click.testing import CliRunner
 from coffea_shoppe_operator import models
 from coffea_shoppe_preflight import before_install
 from coffea_shoppe_preflight.findings import Cause
-from http_server import Request, serving
+from coffea_shoppe_preflight.settings import Settings
+from coffea_shoppe_preflight.snapshot import Snapshot
+from http_server import Request, Response, serving
 from shoppe_ci import cli, release
 
 DEFAULT = {"storageclass.kubernetes.io/is-default-class": "true"}
@@ -155,6 +157,58 @@ def test_images_in_a_registry() -> None:
     assert (finding.component, finding.cause) == ("mlflow", Cause.IMAGE_MISSING)
     (finding,) = before_install.image("mlflow", f"{name}:there", "http")
     assert "does not respond" in finding.detail
+
+
+@pytest.mark.parametrize("challenge", ["Basic", 'Bearer realm="{url}/token"'])
+def test_a_registry_that_demands_a_login_says_nothing_of_an_image(challenge: str) -> None:
+    def respond(request: Request) -> Response:
+        return 401, {}, {"WWW-Authenticate": challenge.format(url=url)}
+
+    with serving(respond) as url:
+        name = f"{url.removeprefix('http://')}/hep/mlflow:there"
+        assert list(before_install.image("mlflow", name, "http")) == []
+
+
+def release_with(claims: int) -> list[dict[str, Any]]:
+    """Return a StatefulSet of two pods, each with claims of 10 GiB, and other kinds with pods."""
+    claim = {"spec": {"resources": {"requests": {"storage": "10Gi"}}}}
+    template = {"spec": {"containers": [{"image": "ghcr.io/x/a:1"}]}}
+    spec = {"replicas": 2, "template": template, "volumeClaimTemplates": [claim] * claims}
+    job = {"jobTemplate": {"spec": {"template": template}}}
+    return [
+        {"kind": kind, "metadata": {"name": kind.lower()}, "spec": content}
+        for kind, content in (("StatefulSet", spec), ("DaemonSet", spec), ("CronJob", job))
+    ]
+
+
+@pytest.mark.parametrize(
+    ("hard", "scoped", "expected"),
+    [
+        ({"requests.storage": "19Gi"}, False, ["requests.storage"]),
+        ({"requests.storage": "20Gi"}, False, []),
+        ({"persistentvolumeclaims": 1}, False, ["persistentvolumeclaims"]),
+        ({"pods": 1}, False, ["pods"]),
+        ({"pods": 1}, True, []),
+        # Others have used more than there is, of something that the release does not need.
+        ({"services.nodeports": -1}, False, []),
+    ],
+)
+def test_quotas_count_what_the_release_needs(
+    hard: dict[str, Any], scoped: bool, expected: list[str]
+) -> None:
+    quota = {
+        "metadata": {"name": "small", "namespace": "shoppe"},
+        "spec": {"scopes": ["Terminating"]} if scoped else {},
+        "status": {"hard": hard},
+    }
+    settings = Settings(release="shoppe", namespace="shoppe", namespaces=[], components=[])
+    findings = before_install.quotas(release_with(1), Snapshot(quotas=[quota]), settings)
+    assert [each.detail.split(" of ")[1].split(",")[0] for each in findings] == expected
+
+
+def test_images_of_all_kinds_with_pods_are_looked_for() -> None:
+    for manifest in release_with(0):
+        assert list(before_install.images([manifest])) == ["ghcr.io/x/a:1"]
 
 
 def test_the_images_are_those_of_the_release() -> None:

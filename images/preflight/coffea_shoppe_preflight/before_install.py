@@ -15,6 +15,7 @@ from coffea_shoppe_preflight.settings import Settings
 from coffea_shoppe_preflight.snapshot import Object, Snapshot
 
 WORKLOADS = ("Deployment", "StatefulSet")
+WITH_PODS = (*WORKLOADS, "DaemonSet", "Job", "CronJob")
 REGISTRY_TIMEOUT_S = 10
 MANIFEST_TYPES = ", ".join(
     f"application/vnd.{kind}+json"
@@ -86,11 +87,16 @@ def needs(manifests: Iterable[Object], namespace: str, of_release: str) -> dict[
     for manifest in manifests:
         if manifest["metadata"].get("namespace", of_release) != namespace:
             continue
-        if manifest["kind"] == "PersistentVolumeClaim":
+        replicas = manifest.get("spec", {}).get("replicas", 1)
+        claims = [manifest] if manifest["kind"] == "PersistentVolumeClaim" else []
+        if manifest["kind"] == "StatefulSet":
+            claims = (manifest["spec"].get("volumeClaimTemplates") or []) * replicas
+        for claim in claims:
             total["persistentvolumeclaims"] += 1
+            size = claim["spec"]["resources"]["requests"]["storage"]
+            total["requests.storage"] += bytes_or_cores(size)
         if manifest["kind"] not in WORKLOADS:
             continue
-        replicas = manifest["spec"].get("replicas", 1)
         total["pods"] += replicas
         for container in manifest["spec"]["template"]["spec"]["containers"]:
             for kind, amounts in (container.get("resources") or {}).items():
@@ -100,8 +106,14 @@ def needs(manifests: Iterable[Object], namespace: str, of_release: str) -> dict[
 
 
 def quotas(manifests: list[Object], snapshot: Snapshot, settings: Settings) -> Iterator[Finding]:
-    """Yield quotas that leave too little for the release's pods."""
+    """Yield quotas that leave too little for the release's pods and volumes.
+
+    One that is for some pods only (`scopes`) says nothing of the release as a whole.
+    """
     for quota in snapshot.quotas:
+        spec = quota.get("spec") or {}
+        if spec.get("scopes") or spec.get("scopeSelector"):
+            continue
         name, namespace = quota["metadata"]["name"], quota["metadata"]["namespace"]
         wish = needs(manifests, namespace, settings.namespace)
         hard, used = quota["status"].get("hard") or {}, quota["status"].get("used") or {}
@@ -110,7 +122,7 @@ def quotas(manifests: list[Object], snapshot: Snapshot, settings: Settings) -> I
             key = f"requests.{resource}" if resource in ("cpu", "memory") else resource
             needed = wish.get(key, 0.0)
             free = bytes_or_cores(most) - bytes_or_cores(used.get(resource, 0))
-            if needed > free:
+            if needed > max(free, 0):
                 detail = f"{namespace}/{name} leaves {free:g} of {resource}, {needed:g} are needed"
                 yield Finding("cluster", Cause.QUOTA_EXCEEDED, detail)
 
@@ -186,8 +198,9 @@ def images(manifests: Iterable[Object]) -> dict[str, str]:
     """Return image → component, for all images of the release's workloads and jobs."""
     references = {}
     for manifest in manifests:
-        if manifest["kind"] in (*WORKLOADS, "Job"):
-            spec = manifest["spec"]["template"]["spec"]
+        if manifest["kind"] in WITH_PODS:
+            job = manifest["spec"].get("jobTemplate") or manifest
+            spec = job["spec"]["template"]["spec"]
             for container in [*spec["containers"], *(spec.get("initContainers") or [])]:
                 references[container["image"]] = objects.component(manifest)
     return references
@@ -208,7 +221,7 @@ def image(component: str, reference: str, scheme: str = "https") -> Iterator[Fin
         if response.status_code == 401 and challenge.startswith("Bearer "):
             headers["Authorization"] = f"Bearer {_anonymous_token(challenge)}"
             response = requests.head(url, headers=headers, timeout=REGISTRY_TIMEOUT_S)
-    except (requests.RequestException, KeyError) as error:
+    except requests.RequestException as error:
         yield Finding(component, Cause.IMAGE_MISSING, f"{registry} does not respond: {error}")
         return
     if response.status_code == 404:
@@ -218,7 +231,8 @@ def image(component: str, reference: str, scheme: str = "https") -> Iterator[Fin
 def _anonymous_token(challenge: str) -> str:
     """Return the token that a registry gives to everybody; see the distribution specification."""
     fields = dict(re.findall(r'(\w+)="([^"]*)"', challenge))
-    realm = fields.pop("realm")
+    realm = fields.pop("realm", "")
     response = requests.get(realm, params=fields, timeout=REGISTRY_TIMEOUT_S)
-    content = response.json()
-    return str(content.get("token") or content["access_token"])
+    # A registry that gives nobody a token refuses the request without one, too.
+    content = response.json() if response.ok else {}
+    return str(content.get("token") or content.get("access_token") or "")

@@ -7,6 +7,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from coffea_shoppe_preflight.findings import Cause, Finding
+from coffea_shoppe_preflight.snapshot import ForbiddenError, UnreachableError
+
+API_SERVER = "API server"
+"""The component of findings about the API server itself."""
 
 
 @dataclass(frozen=True)
@@ -29,9 +33,13 @@ def run_all(checks: list[Check], timeout: float) -> list[Finding]:
     def work(number: int, check: Check) -> None:
         try:
             findings = list(check.run())
+        except ForbiddenError as error:
+            findings = [Finding(check.component, Cause.UNCHECKED, f"{check.what}: {error}")]
+        except UnreachableError as error:
+            findings = [Finding(API_SERVER, Cause.API_SERVER, str(error))]
         except Exception as error:  # whatever it is, the others go on
             detail = f"{check.what}: {type(error).__name__}: {error}"
-            findings = [Finding(check.component, Cause.NO_ANSWER, detail)]
+            findings = [Finding(check.component, Cause.CHECK_FAILED, detail)]
         outcomes.put((number, findings))
 
     for number, check in enumerate(checks):

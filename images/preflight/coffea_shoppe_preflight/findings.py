@@ -45,9 +45,9 @@ class Cause(Enum):
         "open the way for this address and port: firewalls, routes, and the cluster's network",
     )
     NETWORK_POLICY = (
-        "NetworkPolicy is in the way",
+        "NetworkPolicy may be in the way",
         "connections wait until they time out, although the pods are ready",
-        "delete this policy, or add what docs/reference/connections.md lists to it",
+        "if the policy denies it, have who wrote it allow what docs/reference/connections.md lists",
     )
     HTTP_ERROR = (
         "server reports an error",
@@ -189,6 +189,26 @@ class Cause(Enum):
         "have an administrator grant it, or install as docs/how-to/clusters.md says for the"
         " administrator of a namespace",
     )
+    UPDATE_REFUSED = (
+        "update does not go on",
+        "pods of the former release run on, and changes have no effect",
+        "`kubectl rollout status` and `kubectl describe` show why no new pod becomes ready",
+    )
+    API_SERVER = (
+        "API server does not respond",
+        "nothing is known of the release's objects",
+        "let the preflight's pod reach kubernetes.default.svc: NetworkPolicies, and the network",
+    )
+    UNCHECKED = (
+        "this may not be looked at",
+        "nothing is known of it",
+        "grant the right, or have an administrator run the check",
+    )
+    CHECK_FAILED = (
+        "check failed",
+        "nothing is known of it",
+        "report this error: it is one of the preflight",
+    )
     NO_ANSWER = (
         "check did not end in time",
         "something waits that should answer within seconds",
@@ -220,6 +240,11 @@ class Finding:
     detail: str
 
 
+def broken(findings: Iterable[Finding]) -> bool:
+    """Return whether something is wrong, and not only unknown."""
+    return any(finding.cause != Cause.UNCHECKED for finding in findings)
+
+
 def verdict(
     components: Iterable[str], findings: Iterable[Finding], unread: Mapping[str, str]
 ) -> list[str]:
@@ -238,7 +263,8 @@ def verdict(
         for finding in causes:
             detail = " ".join(finding.detail.split())
             cause = finding.cause
-            lines.append(f"✗ {name} broken: {cause.title}: {detail} → {cause.remedy}")
+            state = "? {} not checked" if cause == Cause.UNCHECKED else "✗ {} broken"
+            lines.append(f"{state.format(name)}: {cause.title}: {detail} → {cause.remedy}")
     return lines + [f"? {kind} not read: {why}" for kind, why in unread.items()]
 
 

@@ -10,10 +10,10 @@ from pathlib import Path
 import yaml
 
 from coffea_shoppe_preflight import objects, probes
-from coffea_shoppe_preflight.bounded import Check, run_all
-from coffea_shoppe_preflight.findings import Finding, verdict
+from coffea_shoppe_preflight.bounded import API_SERVER, Check, run_all
+from coffea_shoppe_preflight.findings import Cause, Finding, broken, verdict
 from coffea_shoppe_preflight.settings import Settings
-from coffea_shoppe_preflight.snapshot import ApiServer, Snapshot, read
+from coffea_shoppe_preflight.snapshot import ApiServer, Snapshot, UnreachableError, read
 
 
 def probes_of(settings: Settings, snapshot: Snapshot, server: ApiServer) -> Iterator[Check]:
@@ -47,10 +47,23 @@ def components(settings: Settings) -> list[str]:
 
 
 def check(settings: Settings, server: ApiServer, timeout: float) -> tuple[list[Finding], Snapshot]:
-    """Return what is wrong with a release; checks that connect share `timeout` seconds."""
-    snapshot = read(server.get, settings.namespaces, cluster_wide=settings.cluster_wide)
-    findings = [finding for each in objects.CHECKS for finding in each(snapshot, settings)]
-    findings += run_all(list(probes_of(settings, snapshot, server)), timeout)
+    """Return what is wrong with a release; all checks share `timeout` seconds.
+
+    Where the API server does not respond, the services are connected to all the same.
+    """
+    findings, snapshot = [], Snapshot()
+    try:
+        snapshot = read(server.get, settings.namespaces, cluster_wide=settings.cluster_wide)
+    except UnreachableError as error:
+        findings = [Finding(API_SERVER, Cause.API_SERVER, str(error))]
+        settings = settings.model_copy(update={"accounts": []})
+        checks = []
+    else:
+        checks = [
+            Check("cluster", f"the {each.__name__}", partial(each, snapshot, settings))
+            for each in objects.CHECKS
+        ]
+    findings += run_all([*checks, *probes_of(settings, snapshot, server)], timeout)
     return findings, snapshot
 
 
@@ -66,7 +79,7 @@ def main() -> None:
     print("\n".join(lines), flush=True)
     sys.stderr.flush()
     # Threads that still wait for a server would keep the process.
-    os._exit(1 if findings else 0)
+    os._exit(1 if broken(findings) else 0)
 
 
 if __name__ == "__main__":

@@ -116,7 +116,7 @@ def pods(snapshot: Snapshot, settings: Settings) -> Iterator[Finding]:
     }
     for pod in of_release(snapshot.pods, settings):
         status = pod["status"]
-        if status.get("phase") == "Succeeded" or pod["metadata"].get("deletionTimestamp"):
+        if _is_over(pod, snapshot) or pod["metadata"].get("deletionTimestamp"):
             continue
         containers = [
             *status.get("initContainerStatuses", []),
@@ -131,6 +131,30 @@ def pods(snapshot: Snapshot, settings: Settings) -> Iterator[Finding]:
         if reasons or ready(pod) or pending & set(_claims_of(pod)):
             continue
         yield _not_ready(pod, snapshot, settings)
+
+
+def _is_over(pod: Object, snapshot: Snapshot) -> bool:
+    """Return whether a pod has ended, and another one does or did its work.
+
+    What replaces an evicted pod counts by itself.  A job's failed pod counts for a while, unless
+    another pod of that job has succeeded.
+    """
+    phase = pod["status"].get("phase")
+    if phase != "Failed":
+        return bool(phase == "Succeeded")
+    jobs = {each["uid"] for each in _owners(pod) if each["kind"] == "Job"}
+    succeeded = any(
+        other["status"].get("phase") == "Succeeded"
+        and jobs & {each["uid"] for each in _owners(other)}
+        for other in snapshot.pods
+    )
+    created = unix_time(pod["metadata"].get("creationTimestamp") or "")
+    return not jobs or succeeded or snapshot.now - created > RECENT_S
+
+
+def _owners(thing: Object) -> list[Object]:
+    owners: list[Object] = thing["metadata"].get("ownerReferences") or []
+    return owners
 
 
 def ready(pod: Object) -> bool:
@@ -217,8 +241,18 @@ def workloads(snapshot: Snapshot, settings: Settings) -> Iterator[Finding]:
             if not replicas and labels(thing).get(COMPONENT) not in SCALED:
                 detail = f"{kind} {thing['metadata']['name']} is scaled to 0"
                 yield Finding(component(thing), Cause.NOT_READY, detail)
-            if thing["status"].get("replicas", 0) < replicas:
-                yield from _refusal(thing, kind, snapshot)
+            status = thing["status"]
+            lacking = min(status.get("replicas", 0), status.get("updatedReplicas", 0))
+            refusals = list(_refusal(thing, kind, snapshot)) if lacking < replicas else []
+            yield from refusals or _stuck(thing, kind)
+
+
+def _stuck(workload: Object, kind: str) -> Iterator[Finding]:
+    """Yield that an update of a Deployment exceeded its deadline, while the former pods run."""
+    for condition in workload["status"].get("conditions") or ():
+        if condition["type"] == "Progressing" and condition["status"] == "False":
+            detail = f"{kind} {workload['metadata']['name']}: {condition.get('message', '')}"
+            yield Finding(component(workload), Cause.UPDATE_REFUSED, detail)
 
 
 def _refusal(workload: Object, kind: str, snapshot: Snapshot) -> Iterator[Finding]:

@@ -127,6 +127,9 @@ def identity_provider(url: str) -> Iterator[Finding]:
     component = "identity provider"
     try:
         status = requests.get(url, timeout=TIMEOUT_S, allow_redirects=False).status_code
+        if status == 404:
+            # Some providers know the address of tokens for POST only.
+            status = requests.post(url, timeout=TIMEOUT_S, allow_redirects=False).status_code
     except requests.exceptions.SSLError as error:
         yield certificate(component, url, error)
     except requests.RequestException as error:
@@ -262,6 +265,8 @@ def rights(
     `namespace` is where the account is; `review` creates an object at a path and returns it.
     """
     user = f"system:serviceaccount:{namespace}:{account.name}"
+    groups = ["system:serviceaccounts", f"system:serviceaccounts:{namespace}"]
+    groups.append("system:authenticated")
     for where, rules in account.rules.items():
         path = f"/apis/authorization.k8s.io/v1/namespaces/{where}/localsubjectaccessreviews"
         for attributes in _requests(rules, where):
@@ -271,7 +276,7 @@ def rights(
                     "apiVersion": "authorization.k8s.io/v1",
                     "kind": "LocalSubjectAccessReview",
                     "metadata": {"namespace": where},
-                    "spec": {"user": user, "resourceAttributes": attributes},
+                    "spec": {"user": user, "groups": groups, "resourceAttributes": attributes},
                 },
             )
             if not answer["status"]["allowed"]:

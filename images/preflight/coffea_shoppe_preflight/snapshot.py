@@ -26,6 +26,15 @@ OF_CLUSTER = {
 }
 REQUEST_TIMEOUT_S = 20
 
+
+class UnreachableError(OSError):
+    """The API server does not respond."""
+
+
+class ForbiddenError(OSError):
+    """The API server refuses a request (HTTP status 401 or 403)."""
+
+
 Read = Callable[[str], tuple[Object, Mapping[str, str]]]
 """Path → object and headers of the API server's response; raises OSError with its reason."""
 
@@ -47,7 +56,7 @@ class Snapshot:
     now: float = 0.0
     """Unix time of the API server."""
     unread: dict[str, str] = field(default_factory=dict)
-    """Kind → why its objects could not be read."""
+    """Kind, with the namespace where there is one → why its objects could not be read."""
 
 
 def unix_time(text: str) -> float:
@@ -56,20 +65,28 @@ def unix_time(text: str) -> float:
 
 
 def read(get: Read, namespaces: list[str], *, cluster_wide: bool) -> Snapshot:
-    """Read the objects of some namespaces, and of the whole cluster where that is allowed."""
+    """Read the objects of some namespaces, and of the whole cluster where that is allowed.
+
+    Raises `UnreachableError` where the API server does not respond.
+    """
     paths = [
-        (kind, path.format(name)) for name in namespaces for kind, path in OF_NAMESPACE.items()
+        (kind, f"{kind} in {name}", path.format(name))
+        for name in namespaces
+        for kind, path in OF_NAMESPACE.items()
     ]
     if cluster_wide:
-        paths += OF_CLUSTER.items()
-    objects: dict[str, list[Object]] = {kind: [] for kind, _ in paths}
+        paths += [(kind, kind, path) for kind, path in OF_CLUSTER.items()]
+    objects: dict[str, list[Object]] = {kind: [] for kind, _, _ in paths}
     unread = {} if cluster_wide else dict.fromkeys(OF_CLUSTER, "rbac.clusterWide is false")
     now = time.time()
-    for kind, path in paths:
+    for kind, what, path in paths:
         try:
             content, headers = get(path)
+        except UnreachableError:
+            # Each further request would wait as long.
+            raise
         except OSError as error:
-            unread[kind] = str(error)
+            unread[what] = str(error)
             continue
         objects[kind] += content["items"]
         if date := headers.get("Date"):
@@ -92,7 +109,7 @@ class ApiServer:
             config.load_incluster_config(settings)
         else:
             config.load_kube_config(kubeconfig or None, client_configuration=settings)
-        settings.retries = 1
+        settings.retries = False
         self._client = client.ApiClient(settings)
 
     def get(self, path: str) -> tuple[Object, Mapping[str, str]]:
@@ -116,7 +133,8 @@ class ApiServer:
             response = self._client.call_api(*request, _request_timeout=REQUEST_TIMEOUT_S)
             content = response.read()
         except HTTPError as error:
-            raise OSError(f"{path}: {error}") from error
+            raise UnreachableError(f"{path}: {error}") from error
         if response.status >= 300:
-            raise OSError(f"{path}: HTTP status {response.status} {response.reason}")
+            kind = ForbiddenError if response.status in (401, 403) else OSError
+            raise kind(f"{path}: HTTP status {response.status} {response.reason}")
         return json.loads(content), response.getheaders()

@@ -67,6 +67,17 @@ def test_each_kind_of_check_runs_and_names_its_component(tmp_path: Path) -> None
     assert "HTTP status 403" in snapshot.unread["leases"]
 
 
+def test_without_the_api_server_the_services_are_connected_to(tmp_path: Path) -> None:
+    with serving(lambda request: (200, {})) as url:
+        server = server_at("http://127.0.0.1:9", tmp_path)
+        findings, _ = main.check(settings(url), server, timeout=60)
+    first, *others = (each for each in findings if each.component != "dns")
+    assert (first.component, first.cause) == ("API server", Cause.API_SERVER)
+    named = {each.component for each in others}
+    assert named >= {"triton", "postgresql", "objectstore", "xcache"}
+    assert not named & {"mlflow", "operator", "API server"}
+
+
 def test_the_verdict_names_what_is_there() -> None:
     names = main.components(settings("http://x"))
     assert names[-3:] == ["dns", "identity provider", "external address"]

@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 from coffea_shoppe_preflight import objects
-from coffea_shoppe_preflight.findings import Cause, Finding, reference, verdict
+from coffea_shoppe_preflight.findings import Cause, Finding, broken, reference, verdict
 from coffea_shoppe_preflight.settings import Settings
-from coffea_shoppe_preflight.snapshot import Snapshot, read
+from coffea_shoppe_preflight.snapshot import ForbiddenError, Snapshot, UnreachableError, read
 
 NOW = 1_795_000_000.0
 """Unix time; 2026-11-18T11:06:40Z."""
@@ -189,6 +189,27 @@ def test_pods_that_only_keep_room_for_users_may_wait() -> None:
     assert list(objects.pods(Snapshot(pods=[waiting], now=NOW), SETTINGS)) == []
 
 
+def failed(owner: str, uid: str = "1", phase: str = "Failed") -> dict[str, Any]:
+    """Return a pod that ended just now."""
+    over = pod({"state": ended()})
+    over["status"]["phase"] = phase
+    owners = [{"kind": owner, "name": "o", "uid": uid}]
+    over["metadata"] |= {"ownerReferences": owners, "creationTimestamp": JUST_NOW}
+    return over
+
+
+def test_pods_that_were_replaced_do_not_count() -> None:
+    running = pod({"state": {"running": {}}}, ready=True)
+    evicted = failed("ReplicaSet")
+    job, again = failed("Job", "2"), failed("Job", "2", "Succeeded")
+    old = failed("Job", "3")
+    old["metadata"]["creationTimestamp"] = LONG_AGO
+    snapshot = Snapshot(pods=[running, evicted, job, again, old], now=NOW)
+    assert list(objects.pods(snapshot, SETTINGS)) == []
+    snapshot = Snapshot(pods=[running, job], now=NOW)
+    assert [each.cause for each in objects.pods(snapshot, SETTINGS)] == [Cause.CRASHING]
+
+
 def test_a_pod_that_fits_nowhere() -> None:
     waiting = pod()
     waiting["status"]["conditions"] = [
@@ -204,7 +225,24 @@ QUOTA = 'pods "shoppe-mlflow-6b" is forbidden: exceeded quota: small, requested:
 
 
 def workload(created: int, **status: Any) -> dict[str, Any]:
-    return thing("shoppe-mlflow", spec={"replicas": 1}, status={"replicas": created, **status})
+    status = {"replicas": created, "updatedReplicas": created, **status}
+    return thing("shoppe-mlflow", spec={"replicas": 1}, status=status)
+
+
+def test_an_update_that_does_not_go_on() -> None:
+    """The pods of before run on, so the release looks as if it worked."""
+    late = {"type": "Progressing", "status": "False", "message": "deadline exceeded"}
+    stuck = workload(1, updatedReplicas=0, conditions=[late])
+    (finding,) = objects.workloads(Snapshot(deployments=[stuck], now=NOW), SETTINGS)
+    assert finding == Finding(
+        "mlflow", Cause.UPDATE_REFUSED, "Deployment shoppe-mlflow: deadline exceeded"
+    )
+    failure = {"type": "ReplicaFailure", "status": "True", "message": QUOTA}
+    refused = workload(1, updatedReplicas=0, conditions=[failure])
+    (finding,) = objects.workloads(Snapshot(deployments=[refused], now=NOW), SETTINGS)
+    assert finding.cause == Cause.QUOTA_EXCEEDED
+    going_on = workload(2, updatedReplicas=1)
+    assert list(objects.workloads(Snapshot(deployments=[going_on], now=NOW), SETTINGS)) == []
 
 
 def test_a_quota_that_is_exceeded() -> None:
@@ -301,8 +339,8 @@ def test_the_releases_own_policies_are_not_in_the_way() -> None:
 
 def test_what_may_not_be_read_is_said_and_the_rest_is_read() -> None:
     def get(path: str) -> tuple[dict[str, Any], dict[str, str]]:
-        if "storageclasses" in path:
-            raise OSError("HTTP status 403")
+        if "storageclasses" in path or "hep-dask/events" in path:
+            raise ForbiddenError("HTTP status 403")
         return {"items": [{"path": path}]}, {"Date": "Wed, 18 Nov 2026 11:06:40 GMT"}
 
     snapshot = read(get, ["hep", "hep-dask"], cluster_wide=True)
@@ -310,11 +348,32 @@ def test_what_may_not_be_read_is_said_and_the_rest_is_read() -> None:
         "/api/v1/namespaces/hep/pods",
         "/api/v1/namespaces/hep-dask/pods",
     ]
-    assert snapshot.unread == {"storage_classes": "HTTP status 403"}
+    refusal = "HTTP status 403"
+    assert snapshot.unread == {"storage_classes": refusal, "events in hep-dask": refusal}
     assert snapshot.now == NOW
     assert set(read(get, ["hep"], cluster_wide=False).unread) == {
         *("storage_classes", "definitions", "leases"),
     }
+
+
+def test_an_api_server_that_is_away_is_asked_once() -> None:
+    paths = []
+
+    def get(path: str) -> tuple[dict[str, Any], dict[str, str]]:
+        paths.append(path)
+        raise UnreachableError("timed out")
+
+    with pytest.raises(UnreachableError):
+        read(get, ["hep", "hep-dask"], cluster_wide=True)
+    assert len(paths) == 1
+
+
+def test_what_may_not_be_checked_is_neither_broken_nor_working() -> None:
+    unknown = Finding("operator", Cause.UNCHECKED, "a right: HTTP status 403")
+    (line,) = verdict(["operator"], [unknown], {})
+    assert line.startswith("? operator not checked: this may not be looked at: a right: HTTP")
+    assert not broken([unknown])
+    assert broken([unknown, Finding("nodes", Cause.CLOCK_SKEW, "n1")])
 
 
 def test_the_verdict_has_a_line_for_each_component() -> None:
@@ -323,9 +382,9 @@ def test_the_verdict_has_a_line_for_each_component() -> None:
         Finding("nodes", Cause.CLOCK_SKEW, "n1"),
     ]
     repeated = [*findings, findings[0]]
-    works, broken, nodes, unread = verdict(["servicex", "postgresql"], repeated, {"pods": "no"})
+    works, refused, nodes, unread = verdict(["servicex", "postgresql"], repeated, {"pods": "no"})
     assert works == "✓ servicex works"
-    assert broken.startswith("✗ postgresql broken: password is refused: database mlflow: no → use")
+    assert refused.startswith("✗ postgresql broken: password is refused: database mlflow: no → use")
     assert nodes.startswith("✗ nodes broken: clock is wrong: n1 → ")
     assert unread == "? pods not read: no"
 

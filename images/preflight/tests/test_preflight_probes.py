@@ -19,6 +19,7 @@ from coffea_shoppe_preflight import probes
 from coffea_shoppe_preflight.bounded import Check, run_all
 from coffea_shoppe_preflight.findings import Cause, Finding
 from coffea_shoppe_preflight.settings import Account
+from coffea_shoppe_preflight.snapshot import ForbiddenError, UnreachableError
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -217,6 +218,11 @@ def test_an_identity_provider_that_responds(status: int, expected: list[Cause]) 
         assert causes(probes.identity_provider(url)) == expected
 
 
+def test_an_address_of_tokens_may_be_there_for_post_alone() -> None:
+    with serving(lambda request: (400 if request.method == "POST" else 404, {})) as url:
+        assert causes(probes.identity_provider(url)) == []
+
+
 @pytest.mark.parametrize(
     ("status", "content", "expected"),
     [
@@ -399,10 +405,12 @@ RULES = [
 
 def test_an_operator_without_a_right() -> None:
     questions = []
+    groups: set[str] = set()
 
     def review(path: str, content: dict[str, Any]) -> dict[str, Any]:
         attributes = content["spec"]["resourceAttributes"]
         questions.append((path.split("/")[5], content["spec"]["user"], attributes))
+        groups.update(content["spec"]["groups"])
         return {"status": {"allowed": attributes["verb"] != "create"}}
 
     account = Account(component="operator", name="shoppe-operator", rules={"hep": RULES})
@@ -410,6 +418,9 @@ def test_an_operator_without_a_right() -> None:
     assert (finding.component, finding.cause) == ("operator", Cause.RIGHT_MISSING)
     assert "shoppe-operator may not create secrets in hep" in finding.detail
     assert [attributes["verb"] for _, _, attributes in questions] == ["get", "create", "patch"]
+    # A right may be granted to all ServiceAccounts of a namespace.
+    every = "system:serviceaccounts"
+    assert groups == {every, f"{every}:hep", "system:authenticated"}
     assert questions[-1] == (
         "hep",
         "system:serviceaccount:hep:shoppe-operator",
@@ -434,17 +445,21 @@ def test_a_check_that_hangs_or_fails_does_not_stop_the_others() -> None:
         never.wait()
         return []
 
-    def fail() -> list[Finding]:
-        raise ValueError("a bug")
+    def fail(error: Exception) -> list[Finding]:
+        raise error
 
     broken = Finding("xcache", Cause.WRONG_ORIGIN, "x")
     checks = [
         Check("mlflow", "a page", hang),
-        Check("triton", "a model", fail),
+        Check("triton", "a model", partial(fail, ValueError("a bug"))),
+        Check("operator", "a right", partial(fail, ForbiddenError("HTTP status 403"))),
+        Check("nodes", "a clock", partial(fail, UnreachableError("timed out"))),
         Check("xcache", "an origin", partial(list, [broken])),
     ]
-    late, bug, last = run_all(checks, timeout=0.2)
+    late, bug, forbidden, away, last = run_all(checks, timeout=0.2)
     never.set()
     assert late == Finding("mlflow", Cause.NO_ANSWER, "a page took over 0.2 s")
-    assert bug == Finding("triton", Cause.NO_ANSWER, "a model: ValueError: a bug")
+    assert bug == Finding("triton", Cause.CHECK_FAILED, "a model: ValueError: a bug")
+    assert forbidden == Finding("operator", Cause.UNCHECKED, "a right: HTTP status 403")
+    assert away == Finding("API server", Cause.API_SERVER, "timed out")
     assert last == broken

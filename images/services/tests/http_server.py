@@ -19,18 +19,22 @@ class Request:
     body: bytes
 
 
-@contextmanager
-def serving(respond: Callable[[Request], tuple[int, object]]) -> Iterator[str]:
-    """Run a server at a free port of this machine; yield its URL, without a final slash.
+Response = tuple[int, object] | tuple[int, object, dict[str, str]]
+"""Status, body (bytes, or an object for JSON), and headers."""
 
-    `respond` returns the status and the body of the response: bytes, or an object for JSON.
-    """
+
+@contextmanager
+def serving(respond: Callable[[Request], Response]) -> Iterator[str]:
+    """Run a server at a free port of this machine; yield its URL, without a final slash."""
 
     class Handler(BaseHTTPRequestHandler):
         def _handle(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            status, content = respond(Request(self.command, self.path, self.headers, body))
+            response = respond(Request(self.command, self.path, self.headers, body))
+            status, content = response[:2]
             self.send_response(status)
+            for name, value in (response[2] if len(response) > 2 else {}).items():
+                self.send_header(name, value)
             self.end_headers()
             self.wfile.write(
                 content if isinstance(content, bytes) else json.dumps(content).encode()
