@@ -161,6 +161,10 @@ def _run(
     channel: Connection,
 ) -> None:
     """Call a function in the current process, send its result and exit."""
+    # Those of the process that this one was forked from would let it act for that one.
+    used = channel.fileno()
+    os.closerange(3, used)
+    os.closerange(used + 1, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
     for name in os.environ.keys() - set(RETAINED):
         del os.environ[name]
     result: dict[str, Any]

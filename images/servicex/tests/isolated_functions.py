@@ -2,6 +2,7 @@
 
 import os
 import socket
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -58,3 +59,53 @@ def resolve(host: str) -> bool:
     except ConnectionRefusedError:
         return True
     return False
+
+
+def open_files() -> int:
+    """Return how many files are open, beyond standard input, output and error."""
+    return sum(_is_open(descriptor) for descriptor in range(3, 1024))
+
+
+def _is_open(descriptor: int) -> bool:
+    try:
+        os.fstat(descriptor)
+    except OSError:
+        return False
+    return True
+
+
+def _outcome(action: Callable[[], object]) -> str:
+    try:
+        action()
+    except OSError as error:
+        return type(error).__name__
+    return "done"
+
+
+def connect(address: str) -> str:
+    """Return how a connection to a socket of another process of this machine ended."""
+
+    def connected() -> None:
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(address)
+
+    return _outcome(connected)
+
+
+def start_processes() -> list[str]:
+    """Return how a fork, a program and a thread started."""
+
+    def fork() -> None:
+        if not (pid := os.fork()):
+            os._exit(0)
+        os.waitpid(pid, 0)
+
+    def program() -> None:
+        os.waitpid(os.posix_spawn("/bin/true", ["true"], {}), 0)
+
+    def thread() -> None:
+        started = threading.Thread(target=int)
+        started.start()
+        started.join()
+
+    return [_outcome(action) for action in (fork, program, thread)]

@@ -4,6 +4,7 @@ import asyncio
 import functools
 import multiprocessing
 import os
+import socket
 import threading
 from collections import Counter
 from pathlib import Path
@@ -24,7 +25,19 @@ from coffea_shoppe_servicex.finders import LookupFailedError
 from coffea_shoppe_servicex.isolation import Limits, call
 from coffea_shoppe_servicex.models import Owner, Submission
 from coffea_shoppe_servicex.settings import Auth, Finders
-from isolated_functions import allocate, denied, end, environment, fail, read, resolve, wait
+from isolated_functions import (
+    allocate,
+    connect,
+    denied,
+    end,
+    environment,
+    fail,
+    open_files,
+    read,
+    resolve,
+    start_processes,
+    wait,
+)
 from servicex_helpers import ANN, RAW, Service
 
 LIMITS = Limits(seconds=60, memory_mib=256)
@@ -47,6 +60,27 @@ def test_a_call_has_no_environment_and_no_files_of_others(
     everything = Limits(60, 256, confined=False)
     assert call(read, str(key), limits=everything) == "content"
     assert call(resolve, "127.0.0.1", limits=readable)
+
+
+def test_a_call_cannot_connect_to_processes_of_its_machine(tmp_path: Path) -> None:
+    """They may act for whoever connects, as the server that starts processes of calls does."""
+    address = str(tmp_path / "socket")
+    unconfined = Limits(60, 256, confined=False)
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(address)
+        server.listen()
+        assert call(connect, address, limits=unconfined) == "done"
+        assert call(connect, address, limits=LIMITS) == "PermissionError"
+
+
+def test_a_call_starts_threads_and_no_processes() -> None:
+    unconfined = Limits(60, 256, confined=False)
+    assert call(start_processes, limits=unconfined) == ["done"] * 3
+    assert call(start_processes, limits=LIMITS) == ["PermissionError"] * 2 + ["done"]
+
+
+def test_a_call_has_no_open_files_but_that_of_its_result() -> None:
+    assert call(open_files, limits=LIMITS) == 1
 
 
 def test_the_kernel_confines_processes() -> None:
