@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from xcache_exporter import credentials, main
 from xcache_exporter.credentials import (
+    Renewal,
     UnusableCredentialError,
     proxy_end,
-    renew,
     sentence,
     token_end,
 )
@@ -57,9 +57,10 @@ class Pod:
         self.secret = folder / "token"
         self.copy = folder / "copy"
         self.end = folder / "end"
+        self.renewal = Renewal(self.secret, self.copy, self.end)
 
     def renew(self) -> bool:
-        return renew(self.secret, self.copy, self.end)
+        return self.renewal.renew()
 
 
 @pytest.fixture
@@ -157,23 +158,44 @@ def test_an_expired_secret_leaves_the_former_copy(pod: Pod) -> None:
     assert float(pod.end.read_text()) == 1_900_000_000
 
 
-def test_an_interrupted_copy_is_made_again(pod: Pod, monkeypatch: pytest.MonkeyPatch) -> None:
-    pod.secret.write_bytes(token(1_900_000_000))
+FORMER, NEW = token(1_900_000_000), token(1_900_000_060)
+
+
+def test_a_copy_that_fails_leaves_the_former_and_is_made_again(
+    pod: Pod, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pod.secret.write_bytes(FORMER)
     pod.renew()
-    pod.secret.write_bytes(token(1_900_000_060))
+    pod.secret.write_bytes(NEW)
 
     def full(path: Path, content: bytes) -> None:
-        if path == pod.copy:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        path.write_bytes(content)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with monkeypatch.context() as broken:
         broken.setattr(credentials, "replace", full)
-        with pytest.raises(UnusableCredentialError, match="cannot be written: No space left"):
-            pod.renew()
+        assert "was not renewed: [Errno 28] No space left" in pod.renewal.look("cms.example:1094")
+    assert (pod.copy.read_bytes(), float(pod.end.read_text())) == (FORMER, 1_900_000_000)
     assert pod.renew()
-    assert pod.copy.read_bytes() == token(1_900_000_060)
+    assert (pod.copy.read_bytes(), float(pod.end.read_text())) == (NEW, 1_900_000_060)
+
+
+def test_what_an_interrupted_process_left_is_made_good(pod: Pod) -> None:
+    pod.secret.write_bytes(NEW)
+    pod.copy.write_bytes(NEW)
+    pod.end.write_text("1900000000.0")
+    assert pod.renew()
     assert float(pod.end.read_text()) == 1_900_000_060
+
+
+def test_a_missing_program_does_not_end_the_renewals(
+    tmp_path: Path, pki: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "proxy").write_bytes(parts(pki, "pem", "key", "owner.pem"))
+    renewal = Renewal(tmp_path / "proxy", tmp_path / "copy", tmp_path / "end")
+    with monkeypatch.context() as bare:
+        bare.setenv("PATH", str(tmp_path))
+        assert "was not renewed" in renewal.look("cms.example:1094")
+    assert "expires at" in renewal.look("cms.example:1094")
 
 
 @pytest.mark.parametrize("usable", [True, False])

@@ -102,30 +102,57 @@ def replace(path: Path, content: bytes) -> None:
     new.replace(path)
 
 
-def renew(source: Path, target: Path, end_file: Path) -> bool:
-    """Copy the credential if it changed, and write its end; return whether it was copied.
+class Renewal:
+    """Copies a credential whenever its Secret changes, and writes when it ends.
 
-    The file's name is the kind of the credential: proxy or token.  Raises
-    `UnusableCredentialError`, also for one that has expired, and then leaves the former credential
-    in its place.
+    The Secret's file is named after the kind of the credential: proxy or token.
     """
-    try:
-        content = source.read_bytes()
-    except OSError as error:
-        message = f"the Secret's {source.name} cannot be read: {error.strerror}"
-        raise UnusableCredentialError(message) from None
-    if target.exists() and target.read_bytes() == content:
-        return False
-    end = ENDS[source.name](content)
-    if end <= time.time():
-        raise UnusableCredentialError(f"it expired at {_moment(end)}")
-    try:
-        # The credential last: if this is interrupted, the next call sees another content.
-        replace(end_file, str(end).encode())
-        replace(target, content)
-    except OSError as error:
-        raise UnusableCredentialError(f"it cannot be written: {error.strerror}") from None
-    return True
+
+    def __init__(self, source: Path, target: Path, end_file: Path) -> None:
+        self.source, self.target, self.end_file = source, target, end_file
+        self.end = 0.0
+        """When the copied credential ends, in seconds since 1970."""
+        self._copied: bytes | None = None
+        """What this process has copied: a former one may have been interrupted in between."""
+
+    def renew(self) -> bool:
+        """Copy the credential if it changed; return whether it was copied.
+
+        Raises `UnusableCredentialError`, also for one that has expired, and `OSError`, and then
+        leaves the former credential and its end in their places.
+        """
+        try:
+            content = self.source.read_bytes()
+        except OSError as error:
+            message = f"the Secret's {self.source.name} cannot be read: {error.strerror}"
+            raise UnusableCredentialError(message) from None
+        if content == self._copied:
+            return False
+        end = ENDS[self.source.name](content)
+        if end <= time.time():
+            raise UnusableCredentialError(f"it expired at {_moment(end)}")
+        replace(self.target, content)
+        replace(self.end_file, str(end).encode())
+        self._copied, self.end = content, end
+        return True
+
+    def look(self, origin: str) -> str:
+        """Renew the credential if it changed; return the line of the log."""
+        try:
+            self.renew()
+        except (UnusableCredentialError, OSError) as error:
+            return f"the facility's credential for {origin} was not renewed: {error}"
+        return sentence(origin, self.end, time.time())
+
+    def watch(self, origin: str, interval: float) -> None:
+        """Renew the credential every `interval` seconds, and log what changes; never returns."""
+        logged = ""
+        while True:
+            message = self.look(origin)
+            if message != logged:
+                LOG.info(message)
+                logged = message
+            time.sleep(interval)
 
 
 def _moment(end: float) -> str:
@@ -136,26 +163,6 @@ def sentence(origin: str, end: float, now: float) -> str:
     """Say when the facility's credential for an origin ends or ended."""
     verb = "expires" if end > now else "expired"
     return f"the facility's credential for {origin} {verb} at {_moment(end)}"
-
-
-def look(source: Path, target: Path, end_file: Path, *, origin: str) -> str:
-    """Renew the credential if it changed; return the line of the log."""
-    try:
-        renew(source, target, end_file)
-        return sentence(origin, float(end_file.read_text()), time.time())
-    except UnusableCredentialError as error:
-        return f"the facility's credential for {origin} was not renewed: {error}"
-
-
-def watch(source: Path, target: Path, end_file: Path, *, origin: str, interval: float) -> None:
-    """Renew the credential every `interval` seconds, and log what changes; never returns."""
-    logged = ""
-    while True:
-        message = look(source, target, end_file, origin=origin)
-        if message != logged:
-            LOG.info(message)
-            logged = message
-        time.sleep(interval)
 
 
 def main() -> None:
@@ -169,12 +176,12 @@ def main() -> None:
     parser.add_argument("--once", action="store_true", help="end after the first look")
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    paths = (options.source, options.target, options.end_file)
+    renewal = Renewal(options.source, options.target, options.end_file)
     if options.once:
         # Without a usable credential the cache starts, too: it has files, and gets one later.
-        LOG.info(look(*paths, origin=options.origin))
+        LOG.info(renewal.look(options.origin))
     else:
-        watch(*paths, origin=options.origin, interval=options.interval)
+        renewal.watch(options.origin, options.interval)
 
 
 if __name__ == "__main__":
