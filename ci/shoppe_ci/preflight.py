@@ -89,12 +89,11 @@ def examine(
     settings = settings_of(render({"preflight": {"enabled": True}}))
     try:
         server = ApiServer(str(kubeconfig or ""))
-        server.get("/version")
+        snapshot = read(server.get, settings.namespaces, cluster_wide=True)
     except (kubernetes.config.ConfigException, OSError) as error:
         raise ShoppeError(
             f"no cluster responds: {error}", "set KUBECONFIG, or --kubeconfig"
         ) from error
-    snapshot = read(server.get, settings.namespaces, cluster_wide=True)
     checks = list(_checks(manifests, settings, snapshot, server))
     if registry:
         checks += [

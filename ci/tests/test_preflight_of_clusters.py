@@ -124,6 +124,21 @@ def test_definitions_that_an_administrator_must_apply(tmp_path: Path) -> None:
     assert doctor(cluster, tmp_path, values)[0] == 0
 
 
+def test_what_may_not_be_asked_is_not_missing(tmp_path: Path) -> None:
+    """A right to discover kinds, or a list that times out, is not a kind that is not there."""
+    cluster = Cluster()
+    usual = cluster.respond
+
+    def respond(request: Request) -> tuple[int, object]:
+        return (403, {}) if request.path == "/apis/batch/v1" else usual(request)
+
+    cluster.respond = respond  # type: ignore[method-assign]
+    status, output = doctor(cluster, tmp_path)
+    assert status == 0
+    assert "? cluster not checked: this may not be looked at: the rights to install" in output
+    assert "does not know" not in output
+
+
 def test_without_a_cluster_it_says_so(tmp_path: Path) -> None:
     values = tmp_path / "values.yaml"
     values.write_text("{}")
@@ -159,7 +174,7 @@ def test_images_in_a_registry() -> None:
     assert "does not respond" in finding.detail
 
 
-@pytest.mark.parametrize("challenge", ["Basic", 'Bearer realm="{url}/token"'])
+@pytest.mark.parametrize("challenge", ["Basic", "Bearer", 'Bearer realm="{url}/token"'])
 def test_a_registry_that_demands_a_login_says_nothing_of_an_image(challenge: str) -> None:
     def respond(request: Request) -> Response:
         return 401, {}, {"WWW-Authenticate": challenge.format(url=url)}

@@ -12,7 +12,7 @@ from kubernetes.utils.quantity import parse_quantity
 from coffea_shoppe_preflight import objects
 from coffea_shoppe_preflight.findings import Cause, Finding
 from coffea_shoppe_preflight.settings import Settings
-from coffea_shoppe_preflight.snapshot import Object, Snapshot
+from coffea_shoppe_preflight.snapshot import AbsentError, ForbiddenError, Object, Snapshot
 
 WORKLOADS = ("Deployment", "StatefulSet")
 WITH_PODS = (*WORKLOADS, "DaemonSet", "Job", "CronJob")
@@ -174,7 +174,7 @@ def _resources(
     prefix = "/apis" if "/" in version else "/api"
     try:
         content, _ = get(f"{prefix}/{version}")
-    except OSError:
+    except AbsentError:
         return {}
     return {
         entry["kind"]: (entry["name"], entry["namespaced"])
@@ -188,7 +188,7 @@ def dns(get: Callable[[str], tuple[Object, Any]]) -> Iterator[Finding]:
     try:
         get(DNS_SERVICE)
         content, _ = get(DNS_PODS)
-    except OSError:
+    except (AbsentError, ForbiddenError):
         return
     if not any(objects.ready(pod) for pod in content["items"]):
         yield Finding("dns", Cause.DNS_AWAY, "kube-system has no ready pod with k8s-app=kube-dns")
@@ -229,10 +229,16 @@ def image(component: str, reference: str, scheme: str = "https") -> Iterator[Fin
 
 
 def _anonymous_token(challenge: str) -> str:
-    """Return the token that a registry gives to everybody; see the distribution specification."""
+    """Return the token that a registry gives to everybody; '' if it gives none.
+
+    Source: the distribution specification.
+    """
     fields = dict(re.findall(r'(\w+)="([^"]*)"', challenge))
-    realm = fields.pop("realm", "")
+    if not (realm := fields.pop("realm", "")):
+        return ""
     response = requests.get(realm, params=fields, timeout=REGISTRY_TIMEOUT_S)
-    # A registry that gives nobody a token refuses the request without one, too.
-    content = response.json() if response.ok else {}
+    try:
+        content = response.json() if response.ok else {}
+    except ValueError:
+        return ""
     return str(content.get("token") or content.get("access_token") or "")

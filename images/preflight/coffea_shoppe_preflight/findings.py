@@ -251,15 +251,18 @@ def verdict(
     """Return a line for each component: that it works, or each thing that is wrong with it.
 
     Components that only findings name follow, and then the kinds of objects that could not be
-    read, with the reasons.
+    read, with the reasons.  Without the pods nothing is said to work.
     """
+    blind = any(kind.startswith("pods") for kind in unread)
     by_component: dict[str, list[Finding]] = {name: [] for name in components}
     for finding in dict.fromkeys(findings):
         by_component.setdefault(finding.component, []).append(finding)
     lines = []
     for name, causes in by_component.items():
         if not causes:
-            lines.append(f"✓ {name} works")
+            lines.append(
+                f"? {name} not checked: its pods were not read" if blind else f"✓ {name} works"
+            )
         for finding in causes:
             detail = " ".join(finding.detail.split())
             cause = finding.cause

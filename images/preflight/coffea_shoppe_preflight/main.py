@@ -51,14 +51,15 @@ def check(settings: Settings, server: ApiServer, timeout: float) -> tuple[list[F
 
     Where the API server does not respond, the services are connected to all the same.
     """
-    findings, snapshot = [], Snapshot()
     try:
         snapshot = read(server.get, settings.namespaces, cluster_wide=settings.cluster_wide)
     except UnreachableError as error:
         findings = [Finding(API_SERVER, Cause.API_SERVER, str(error))]
+        snapshot = Snapshot(unread={"pods": "the API server does not respond"})
         settings = settings.model_copy(update={"accounts": []})
         checks = []
     else:
+        findings = []
         checks = [
             Check("cluster", f"the {each.__name__}", partial(each, snapshot, settings))
             for each in objects.CHECKS

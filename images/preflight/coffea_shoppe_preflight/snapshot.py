@@ -24,15 +24,24 @@ OF_CLUSTER = {
     "definitions": "/apis/apiextensions.k8s.io/v1/customresourcedefinitions",
     "leases": "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases",
 }
-REQUEST_TIMEOUT_S = 20
+REQUEST_TIMEOUT_S = 10
+READ_TIMEOUT_S = 60
+"""For all lists together."""
 
 
 class UnreachableError(OSError):
-    """The API server does not respond."""
+    """The API server does not respond, or not to this account (HTTP status 401)."""
 
 
 class ForbiddenError(OSError):
-    """The API server refuses a request (HTTP status 401 or 403)."""
+    """The API server refuses a request (HTTP status 403)."""
+
+
+class AbsentError(OSError):
+    """The API server does not know a path (HTTP status 404)."""
+
+
+ERRORS = {401: UnreachableError, 403: ForbiddenError, 404: AbsentError}
 
 
 Read = Callable[[str], tuple[Object, Mapping[str, str]]]
@@ -67,7 +76,8 @@ def unix_time(text: str) -> float:
 def read(get: Read, namespaces: list[str], *, cluster_wide: bool) -> Snapshot:
     """Read the objects of some namespaces, and of the whole cluster where that is allowed.
 
-    Raises `UnreachableError` where the API server does not respond.
+    What there is no time for stays unread, as what may not be read does.  Raises
+    `UnreachableError` where the API server does not respond.
     """
     paths = [
         (kind, f"{kind} in {name}", path.format(name))
@@ -78,8 +88,11 @@ def read(get: Read, namespaces: list[str], *, cluster_wide: bool) -> Snapshot:
         paths += [(kind, kind, path) for kind, path in OF_CLUSTER.items()]
     objects: dict[str, list[Object]] = {kind: [] for kind, _, _ in paths}
     unread = {} if cluster_wide else dict.fromkeys(OF_CLUSTER, "rbac.clusterWide is false")
-    now = time.time()
+    now, end = time.time(), time.monotonic() + READ_TIMEOUT_S
     for kind, what, path in paths:
+        if time.monotonic() > end:
+            unread[what] = f"all lists together took over {READ_TIMEOUT_S} s"
+            continue
         try:
             content, headers = get(path)
         except UnreachableError:
@@ -135,6 +148,6 @@ class ApiServer:
         except HTTPError as error:
             raise UnreachableError(f"{path}: {error}") from error
         if response.status >= 300:
-            kind = ForbiddenError if response.status in (401, 403) else OSError
+            kind = ERRORS.get(response.status, OSError)
             raise kind(f"{path}: HTTP status {response.status} {response.reason}")
         return json.loads(content), response.getheaders()

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import yaml
 from coffea_shoppe_preflight import main
-from coffea_shoppe_preflight.findings import Cause
+from coffea_shoppe_preflight.findings import Cause, verdict
 from coffea_shoppe_preflight.settings import Account, Settings
 from coffea_shoppe_preflight.snapshot import ApiServer
 from http_server import Request, kubeconfig, serving
@@ -70,12 +70,20 @@ def test_each_kind_of_check_runs_and_names_its_component(tmp_path: Path) -> None
 def test_without_the_api_server_the_services_are_connected_to(tmp_path: Path) -> None:
     with serving(lambda request: (200, {})) as url:
         server = server_at("http://127.0.0.1:9", tmp_path)
-        findings, _ = main.check(settings(url), server, timeout=60)
+        findings, snapshot = main.check(settings(url), server, timeout=60)
+    assert not [line for line in verdict(["mlflow"], findings, snapshot.unread) if "works" in line]
     first, *others = (each for each in findings if each.component != "dns")
     assert (first.component, first.cause) == ("API server", Cause.API_SERVER)
     named = {each.component for each in others}
     assert named >= {"triton", "postgresql", "objectstore", "xcache"}
     assert not named & {"mlflow", "operator", "API server"}
+
+
+def test_an_api_server_that_refuses_the_account_is_said(tmp_path: Path) -> None:
+    with serving(lambda request: (401 if request.path.startswith("/api") else 200, {})) as url:
+        findings, _ = main.check(settings(url), server_at(url, tmp_path), timeout=60)
+    assert (findings[0].component, findings[0].cause) == ("API server", Cause.API_SERVER)
+    assert "HTTP status 401" in findings[0].detail
 
 
 def test_the_verdict_names_what_is_there() -> None:

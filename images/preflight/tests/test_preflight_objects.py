@@ -368,8 +368,18 @@ def test_an_api_server_that_is_away_is_asked_once() -> None:
     assert len(paths) == 1
 
 
+def test_lists_that_take_too_long_stay_unread(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter(range(0, 10_000, 25))
+    monkeypatch.setattr("time.monotonic", lambda: next(clock))
+    snapshot = read(lambda path: ({"items": [{}]}, {}), ["hep"], cluster_wide=False)
+    assert (len(snapshot.pods), len(snapshot.claims), len(snapshot.events)) == (1, 1, 0)
+    assert snapshot.unread["events in hep"] == "all lists together took over 60 s"
+
+
 def test_what_may_not_be_checked_is_neither_broken_nor_working() -> None:
     unknown = Finding("operator", Cause.UNCHECKED, "a right: HTTP status 403")
+    _, blind = verdict(["mlflow"], [], {"pods in hep": "HTTP status 403"})[::-1]
+    assert blind == "? mlflow not checked: its pods were not read"
     (line,) = verdict(["operator"], [unknown], {})
     assert line.startswith("? operator not checked: this may not be looked at: a right: HTTP")
     assert not broken([unknown])
@@ -382,11 +392,11 @@ def test_the_verdict_has_a_line_for_each_component() -> None:
         Finding("nodes", Cause.CLOCK_SKEW, "n1"),
     ]
     repeated = [*findings, findings[0]]
-    works, refused, nodes, unread = verdict(["servicex", "postgresql"], repeated, {"pods": "no"})
+    works, refused, nodes, unread = verdict(["servicex", "postgresql"], repeated, {"events": "no"})
     assert works == "✓ servicex works"
     assert refused.startswith("✗ postgresql broken: password is refused: database mlflow: no → use")
     assert nodes.startswith("✗ nodes broken: clock is wrong: n1 → ")
-    assert unread == "? pods not read: no"
+    assert unread == "? events not read: no"
 
 
 def test_each_cause_has_its_own_title_and_a_row_of_the_reference() -> None:
