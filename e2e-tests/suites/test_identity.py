@@ -136,7 +136,18 @@ def test_a_killed_operator_loses_nothing(ann: User, facility: Cluster) -> None:
 
     eventually(replaced, "other pods of the operator and the API are ready", timeout=180)
     assert facility.get("secret", "shoppe-identity-keys", "-n", "shoppe")["data"] == before
-    assert "xcache" in run_code(ann, "import coffea_shoppe as s; print(s.status())")
+    # A pod is ready a moment before the Service leads to it.
+    status = (
+        "import time, coffea_shoppe as s\n"
+        "end = time.monotonic() + 30\n"
+        "while True:\n"
+        "    try:\n"
+        "        print(s.status()); break\n"
+        "    except s.FacilityError:\n"
+        "        if time.monotonic() > end: raise\n"
+        "        time.sleep(1)\n"
+    )
+    assert "xcache" in run_code(ann, status)
 
 
 def test_a_disabled_user_is_refused_everywhere_within_a_minute(

@@ -34,6 +34,9 @@ LOG = logging.getLogger(__name__)
 INTERVAL_S = 30
 """Interval of reconciling a user: manual changes are reverted, tokens renewed."""
 RETRY_S = 5
+WORKERS = 16
+"""Threads of the handlers, which mostly wait: for services, for the inspection of a model, of which
+there is one at a time, and for their turns.  Models that wait must not keep users waiting."""
 SCALE_S = 15
 """Interval of scaling Triton."""
 RESOURCE = (API_GROUP, API_VERSION, FACILITY_USERS)
@@ -137,7 +140,7 @@ def register(
         # bookmark: the API server may have dropped it unnoticed.
         settings.watching.server_timeout = 300
         settings.watching.client_timeout = 330
-        settings.execution.max_workers = 4
+        settings.execution.max_workers = WORKERS
         facility.keys(time.time())
 
     @kopf.on.resume(*RESOURCE, registry=registry)
