@@ -79,26 +79,26 @@ def look_up(
         return list(pool.map(origins.first_identity, files))
 
 
-def current(url: str, *, local_files: bool) -> Identity:
-    """Return the identity of the file at a URL that is to be read now.
+def current(url: str, *, local_files: bool, opens: bool = False) -> Identity:
+    """Return the identity of the file at a URL, within about `TIMEOUT_S` seconds.
 
-    Takes about `TIMEOUT_S` seconds at most.
+    `opens`: the problem is `EARLIER` if who opens the file now gets an earlier content.
     """
     end = time.monotonic() + TIMEOUT_S
     origins = _Origins(
-        local_files=local_files, end=end, xrootd_settings=XROOTD_SETTINGS, opens=True
+        local_files=local_files, end=end, xrootd_settings=XROOTD_SETTINGS, opens=opens
     )
     return origins.identity(url)
 
 
 def current_once_closed(url: str, *, local_files: bool) -> Identity:
-    """Return what `current` does, once the file's earlier content is closed by its clients.
+    """Return the identity of a file that is to be read, once its earlier content is closed.
 
     After `EARLIER_TIMEOUT_S` the problem is `EARLIER`.
     """
     end = time.monotonic() + EARLIER_TIMEOUT_S
     while True:
-        identity = current(url, local_files=local_files)
+        identity = current(url, local_files=local_files, opens=True)
         if identity.get("problem") != EARLIER or time.monotonic() >= end:
             return identity
         time.sleep(EARLIER_INTERVAL_S)

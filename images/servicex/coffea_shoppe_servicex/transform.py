@@ -1,7 +1,8 @@
 """One file in, one file of selected columns out, with memory bounded by a chunk's size."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from coffea_shoppe_contract.addresses import shown_address
@@ -30,23 +31,27 @@ def transform(
     file, and of those that the query reads beside it, from their look-up: a file that is
     another one now, or afterwards, fails.  Raises `TransformError`.
     """
-    responsive = _check_unchanged(identity, local_files=local_files)
+    look = partial(identities.current_once_closed, local_files=local_files)
+    responsive = _check_unchanged(identity, look)
     outcome = _transform(query, source_urls, target, result_format, identity, local_files)
     # A file that changes while it is read may be a mixture.
-    _check_unchanged(responsive, local_files=local_files)
+    _check_unchanged(responsive, partial(identities.current, local_files=local_files))
     return outcome
 
 
-def _check_unchanged(identity: Sequence[Identity], *, local_files: bool) -> list[Identity]:
+def _check_unchanged(
+    identity: Sequence[Identity], look: Callable[[str], Identity]
+) -> list[Identity]:
     """Raise `TransformError` if a file is another one now; return those whose origin responds.
 
-    Raises `UnreadableError` if an origin gives an earlier content, until that is closed.
+    `look` returns the present identity of the file at a URL.  Raises `UnreadableError` if an
+    origin gives an earlier content, until that is closed.
     """
     responsive = []
     for earlier in identity:
         if "problem" in earlier:
             continue
-        now = identities.current_once_closed(earlier["url"], local_files=local_files)
+        now = look(earlier["url"])
         if change := identities.change(earlier, now):
             place = shown_address(earlier["url"])
             message = f"{place}: changed since the request was submitted: {change}"

@@ -486,7 +486,7 @@ def test_times_of_proxies_and_redirectors_tell_nothing(xrootd: XRootDOrigin, kin
     xrootd.kind = kind
     xrootd.files["/a.root"], xrootd.open["/a.root"] = (70, 1_793_613_600), (70, 1_793_613_000)
     (identity,) = identify([[url]])
-    assert identities.current(url, local_files=False) == identity
+    assert identities.current(url, local_files=False, opens=True) == identity
 
 
 def test_a_file_that_changes_while_it_is_read_fails_by_name(
