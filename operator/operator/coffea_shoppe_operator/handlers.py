@@ -159,6 +159,16 @@ def register(
             remove_user(facility, metrics, body, patch)
 
 
+@contextmanager
+def retried(metrics: Metrics, task: str) -> Iterator[None]:
+    """Have kopf retry a handler for which a service is away; count it as a failure of a task."""
+    try:
+        yield
+    except StorageError as error:
+        metrics.failures.labels(task).inc()
+        raise kopf.TemporaryError(str(error), delay=RETRY_S) from error
+
+
 def reconcile_user(
     facility: services.Facility,
     turns: Turns[FacilityUser],
@@ -168,30 +178,26 @@ def reconcile_user(
     wait: bool,
 ) -> None:
     """Provision what a user's resource asks for, and write its status."""
-    try:
-        with turns.take(metadata, wait=wait) as user:
-            if user is None:
-                return
-            with metrics.seconds.time():
-                status = facility.reconcile(user, time.time())
-            turns.report(metadata, user.status, status)
-            metrics.record(user.name, status.conditions)
-    except StorageError as error:
-        metrics.failures.labels("reconcile").inc()
-        raise kopf.TemporaryError(str(error), delay=RETRY_S) from error
+    with retried(metrics, "reconcile"), turns.take(metadata, wait=wait) as user:
+        if user is None:
+            return
+        with metrics.seconds.time():
+            status = facility.reconcile(user, time.time())
+        turns.report(metadata, user.status, status)
+        metrics.record(user.name, status.conditions)
 
 
 def remove_user(
     facility: services.Facility, metrics: Metrics, body: kopf.Body, patch: kopf.Patch
 ) -> None:
     """Remove a user whose resource is deleted; on failure the resource's status says why."""
-    try:
-        facility.remove(FacilityUser.parse(dict(body)), time.time())
-    except StorageError as error:
-        metrics.failures.labels("remove").inc()
-        condition = ready(False, "Removing", f"the user cannot be removed yet: {error}")
-        patch.status["conditions"] = [condition.model_dump(by_alias=True)]
-        raise kopf.TemporaryError(str(error), delay=RETRY_S) from error
+    with retried(metrics, "remove"):
+        try:
+            facility.remove(FacilityUser.parse(dict(body)), time.time())
+        except StorageError as error:
+            condition = ready(False, "Removing", f"the user cannot be removed yet: {error}")
+            patch.status["conditions"] = [condition.model_dump(by_alias=True)]
+            raise
     metrics.forget(body.metadata["name"])
 
 
@@ -213,12 +219,8 @@ def register_models(
 
     @kopf.on.delete(*MODELS, registry=registry)
     def unserve(body: kopf.Body, **_: Any) -> None:
-        try:
-            with turns.take_last(body.metadata):
-                serving.remove(ServedModel.parse(dict(body)), time.time())
-        except StorageError as error:
-            metrics.failures.labels("serve").inc()
-            raise kopf.TemporaryError(str(error), delay=RETRY_S) from error
+        with retried(metrics, "serve"), turns.take_last(body.metadata):
+            serving.remove(ServedModel.parse(dict(body)), time.time())
 
 
 def serve_model(
@@ -230,18 +232,14 @@ def serve_model(
     wait: bool,
 ) -> None:
     """Serve what a resource asks for, and write its status."""
-    try:
-        with turns.take(metadata, wait=wait) as model:
-            if model is None:
-                return
-            status = serving.reconcile(model, time.time())
-            turns.report(metadata, model.status, status)
+    with retried(metrics, "serve"), turns.take(metadata, wait=wait) as model:
+        if model is None:
+            return
+        status = serving.reconcile(model, time.time())
+        turns.report(metadata, model.status, status)
         (condition,) = status.conditions
         if condition.reason == UNAVAILABLE:
             raise StorageError(condition.message)
-    except StorageError as error:
-        metrics.failures.labels("serve").inc()
-        raise kopf.TemporaryError(str(error), delay=RETRY_S) from error
 
 
 def run_periodically(
