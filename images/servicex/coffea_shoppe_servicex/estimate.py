@@ -124,7 +124,8 @@ def estimate_submission(backend: Backend, owner: Owner, submission: Submission) 
 def _sources(backend: Backend, files: finders.Files) -> list[list[str]]:
     """Return the URLs to read each file from.
 
-    A cache is asked for the file's present content, as transformers do.
+    A cache is asked for the file's present content, as transformers do.  It is not asked for a
+    file whose origin still gives an earlier content, which it would keep as the present one.
     """
     settings = backend.context.settings
     if not settings.cache_prefix:
@@ -133,6 +134,7 @@ def _sources(backend: Backend, files: finders.Files) -> list[list[str]]:
         [file["paths"] for file in files],
         local_files=settings.local_files,
         deadline_s=IDENTITIES_DEADLINE_S,
+        opens=True,
     )
     return [
         backend.queue.source_urls(

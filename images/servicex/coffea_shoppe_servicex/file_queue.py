@@ -101,11 +101,12 @@ class FileQueue:
     def source_urls(self, replicas: Sequence[str], identity: Sequence[Identity] = ()) -> list[str]:
         """Return the URLs to read a file from: first through the cache, then its replicas.
 
-        The cache has an entry for each identity.  It may have a file that its origin lacks.
+        The cache has an entry for each identity.  It is not asked for a file that its origin
+        lacks, which it may have, nor for one of which its origin gives an earlier content.
         """
         origins = [url.replace("davs://", "https://", 1) for url in replicas]
         prefix = self.context.settings.cache_prefix.rstrip("/")
-        if not prefix or identities.is_absent(identity):
+        if not prefix or identities.is_absent(identity) or identities.is_earlier(identity):
             return origins
         cached = [f"{prefix}//{url}" for url in origins if url.startswith(("root://", "xroot://"))]
         if identities.is_known(identity):

@@ -61,12 +61,13 @@ UNAVAILABLE = (429, 500, 502, 503, 504)
 
 
 def look_up(
-    files: Sequence[Sequence[str]], *, local_files: bool, deadline_s: float
+    files: Sequence[Sequence[str]], *, local_files: bool, deadline_s: float, opens: bool = False
 ) -> list[Identity]:
     """Return the identity of each file, given as the URLs of its replicas.
 
     It is that of the first replica whose origin gives one; without any, the first replica's
-    problem.  Files for which the time does not suffice are `UNREACHABLE`.  To be called in a
+    problem.  Files for which the time does not suffice are `UNREACHABLE`.  `opens`: the problem
+    of a file is `EARLIER` if who opens it now gets an earlier content.  To be called in a
     process of its own, whose settings it changes.
     """
     threading.stack_size(STACK_BYTES)
@@ -74,6 +75,7 @@ def look_up(
         local_files=local_files,
         end=time.monotonic() + deadline_s,
         xrootd_settings=XROOTD_LOOKUP_SETTINGS,
+        opens=opens,
     )
     with ThreadPoolExecutor(REQUESTS_AT_ONCE) as pool:
         return list(pool.map(origins.first_identity, files))
@@ -107,6 +109,11 @@ def current_once_closed(url: str, *, local_files: bool) -> Identity:
 def is_known(identities: Sequence[Identity]) -> bool:
     """Return whether there are identities, and none has a problem."""
     return bool(identities) and not any("problem" in identity for identity in identities)
+
+
+def is_earlier(identities: Iterable[Identity]) -> bool:
+    """Return whether an origin gives an earlier content of one of the files."""
+    return any(identity.get("problem") == EARLIER for identity in identities)
 
 
 def is_absent(identities: Iterable[Identity]) -> bool:
@@ -219,11 +226,14 @@ class _Origins:
         self._thread = threading.local()
 
     def first_identity(self, urls: Sequence[str]) -> Identity:
-        """Return the first identity among a file's replicas, or the first one's problem."""
+        """Return the first identity among a file's replicas, or the first one's problem.
+
+        A replica with an earlier content is one that would be read: the next does not count.
+        """
         first: Identity | None = None
         for url in urls:
             identity = self.identity(url)
-            if "problem" not in identity:
+            if "problem" not in identity or identity["problem"] == EARLIER:
                 return identity
             first = first or identity
         return first or _problem("", UNKNOWN, "the file has no URL")

@@ -52,9 +52,11 @@ def identify(
     *,
     local_files: bool,
     deadline_s: float = IDENTITIES_DEADLINE_S,
+    opens: bool = False,
 ) -> list[Identity]:
     """Return the identity of each file, given as its replicas' URLs, as its origin gives it.
 
+    `opens`: the problem of a file is `EARLIER` if who opens it now gets an earlier content.
     A process that fails leaves its files unreachable.
     """
     isolation.preload([__name__])
@@ -63,13 +65,17 @@ def identify(
     for start in range(0, len(files), FILES_AT_ONCE):
         batch = [list(urls) for urls in files[start : start + FILES_AT_ONCE]]
         try:
-            answers += isolation.call(_identify, batch, local_files, deadline_s, limits=limits)
+            answers += isolation.call(
+                *(_identify, batch, local_files, deadline_s, opens), limits=limits
+            )
         except TransformError as error:
             kind, message = identities.UNREACHABLE, f"files could not be looked up: {error}"
             answers += [{"url": urls[0], "problem": kind, "message": message} for urls in batch]
     return answers
 
 
-def _identify(files: list[list[str]], local_files: bool, deadline_s: float) -> list[Identity]:
+def _identify(
+    files: list[list[str]], local_files: bool, deadline_s: float, opens: bool
+) -> list[Identity]:
     """Return the identities: called in the process."""
-    return identities.look_up(files, local_files=local_files, deadline_s=deadline_s)
+    return identities.look_up(files, local_files=local_files, deadline_s=deadline_s, opens=opens)

@@ -480,6 +480,39 @@ def test_an_earlier_content_that_a_client_has_open_is_not_read(
     assert identities.current_once_closed(url, local_files=False) == identity
 
 
+def test_an_estimate_asks_no_cache_for_a_file_of_which_the_origin_gives_an_earlier_content(
+    backend: Backend, xrootd: XRootDOrigin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The cache would keep the earlier content under the name of the later one."""
+    cached = changed(backend, cache_prefix="root://cache:1094")
+    url, replica = f"{xrootd.address}//a.root", f"{xrootd.address}//b.root"
+    xrootd.files |= dict.fromkeys(["/a.root", "/b.root"], (70, 1_793_613_600))
+    xrootd.open["/a.root"] = (70, 1_793_613_000)
+    sources: list[list[str]] = []
+    call = isolation.call
+
+    def measured(function: Any, *arguments: Any, **limits: Any) -> Any:
+        if function is not estimate.measure:
+            return call(function, *arguments, **limits)
+        sources.extend(arguments[1])
+        return [(1000, 10)]
+
+    monkeypatch.setattr(isolation, "call", measured)
+    submission = Submission.model_validate(
+        {"codegen": "uproot-raw", "selection": RAW, "did": "rucio://a:b"}
+    )
+    monkeypatch.setattr(lookups, "find", lambda *_, **__: [{"paths": [url, replica]}])
+    estimate.estimate_submission(cached, ANN, submission)
+    assert sources == [[url, replica]]
+    xrootd.open.clear()
+    estimate.estimate_submission(cached, ANN, submission)
+    assert [place.partition("?")[0] for place in sources[1]] == [
+        *(f"root://cache:1094//{each}" for each in (url, replica)),
+        *(url, replica),
+    ]
+    assert all("shoppe.content=" in place for place in sources[1][:2])
+
+
 @pytest.mark.parametrize("kind", [SERVER | PROXY, REDIRECTOR])
 def test_times_of_proxies_and_redirectors_tell_nothing(xrootd: XRootDOrigin, kind: int) -> None:
     url = f"{xrootd.address}//a.root"
