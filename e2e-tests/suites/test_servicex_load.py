@@ -24,7 +24,7 @@ STATUS_S = 5
 END_S = 900
 
 # Each request has an expression of its own, so that none has another's result.
-SUBMIT = """
+REQUESTED = """
 import json, time
 from concurrent.futures import ThreadPoolExecutor
 import requests, coffea_shoppe as shoppe
@@ -40,6 +40,19 @@ def submit(number):
     response = ask("POST", "/servicex/transformation", json=body)
     assert response.status_code == 200, response.text
     return response.json()["request_id"]
+"""
+STEADY = """
+once = ask
+def ask(*arguments, **more):
+    for _ in range(200):
+        try:
+            response = once(*arguments, **more)
+            if response.status_code < 500: return response
+        except requests.RequestException: pass
+        time.sleep(1)
+    raise SystemExit("the API stays away")
+"""
+SUBMIT = """
 with ThreadPoolExecutor(20) as pool:
     asked = list(pool.map(submit, range({first}, {first} + {count})))
 """
@@ -82,7 +95,8 @@ def test_none_is_lost_and_every_user_advances(
     users: list[User], url: tuple[str, int], facility: Cluster
 ) -> None:
     each = REQUESTS // USERS
-    code = SUBMIT.format(tag="load", files=[url[0]], first=0, count=each) + WATCH.format(end=END_S)
+    requested = REQUESTED.format(tag="load", files=[url[0]])
+    code = requested + SUBMIT.format(first=0, count=each) + WATCH.format(end=END_S)
     began, most = time.time(), 0
     with ThreadPoolExecutor(USERS) as pool:
         running = [pool.submit(run_code, user, code) for user in users]
@@ -159,22 +173,11 @@ def test_kill_9_in_the_middle_loses_nothing_and_leaves_nothing(
     users: list[User], url: tuple[str, int], facility: Cluster
 ) -> None:
     user, count = users[0], 100
-    patient = SUBMIT.format(tag="chaos", files=[url[0]], first=1000, count=count).replace(
-        "def submit(", "def steady(*a, **k):\n"
-        "    for _ in range(200):\n"
-        "        try:\n"
-        "            response = once(*a, **k)\n"
-        "            if response.status_code < 500: return response\n"
-        "        except requests.RequestException: pass\n"
-        "        time.sleep(1)\n"
-        "    raise SystemExit('the API stays away')\n"
-        "once = ask\n"
-        "def submit(",
-    )  # fmt: skip
-    patient += "ask = steady\n"
-    check = CHECK.format(first=1000)
+    requested = REQUESTED.format(tag="chaos", files=[url[0]])
+    submit = SUBMIT.format(first=1000, count=count)
+    code = requested + STEADY + submit + WATCH.format(end=END_S) + CHECK.format(first=1000)
     with ThreadPoolExecutor(1) as pool:
-        running = pool.submit(run_code, user, patient + WATCH.format(end=END_S) + check)
+        running = pool.submit(run_code, user, code)
         eventually(
             lambda: running.done() or transformers(facility) > 1,
             "the requests are under way",
