@@ -9,6 +9,7 @@ The core suite has the same examples in each run; the long one begins with other
 A failure prints the seed of its examples: `SHOPPE_SEED=N` runs them first.
 """
 
+import ast
 import itertools
 import math
 import operator
@@ -16,7 +17,7 @@ import os
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
@@ -93,7 +94,9 @@ def trees(draw: Any) -> Tree:
     branches["pair"] = numbers(2 * count, "i4").reshape(count, 2)
     if kind == "rntuple":
         absent = draw(st.lists(st.booleans(), min_size=count, max_size=count))
-        branches["maybe"] = without_masks(ak.mask(branches["x"], np.array(absent, bool)))
+        present = ~np.array(absent, bool)
+        branches["maybe"] = without_masks(ak.mask(branches["x"], present))
+        branches["lists"] = without_masks(ak.mask(branches["Jet_pt"], present))
         branches["point"] = ak.zip({"x": branches["x"], "y": branches["w"]})
     arrays = {name: ak.Array(array) for name, array in branches.items()}
     return Tree(arrays, kind, draw(st.integers(1, 4)))
@@ -119,14 +122,16 @@ def inverted(of: Texts) -> Texts:
     return of.map(lambda text: f"~{text}")
 
 
-NUMBER = st.one_of(st.sampled_from(["event", "flag", "x", "w", "nJet", "alias"]), CONSTANTS)
+NUMBER = st.sampled_from(["event", "flag", "x", "w", "nJet", "alias", "maybe"]) | CONSTANTS
 FLAG = st.one_of(
     st.sampled_from(["flag", "bits", "ok", "nJet"]),
     joined(st.sampled_from(["flag", "ok", "nJet"]), "& | ^", st.sampled_from(["flag", "bits"])),
     inverted(st.sampled_from(["flag", "ok", "nJet"])),
 )
 CONDITION = st.one_of(st.just("ok"), joined(NUMBER, "< <= == != > >=", NUMBER))
-OBJECT = st.sampled_from(["Jet_pt", "Jet_id"])
+OBJECT = st.sampled_from(["Jet_pt", "Jet_id", "lists"])
+RAW_STAND_INS = {"maybe": "x", "lists": "Jet_pt"}
+"""What a TTree has instead of missing values and missing lists of an RNTuple."""
 CHOICE = st.one_of(st.just("Jet_ok"), joined(OBJECT, "< >=", NUMBER))
 for _ in range(2):  # So deep are expressions.
     NUMBER, CONDITION, OBJECT, CHOICE = (
@@ -187,6 +192,17 @@ class RawQuery:
             query["expressions"] = list(self.columns)
         return raw(**query, cut=self.cut or None)
 
+    def without_missing_values(self) -> "RawQuery":
+        """Return the query for a TTree."""
+
+        def instead(text: str) -> str:
+            for name, stand_in in RAW_STAND_INS.items():
+                text = text.replace(name, stand_in)
+            return text
+
+        columns = tuple(dict.fromkeys(map(instead, self.columns)))
+        return replace(self, columns=columns, cut=instead(self.cut), alias=instead(self.alias))
+
 
 def flat(alias: str) -> bool:
     return "alias" not in alias
@@ -231,7 +247,18 @@ WITHIN = [
 FUNCTIONS = {
     **{name: within(name) for name in WITHIN},
     **{"abs": abs, "where": ak.where, "logical_not": np.logical_not},
+    "inverse": lambda value: not value if isinstance(value, bool) else ~value,
 }
+
+
+class Inverses(ast.NodeTransformer):
+    """Calls `inverse` for `~`: of a condition of constants, Python's own would be a number."""
+
+    def visit_UnaryOp(self, node: ast.UnaryOp) -> ast.expr:
+        self.generic_visit(node)
+        if not isinstance(node.op, ast.Invert):
+            return node
+        return ast.Call(ast.Name("inverse", ast.Load()), [node.operand], [])
 
 
 def expected_of_raw(query: RawQuery, branches: dict[str, Any]) -> dict[str, Any]:
@@ -239,7 +266,8 @@ def expected_of_raw(query: RawQuery, branches: dict[str, Any]) -> dict[str, Any]
     scope = {**FUNCTIONS, **branches}
 
     def value(text: str) -> Any:
-        column = eval(text, {"__builtins__": {}}, scope)  # noqa: S307
+        tree = ast.fix_missing_locations(Inverses().visit(ast.parse(text, mode="eval")))
+        column = eval(compile(tree, text, "eval"), {"__builtins__": {}}, scope)  # noqa: S307
         return column if isinstance(column, ak.Array) else ak.Array(np.full(count, column))
 
     scope["alias"] = value(query.alias)
@@ -341,6 +369,8 @@ def noted(check: Callable[..., None], number: int) -> Callable[..., None]:
 
 
 def check_raw(tree: Tree, query: RawQuery) -> None:
+    if tree.kind == "ttree":
+        query = query.without_missing_values()
     try:
         expected = expected_of_raw(query, tree.branches)
     except (TypeError, IndexError):
