@@ -7,7 +7,7 @@ results may be wrong.  Results of an earlier revision are not reused.
 
 import ast
 import enum
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from coffea_shoppe_contract.addresses import repeated
@@ -17,7 +17,7 @@ from coffea_shoppe_servicex.codegen import Codegen
 from coffea_shoppe_servicex.codegens.funcadl import FuncAdl, reads
 from coffea_shoppe_servicex.codegens.uproot_raw import TreeQuery, UprootRaw
 
-REVISION = 2
+REVISION = 3
 """Revision of the code's results.  Requests of earlier releases have 0."""
 WITHOUT_VALUE = frozenset(["argmax", "argmin", "firsts", "max", "mean", "min", "Max", "Min"])
 """Functions that have no value for an event without objects."""
@@ -240,6 +240,33 @@ def _over_index(index: ast.expr) -> _Over:
     return _Over.OBJECTS if _Aliases().is_boolean(first) else _Over.EITHER
 
 
+def _inverted_constants(stored: Stored) -> bool:
+    query = stored.query
+    if isinstance(query, FuncAdl):
+        return any(_inverts_constants(node, ()) for node in ast.walk(query.body))
+    return any(
+        _inverts_constants(node, tree.aliases)
+        for tree in (query.trees if isinstance(query, UprootRaw) else ())
+        for text in (*(tree.expressions or ()), *tree.aliases.values(), tree.cut or "")
+        for node in _walk(tree.parsed(text).body if text else None)
+    )
+
+
+def _inverts_constants(node: ast.AST, aliases: Iterable[str]) -> bool:
+    """Return whether a part of an expression is `~` of constants and aliases."""
+    if not (isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Invert)):
+        return False
+    return {part.id for part in ast.walk(node.operand) if isinstance(part, ast.Name)} <= {*aliases}
+
+
+def _within_lambda(stored: Stored) -> bool:
+    """Return whether a lambda of a FuncADL query is within another."""
+    if not isinstance(stored.query, FuncAdl):
+        return False
+    lambdas = (node for node in ast.walk(stored.query.body) if isinstance(node, ast.Lambda))
+    return any(isinstance(part, ast.Lambda) for node in lambdas for part in ast.walk(node.body))
+
+
 def _all_branches(stored: Stored) -> bool:
     return isinstance(stored.query, FuncAdl) and reads(stored.query.body, ()) is None
 
@@ -316,6 +343,27 @@ FAULTS = (
         "the event lacks, the list of objects is null",
         2,
         _list_without_value,
+        by_files=True,
+    ),
+    Fault(
+        "inverted-constants",
+        "`~` of a condition of constants, such as `~(1 > 0)`, was a number, and so always true",
+        3,
+        _inverted_constants,
+    ),
+    Fault(
+        "sequences-within-lambdas",
+        "a sequence that a lambda used as a whole was paired by position with its argument, where "
+        "both have as many elements; such a query is refused now, but for Contains",
+        3,
+        _within_lambda,
+        by_files=True,
+    ),
+    Fault(
+        "misread-arrays",
+        "a column of lists of arrays of Float16_t or Double32_t has other values than the file",
+        3,
+        lambda _: True,
         by_files=True,
     ),
     Fault(

@@ -212,10 +212,17 @@ COMPARE: Mapping[type[ast.cmpop], Callable[[Any, Any], Any]] = {
     ast.Gt: operator.gt,
     ast.GtE: operator.ge,
 }
+
+
+def _inverse(value: Any) -> Any:
+    """Return `~value`; a condition of constants stays one, as a condition of arrays does."""
+    return not value if isinstance(value, bool) else operator.invert(value)
+
+
 UNARY: Mapping[type[ast.unaryop], Callable[[Any], Any]] = {
     ast.UAdd: operator.pos,
     ast.USub: operator.neg,
-    ast.Invert: operator.invert,
+    ast.Invert: _inverse,
 }
 
 

@@ -18,6 +18,8 @@ WHERE = "(call Where " + EVENTS + " (lambda (list e) {}))"
 SELECT = "(call Select {} (lambda (list e) (attr e 'MET_pt')))"
 MET = "(attr e 'MET_pt')"
 STANDARD = {"use_standard_awkward_axis": True}
+ALWAYS = ["changed-files", "misread-arrays"]
+"""What any file may be concerned by."""
 RIGHT = raw(treename="Events", filter_name=["MET_*"], cut="(nJet > 2) & (MET_pt > 30)")
 
 
@@ -81,6 +83,11 @@ QUERIES = [
         )
     ),
     ("expressions-over-events", SELECT.format(EVENTS).replace(MET, f"(call firsts {MET} 0)")),
+    *(
+        ("inverted-constants", raw(treename="t", expressions="x", cut=cut, aliases={"a": "1 > 0"}))
+        for cut in ("~(1 > 0) | (x > 1)", "(x > 1) & ~a", "any(~True & (x > 1))")
+    ),
+    ("inverted-constants", SELECT.format(WHERE.format("(and (> (attr e 'x') 1) (~ (> 1 0)))"))),
     ("funcadl-without-select", WHERE.format("(> (attr e 'MET_pt') 50)")),
 ]
 
@@ -139,13 +146,13 @@ def test_only_stored_results_are_listed(backend: Backend) -> None:
 def test_what_depends_on_the_files_is_listed_if_it_is_requested(backend: Backend) -> None:
     identifier = stored(backend, selection=RIGHT, result_format="root-rntuple")
     assert faults(backend) == {}
-    assert faults(backend, by_files=True) == {identifier: ["changed-files", "rntuple-variants"]}
+    assert faults(backend, by_files=True) == {identifier: ALWAYS + ["rntuple-variants"]}
 
 
 def test_a_file_that_was_overwritten_may_have_been_read_as_it_was(backend: Backend) -> None:
     identifier = stored(backend, selection=RIGHT)
     stored(backend, selection=RIGHT, title="new", revision=REVISION)
-    assert faults(backend, by_files=True) == {identifier: ["changed-files"]}
+    assert faults(backend, by_files=True) == {identifier: ALWAYS}
 
 
 @pytest.mark.parametrize(
@@ -178,7 +185,22 @@ def test_conditions_on_objects_that_may_have_no_value(backend: Backend, selectio
     identifier = stored(backend, selection=selection, codegen=codegen, revision=1)
     stored(backend, selection=selection, codegen=codegen, title="new", revision=REVISION)
     assert faults(backend) == {}
-    assert faults(backend, by_files=True) == {identifier: ["missing-lists-in-cuts"]}
+    listed = faults(backend, by_files=True)
+    assert set(listed) == {identifier}
+    assert listed[identifier][0] == "missing-lists-in-cuts"
+
+
+@pytest.mark.parametrize(("body", "is_listed"), [("(attr e 'n')", False), ("j", True)])
+def test_lambdas_within_lambdas_may_have_paired_sequences(
+    backend: Backend, body: str, is_listed: bool
+) -> None:
+    if is_listed:
+        body = f"(call Select (attr e 'jet') (lambda (list j) {body}))"
+    selection = f"(call Select {EVENTS} (lambda (list e) {body}))"
+    identifier = stored(backend, selection=selection, codegen="uproot", revision=2)
+    assert faults(backend) == {}
+    listed = faults(backend, by_files=True)[identifier]
+    assert ("sequences-within-lambdas" in listed) is is_listed
 
 
 def test_aliases_of_aliases_are_looked_at_once(backend: Backend) -> None:

@@ -90,6 +90,14 @@ PAIRED: dict[str, tuple[str, Value]] = {
         "e.jet.Where(lambda j: e.muon.Any(lambda m: e.jet.Any(lambda k: k + m == j)))",
         lambda e: [j for j in e["jet"] if any(k + m == j for m in e["muon"] for k in e["jet"])],
     ),
+    "Contains": (
+        "e.jet.Where(lambda j: e.muon.Contains(j))",
+        lambda e: [j for j in e["jet"] if j in e["muon"]],
+    ),
+    "elements of all jets": (
+        "e.jet.Select(lambda j: {'of_jet': j * j, 'sum': e.jet.Sum() + e.n}['sum'])",
+        lambda e: [sum(e["jet"]) + e["n"] for j in e["jet"]],
+    ),
     "the nearest": (
         "e.jet.Select(lambda j: e.muon.OrderBy(lambda m: (m - j) * (m - j)).First()"
         " if e.muon.Count() > 0 else -1)",
@@ -163,10 +171,62 @@ def test_an_element_that_is_needed_and_lacks_is_an_error(
         delivered(tmp_path, query, file)
 
 
-def test_elements_of_two_sequences_are_still_not_paired_by_position(
-    tmp_path: Path, file: Path
+WHOLE = [
+    "e.jet.Select(lambda j: j + e.muon)",
+    "e.jet.Select(lambda j: j + e.jet)",
+    "e.jet.Select(lambda j: e.jet)",
+    "e.jet.Select(lambda j: e)",
+    "e.jet.Select(lambda j: e.jet.Select(lambda k: k + 1))",
+    "e.jet.Where(lambda j: j > e.jet)",
+    "e.jet.Select(lambda j: {'of_jet': j, 'of_event': e.jet})",
+    "e.jet.Select(lambda j: j if e.n > 3 else e.jet)",
+    "e.jet.OrderBy(lambda j: e.jet)",
+    "e.jet.Select(lambda j: (j + e.jet).Sum())",
+    "e.jet.Contains(e.jet)",
+]
+
+
+@pytest.mark.parametrize("text", WHOLE)
+def test_a_sequence_is_not_paired_by_position_with_a_lambda_s_argument(
+    tmp_path: Path, file: Path, text: str
 ) -> None:
-    query = events().Select("lambda e: {'value': e.jet.Select(lambda j: j + e.muon)}")
-    # Elements of a sequence that no lambda goes over.
-    with pytest.raises(TransformError):
+    """Even where both have as many elements."""
+    query = events().Select(f"lambda e: {{'value': {text}}}")
+    with pytest.raises(TransformError, match=r"a lambda uses a sequence as a whole .* by Zip"):
+        delivered(tmp_path, query, file)
+
+
+DATASET = "(call EventDataset 'x' 't')"
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (DATASET, "uses a sequence as a whole"),
+        (f"(+ (attr e 'n') (attr {DATASET} 'n'))", "uses a sequence as a whole"),
+        (f"(call Select {DATASET} (lambda (list a) (attr a 'n')))", "uses a sequence as a whole"),
+        (
+            f"(call Select {DATASET} (lambda (list a) (+ (attr a 'n') (attr e 'n'))))",
+            "combines elements of two sequences",
+        ),
+        (
+            f"(call Select {DATASET} (lambda (list a) (attr e 'n')))",
+            "elements of another sequence than its argument's",
+        ),
+    ],
+)
+def test_events_are_not_paired_with_events(
+    tmp_path: Path, file: Path, body: str, message: str
+) -> None:
+    query = f"(call Select {DATASET} (lambda (list e) {body}))"
+    with pytest.raises(TransformError, match=message):
+        columns(tmp_path, query, file, codegen="uproot")
+
+
+@pytest.mark.parametrize(
+    ("text", "name"), [("e.jet.ElementAt(e.n)", "ElementAt"), ("e.jet.Choose(e.n)", "Choose")]
+)
+def test_a_position_is_a_constant(tmp_path: Path, file: Path, text: str, name: str) -> None:
+    query = events().Select(f"lambda e: {{'value': {text}}}")
+    with pytest.raises(TransformError, match=f"{name} takes a constant whole number"):
         delivered(tmp_path, query, file)

@@ -45,6 +45,7 @@ def chunks(monkeypatch: pytest.MonkeyPatch) -> None:
 CUTS = [
     *("ejets", "ejets | passT", "ejets * passT", "njet", "~ejets", "ejets & (event > 1050)"),
     *("weight", "event > 1050", "1", "0", "True", "ejets - 1", "(ejets == 1) & (passT != 0)"),
+    *("~(1 > 0)", "~(1 < 0)", "~True", "~False"),
 ]
 
 
@@ -55,8 +56,9 @@ def test_a_cut_is_a_mask_whatever_its_type(tmp_path: Path, flags: Path, cut: str
     delivered = columns(tmp_path, selection, flags)
     with uproot.open({flags: "nominal"}) as tree:
         # uproot takes no constant for a cut.
-        all_or_none = {"0": "event < 0", "1": "event > 0", "True": "event > 0"}
-        expected = tree.arrays(["event"], cut=all_or_none.get(cut, cut))
+        constants = dict.fromkeys(("1", "True", "~(1 < 0)", "~False"), "event > 0")
+        constants |= dict.fromkeys(("0", "~(1 > 0)", "~True"), "event < 0")
+        expected = tree.arrays(["event"], cut=constants.get(cut, cut))
     assert delivered.event.tolist() == expected.event.tolist()
 
 

@@ -248,6 +248,26 @@ def evaluate(node: ast.expr, events: Any, branches: root_files.Branches) -> Any:
     return ak.zip({name: array[name] for name in array.fields}, depth_limit=1)
 
 
+def _check_no_list(value: Value) -> None:
+    """Raise `TransformError` for a sequence that a lambda uses as a whole."""
+    _, depth = value.array.layout.minmax_depth
+    if depth > len(value.lineage):
+        message = "a lambda uses a sequence as a whole beside its argument; reduce it (Count, Sum, "
+        message += "Any, ...), go over it by a lambda that uses both, or pair the two by Zip"
+        raise TransformError("BadQuery", message)
+
+
+def _number(node: ast.AST, name: str) -> int:
+    """Return the constant whole number that is an argument of an operator."""
+    try:
+        number = ast.literal_eval(node)
+    except ValueError:
+        number = None
+    if not isinstance(number, int):
+        raise TransformError("BadQuery", f"{name} takes a constant whole number")
+    return number
+
+
 def _at_elements(parts: list[Any], lineage: tuple[int, ...]) -> list[Any]:
     """Return values of which those that may be missing are values of the innermost elements.
 
@@ -421,11 +441,14 @@ class _Evaluator:
         return result if lineage is None else Value(result, lineage)
 
     def _common(self, parts: Iterable[Any]) -> tuple[int, ...] | None:
-        """Return the longest lineage; raises `TransformError` for sequences that are not nested."""
+        """Return the longest lineage.
+
+        Raises `TransformError` for sequences that are not nested, and for those that are used as
+        a whole beside an element: their elements would be paired by position.
+        """
+        values = [part for part in parts if isinstance(part, Value)]
         longest: tuple[int, ...] | None = None
-        for part in parts:
-            if not isinstance(part, Value):
-                continue
+        for part in values:
             if longest is None or len(part.lineage) > len(longest):
                 shorter, longest = longest or (), part.lineage
             else:
@@ -434,6 +457,9 @@ class _Evaluator:
                 message = "an expression combines elements of two sequences; pair them by Zip, "
                 message += "or use Choose"
                 raise TransformError("BadQuery", message)
+        for part in values:
+            if len(part.lineage) < len(longest or ()):
+                _check_no_list(part)
         return longest
 
     def _field(self, holder: Any, name: str) -> Value:
@@ -515,6 +541,7 @@ class _Evaluator:
             if result.lineage[: len(element.lineage)] == element.lineage:
                 return result
             if result.lineage == element.lineage[: len(result.lineage)]:
+                _check_no_list(result)
                 result = result.array
             else:
                 message = "a lambda returns elements of another sequence than its argument's; "
@@ -636,12 +663,12 @@ class _Evaluator:
         return self._at(self._inner(node, scope), -1)
 
     def _elementat(self, node: Any, scope: dict[str, Value]) -> Value:
-        return self._at(self._inner(node, scope), int(ast.literal_eval(node.index)))
+        return self._at(self._inner(node, scope), _number(node.index, "ElementAt"))
 
     def _choose(self, node: Any, scope: dict[str, Value]) -> Value:
         import awkward as ak
 
-        source, number = self._inner(node, scope), int(ast.literal_eval(node.n))
+        source, number = self._inner(node, scope), _number(node.n, "Choose")
         return Value(ak.combinations(source.array, number, axis=source.axis), source.lineage)
 
     def _zip(self, node: Any, scope: dict[str, Value]) -> Value:
@@ -675,7 +702,10 @@ class _Evaluator:
     def _contains(self, node: Any, scope: dict[str, Value]) -> Value:
         import awkward as ak
 
-        source = self._inner(node, scope)
-        sought = self.value(node.value, scope)
-        sought = sought.array if isinstance(sought, Value) else sought
-        return Value(ak.any(source.array == sought, axis=source.axis), source.lineage)
+        argument = f"element{next(self.numbers)}"
+        arguments = ast.arguments([], [ast.arg(argument)], None, [], [], None, [])
+        equals = ast.Compare(ast.Name(argument), [ast.Eq()], [node.value])
+        function = ast.Lambda(arguments, equals)
+        source = self._for_each(function, self._inner(node, scope), scope)
+        array = self._applied(function, source, scope).array
+        return Value(ak.any(array, axis=source.axis), source.lineage)
