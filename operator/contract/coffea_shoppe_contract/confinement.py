@@ -59,8 +59,9 @@ _CALLS = {
 """Source: Linux' include/uapi/linux/audit.h and tables of system calls."""
 
 UNSUPPORTED = (
-    "this node does not confine processes: its kernel is older than Linux 5.13, has Landlock "
-    "disabled, its container runtime does not permit it, or it is neither x86_64 nor aarch64"
+    "this node does not confine processes: its kernel is older than Linux 5.13, has Landlock or "
+    "seccomp filters disabled, its container runtime does not permit them, or it is neither x86_64 "
+    "nor aarch64"
 )
 
 
@@ -97,8 +98,14 @@ class _BelowPath(ctypes.Structure):
 
 def is_supported() -> bool:
     """Return whether the kernel confines processes; `UNSUPPORTED` says why it may not."""
-    known = platform.machine() in _CALLS
-    return known and _version(ctypes.CDLL(None, use_errno=True)) >= 1
+    libc = ctypes.CDLL(None, use_errno=True)
+    return platform.machine() in _CALLS and _version(libc) >= 1 and _has_filters(libc)
+
+
+def _has_filters(libc: ctypes.CDLL) -> bool:
+    """Return whether seccomp takes filters: it then looks for one where there is none."""
+    libc.prctl(SECCOMP, FILTER_MODE, None, 0, 0)
+    return ctypes.get_errno() == errno.EFAULT
 
 
 def _version(libc: ctypes.CDLL) -> int:
