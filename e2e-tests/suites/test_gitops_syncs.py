@@ -49,7 +49,17 @@ def server(cluster: Cluster) -> str:
 
 def dumps(cluster: Cluster) -> list[str]:
     """Return the dumps on the volume."""
-    where = ("-n", NAMESPACE, "exec", "shoppe-postgresql-0", "--", "ls", "/backup")
+    where = (
+        "-n",
+        NAMESPACE,
+        "exec",
+        "shoppe-postgresql-0",
+        "-c",
+        "postgresql",
+        "--",
+        "ls",
+        "/backup",
+    )
     return [name for name in cluster.kubectl(*where).split() if name.endswith(".dump")]
 
 

@@ -120,7 +120,8 @@ def stopped(facility: Cluster, resource: str, request: str) -> dict[str, Callabl
     def canceled() -> bool:
         query = f"select status from requests where id = '{request}'"  # noqa: S608  (ours)
         psql = ("psql", "-h", "/run/postgresql", "-U", "postgres", "-d", "servicex", "-Atc", query)
-        printed = facility.kubectl("-n", "shoppe", "exec", "shoppe-postgresql-0", "--", *psql)
+        where = ("-n", "shoppe", "exec", "shoppe-postgresql-0", "-c", "postgresql", "--")
+        printed = facility.kubectl(*where, *psql)
         return printed.strip().splitlines()[-1:] in ([], ["Canceled"])
 
     return {

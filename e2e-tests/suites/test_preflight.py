@@ -228,7 +228,7 @@ def test_a_wrong_database_password(facility: Cluster) -> None:
     """The role's password is another than the Secret's."""
     pod = f"{RELEASE}-postgresql-0"
     password = "SELECT rolpassword FROM pg_authid WHERE rolname = 'mlflow'"  # noqa: S105
-    run = ("-n", NAMESPACE, "exec", pod, "--", *PSQL)
+    run = ("-n", NAMESPACE, "exec", pod, "-c", "postgresql", "--", *PSQL)
     before = facility.kubectl(*run, password).strip()
     facility.kubectl(*run, "ALTER ROLE mlflow PASSWORD 'another'")
     try:
@@ -241,7 +241,7 @@ def test_a_wrong_database_password(facility: Cluster) -> None:
 @later
 def test_a_database_at_its_connection_limit(facility: Cluster) -> None:
     pod = f"{RELEASE}-postgresql-0"
-    run = ("-n", NAMESPACE, "exec", pod, "--", *PSQL)
+    run = ("-n", NAMESPACE, "exec", pod, "-c", "postgresql", "--", *PSQL)
     facility.kubectl(*run, "ALTER ROLE mlflow CONNECTION LIMIT 0")
     try:
         assert_named(facility, "postgresql", "database is at its connection limit")
