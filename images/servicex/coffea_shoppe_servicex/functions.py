@@ -375,11 +375,33 @@ def logical(name: str, values: list[Any]) -> Any:
 
 
 def where(condition: Any, yes: Any, no: Any) -> Any:
-    """Return `yes` where the condition is true, else `no`."""
+    """Return `yes` where the condition is true, else `no`; no value where one is missing."""
     ak = _module("awkward")
     if not isinstance(condition, ak.Array):
         return yes if condition else no
-    return ak.where(condition, yes, no)
+    return ak.where(*_with_lists([condition, yes, no]))
+
+
+def _with_lists(parts: list[Any]) -> list[Any]:
+    """Return arrays with lists of missing values for missing lists, as long as those of another.
+
+    Awkward does not broadcast a missing list that is stored without elements.
+    """
+    ak = _module("awkward")
+    lists = [part for part in parts if isinstance(part, ak.Array) and part.ndim > 1]
+    full = [part for part in lists if not isinstance(part.type.content, ak.types.OptionType)]
+    if not full or len(full) == len(lists):
+        return parts
+
+    def with_lists(part: Any) -> Any:
+        if not any(part is array for array in lists):
+            return part
+        none = ak.local_index(full[0], axis=part.ndim - 1) < 0
+        # Of the same type, so that the lists are no union.
+        dtype = ak.to_numpy(ak.flatten(part, axis=None)).dtype
+        return _filled(part, ak.mask(ak.values_astype(none, dtype), none))
+
+    return [with_lists(part) for part in parts]
 
 
 def passing(condition: Any) -> Any:

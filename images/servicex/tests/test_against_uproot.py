@@ -399,13 +399,11 @@ def check_raw(tree: Tree, query: RawQuery) -> None:
         # NumPy does not subtract booleans, and a tree without events has no first one.
         reject()
     except ValueError as error:
+        # awkward's where fails on missing lists, or does not, by how they are stored.
         assert "cannot broadcast" in str(error)
         reject()
     may = "no branch" if query.filters and not expected else ""
     may = "not supported" if query.across else may
-    if tree.kind == "rntuple" and "where(" in query.selection():
-        # awkward's where fails on missing lists, or does not, by how they are stored.
-        may = may or "cannot broadcast"
     compare(tree, query.selection(), "uproot-raw", expected, may=may)
 
 

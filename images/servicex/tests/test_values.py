@@ -522,3 +522,17 @@ def test_a_branch_s_path_is_not_ambiguous(tmp_path: Path) -> None:
     names = ["trkInnerPos/fX", "hitPosRaw/fX", "fString", "hitEnd"]
     delivered = columns(tmp_path, raw(treename="muonDataTree", expressions=names), MUONS)
     assert delivered.fields == names
+
+
+def test_where_gives_no_value_for_objects_whose_condition_has_none() -> None:
+    """As of an event without muons; also where awkward stores nothing for its list."""
+    jets, muons = ak.Array([[1.0, 2.0], [3.0, 4.0, 5.0], []]), ak.Array([[1.5], [], [2.0]])
+    largest = ak.max(muons, axis=1)
+    chosen = functions.where(jets > largest, jets, jets * 10)
+    assert chosen.tolist() == [[10.0, 2.0], [None, None, None], []]
+    assert functions.where(jets > 1, largest, jets)[1].tolist() == [None, None, None]
+    lists = ak.mask(jets, [True, False, True])
+    chosen = functions.where(jets > 1, lists, 0)
+    assert chosen.tolist() == [[0.0, 2.0], [None, None, None], []]
+    assert "union" not in str(chosen.type)
+    assert functions.where(jets > 1, jets, 0).tolist() == [[0.0, 2.0], [3.0, 4.0, 5.0], []]
