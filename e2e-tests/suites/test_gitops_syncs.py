@@ -49,18 +49,10 @@ def server(cluster: Cluster) -> str:
 
 def dumps(cluster: Cluster) -> list[str]:
     """Return the dumps on the volume."""
-    where = (
-        "-n",
-        NAMESPACE,
-        "exec",
-        "shoppe-postgresql-0",
-        "-c",
-        "postgresql",
-        "--",
-        "ls",
-        "/backup",
-    )
-    return [name for name in cluster.kubectl(*where).split() if name.endswith(".dump")]
+    where = ("-n", NAMESPACE, "exec", "shoppe-postgresql-0", "-c", "postgresql", "--")
+    return [
+        name for name in cluster.kubectl(*where, "ls", "/backup").split() if name.endswith(".dump")
+    ]
 
 
 def test_a_sync_again_changes_no_secret_and_no_pod(namespace: Cluster) -> None:

@@ -50,7 +50,7 @@ def ask(*arguments, **more):
             if response.status_code < 500: return response
         except requests.RequestException: pass
         time.sleep(1)
-    raise SystemExit("the API stays away")
+    raise TimeoutError("ServiceX did not respond to any of 200 requests")
 """
 SUBMIT = """
 with ThreadPoolExecutor(20) as pool:

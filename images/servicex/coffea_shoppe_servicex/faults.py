@@ -180,13 +180,19 @@ def _over_events_of_flat_branches(stored: Stored) -> bool:
     return not _over_events(stored) and _Over.EITHER in _parts_over(stored.query)
 
 
-def _parts_over(query: Codegen | None) -> Iterator[_Over]:
-    """Yield for each part of a query's expressions what it goes over."""
+def _parts(query: Codegen | None) -> Iterator[tuple[TreeQuery, ast.AST]]:
+    """Yield the parts of a query's expressions, each with what is read of its tree."""
     for tree in query.trees if isinstance(query, UprootRaw) else ():
         texts = [*(tree.expressions or ()), *tree.aliases.values()]
         for text in [*texts, tree.cut] if tree.cut else texts:
             for node in _walk(tree.parsed(text).body):
-                yield _over(node, standard=tree.use_standard_awkward_axis)
+                yield tree, node
+
+
+def _parts_over(query: Codegen | None) -> Iterator[_Over]:
+    """Yield for each part of a query's expressions what it goes over."""
+    for tree, node in _parts(query):
+        yield _over(node, standard=tree.use_standard_awkward_axis)
 
 
 def _over(node: ast.AST, *, standard: bool) -> _Over:
@@ -244,12 +250,7 @@ def _inverted_constants(stored: Stored) -> bool:
     query = stored.query
     if isinstance(query, FuncAdl):
         return any(_inverts_constants(node, ()) for node in ast.walk(query.body))
-    return any(
-        _inverts_constants(node, tree.aliases)
-        for tree in (query.trees if isinstance(query, UprootRaw) else ())
-        for text in (*(tree.expressions or ()), *tree.aliases.values(), tree.cut or "")
-        for node in _walk(tree.parsed(text).body if text else None)
-    )
+    return any(_inverts_constants(node, tree.aliases) for tree, node in _parts(query))
 
 
 def _inverts_constants(node: ast.AST, aliases: Iterable[str]) -> bool:

@@ -388,20 +388,22 @@ def _with_lists(parts: list[Any]) -> list[Any]:
     Awkward does not broadcast a missing list that is stored without elements.
     """
     ak = _module("awkward")
-    lists = [part for part in parts if isinstance(part, ak.Array) and part.ndim > 1]
+
+    def has_lists(part: Any) -> bool:
+        return isinstance(part, ak.Array) and part.ndim > 1
+
+    lists = [part for part in parts if has_lists(part)]
     full = [part for part in lists if not isinstance(part.type.content, ak.types.OptionType)]
     if not full or len(full) == len(lists):
         return parts
 
     def with_lists(part: Any) -> Any:
-        if not any(part is array for array in lists):
-            return part
         none = ak.local_index(full[0], axis=part.ndim - 1) < 0
         # Of the same type, so that the lists are no union.
         dtype = ak.to_numpy(ak.flatten(part, axis=None)).dtype
         return _filled(part, ak.mask(ak.values_astype(none, dtype), none))
 
-    return [with_lists(part) for part in parts]
+    return [with_lists(part) if has_lists(part) else part for part in parts]
 
 
 def passing(condition: Any) -> Any:
