@@ -41,16 +41,6 @@ def model_file(trained_on: str) -> str:
     return f"model_{trained_on}.json"
 
 
-def _check_features(path: Path, names: Sequence[str]) -> None:
-    """Raise `InputError` for a model whose features have other names, or another order."""
-    for number, (name, feature) in enumerate(zip(names, FEATURES, strict=False)):
-        if name != feature.name:
-            raise InputError(
-                f"{path}: its feature {number} is {name!r}, not {feature.name!r}; train it on the "
-                "features of agc.assignment.FEATURES, in their order"
-            )
-
-
 LOCATION = re.compile(r"^\[[\d:]+\] \S+:\d+: ")
 """Time and line of XGBoost's code, with which its errors begin."""
 
@@ -101,6 +91,16 @@ class LocalModels:
         """Return the score of each candidate."""
         scores: NDArray[np.float32] = self.boosters[trained_on].inplace_predict(features)
         return scores
+
+
+def _check_features(path: Path, names: Sequence[str]) -> None:
+    """Raise `InputError` for a model whose features have other names, or another order."""
+    for number, (name, feature) in enumerate(zip(names, FEATURES, strict=False)):
+        if name != feature.name:
+            raise InputError(
+                f"{path}: its feature {number} is {name!r}, not {feature.name!r}; train it on the "
+                "features of agc.assignment.FEATURES, in their order"
+            )
 
 
 @dataclass(frozen=True)
