@@ -46,7 +46,7 @@ class Cause(Enum):
     )
     NETWORK_POLICY = (
         "NetworkPolicy may be in the way",
-        "connections wait until they time out, although the pods are ready",
+        "connections time out or are refused, although the pods are ready",
         "if the policy denies it, have who wrote it allow what docs/reference/connections.md lists",
     )
     HTTP_ERROR = (

@@ -22,12 +22,14 @@ def probes_of(settings: Settings, snapshot: Snapshot, server: ApiServer) -> Iter
     yield Check("dns", "the look-up of a name", probes.dns)
     for component, urls in settings.addresses.items():
         for url in urls:
-            yield Check(component, url, partial(probes.connect, component, url, policy))
+            run = partial(probes.connect, component, url, policy)
+            yield Check(component, url, partial(probes.settled, run))
     for name, file in settings.databases.items():
         run = partial(probes.database, name, file, policy)
-        yield Check("postgresql", f"the database {name}", run)
+        yield Check("postgresql", f"the database {name}", partial(probes.settled, run))
     for name, folder in settings.buckets.items():
-        yield Check("objectstore", f"the bucket {name}", partial(probes.bucket, name, folder))
+        run = partial(probes.bucket, name, folder)
+        yield Check("objectstore", f"the bucket {name}", partial(probes.settled, run))
     for address in settings.origins:
         yield Check("xcache", f"the origin {address}", partial(probes.origin, address))
     for url in settings.identity_providers:

@@ -377,15 +377,23 @@ def selects(selector: Mapping[str, Any], its: Mapping[str, str]) -> bool:
 
 
 def policy_in_the_way(snapshot: Snapshot, settings: Settings, of: str) -> str:
-    """Return a foreign policy that selects pods of a component, or the preflight's own pod."""
+    """Return a foreign policy that selects pods of a component, or the preflight's own pod.
+
+    A component none of whose pods is ready has another fault: it cannot respond.
+    """
+    its_pods, own = [], []
     for pod in snapshot.pods:
         its = labels(pod)
-        concerned = its.get(NAME) == of or its.get(COMPONENT) == PREFLIGHT
-        if its.get(INSTANCE) != settings.release or not concerned:
+        if its.get(INSTANCE) != settings.release:
             continue
-        if policy := foreign_policy(snapshot, settings, pod):
-            return policy
-    return ""
+        if its.get(COMPONENT) == PREFLIGHT:
+            own.append(pod)
+        elif its.get(NAME) == of:
+            its_pods.append(pod)
+    if its_pods and not any(map(ready, its_pods)):
+        return ""
+    policies = (foreign_policy(snapshot, settings, pod) for pod in its_pods + own)
+    return next(filter(None, policies), "")
 
 
 CHECKS = (claims, pods, workloads, definitions, clocks)

@@ -22,6 +22,8 @@ from coffea_shoppe_preflight.objects import MAX_SKEW_S
 from coffea_shoppe_preflight.settings import Account
 
 TIMEOUT_S = 10
+SETTLING_S = 10
+"""How long the network may refuse the connections of a new pod, in seconds."""
 CLUSTER_NAME = "kubernetes.default.svc"
 """A name that every cluster has."""
 PORTS = {"http": 80, "https": 443, "root": 1094, "grpc": 443, "gateway": 80}
@@ -40,6 +42,7 @@ DATABASE_MESSAGES = {
     "timed out": Cause.NO_CONNECTION,
 }
 """What PostgreSQL's messages contain, in lower case."""
+REFUSED = {Cause.CONNECTION_REFUSED, Cause.NETWORK_POLICY}
 KEY_CODES = {"InvalidAccessKeyId", "SignatureDoesNotMatch", "AccessDenied", "403", "401"}
 SKEW_CODES = {"RequestTimeTooSkewed"}
 FULL_CODES = {"InsufficientStorage", "XMinioStorageFull", "507", "QuotaExceeded"}
@@ -60,11 +63,28 @@ def _unconnected(component: str, where: str, error: OSError, policy: Policy) -> 
     """Return what an error of a connection means."""
     if isinstance(error, socket.gaierror):
         return Finding(component, Cause.UNKNOWN_HOST, f"{where}: {error.strerror}")
-    if isinstance(error, ConnectionRefusedError):
-        return Finding(component, Cause.CONNECTION_REFUSED, where)
+    refused = isinstance(error, ConnectionRefusedError)
     if name := policy(component):
-        return Finding(component, Cause.NETWORK_POLICY, f"{where} times out, and {name} is there")
+        symptom = "refuses the connection" if refused else "times out"
+        return Finding(component, Cause.NETWORK_POLICY, f"{where} {symptom}, and {name} is there")
+    if refused:
+        return Finding(component, Cause.CONNECTION_REFUSED, where)
     return Finding(component, Cause.NO_CONNECTION, f"{where}: {error}")
+
+
+def settled(probe: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
+    """Repeat a probe while its connection is refused, for `SETTLING_S` seconds.
+
+    Where NetworkPolicies are enforced, the rules of some networks know a pod's address only
+    some seconds after the pod has started, and refuse its connections until then.
+    """
+    end = time.monotonic() + SETTLING_S
+    while True:
+        findings = list(probe())
+        if REFUSED.isdisjoint(each.cause for each in findings) or time.monotonic() > end:
+            break
+        time.sleep(0.5)
+    yield from findings
 
 
 def connect(component: str, url: str, policy: Policy) -> Iterator[Finding]:
@@ -187,7 +207,8 @@ def database(name: str, file: Path, policy: Policy) -> Iterator[Finding]:
             (cause for words, cause in DATABASE_MESSAGES.items() if words in text.lower()),
             Cause.DATABASE_REFUSES,
         )
-        if cause == Cause.NO_CONNECTION and (name_of_policy := policy("postgresql")):
+        unconnected = cause in (Cause.NO_CONNECTION, Cause.CONNECTION_REFUSED)
+        if unconnected and (name_of_policy := policy("postgresql")):
             cause, text = Cause.NETWORK_POLICY, f"{text}: {name_of_policy} is there"
         yield Finding("postgresql", cause, f"database {name}: {text}")
 
@@ -198,7 +219,7 @@ def database(name: str, file: Path, policy: Policy) -> Iterator[Finding]:
 def bucket(name: str, folder: Path, store: str = "objectstore") -> Iterator[Finding]:
     """Write an object to a service's bucket with the service's keys, and delete it."""
     from botocore.config import Config
-    from botocore.exceptions import BotoCoreError, ClientError
+    from botocore.exceptions import BotoCoreError, ClientError, EndpointConnectionError
     from botocore.session import Session
 
     if not (folder / "aws-credentials").exists():
@@ -227,6 +248,8 @@ def bucket(name: str, folder: Path, store: str = "objectstore") -> Iterator[Find
         elif code in KEY_CODES:
             cause = Cause.KEY_REFUSED
         yield Finding(store, cause, f"bucket {name}: {code} {message}")
+    except EndpointConnectionError as error:
+        yield Finding(store, Cause.CONNECTION_REFUSED, f"bucket {name}: {error}")
     except BotoCoreError as error:
         yield Finding(store, Cause.STORE_REFUSES, f"bucket {name}: {error}")
 

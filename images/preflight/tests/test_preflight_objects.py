@@ -331,6 +331,11 @@ def test_a_foreign_policy_in_the_way(selector: dict[str, Any], in_the_way: bool)
     assert name == ("NetworkPolicy hep/deny-all" if in_the_way else "")
 
 
+def test_a_policy_is_not_blamed_for_pods_that_are_not_ready() -> None:
+    snapshot = Snapshot(pods=[pod(ready=False)], policies=[policy({})])
+    assert objects.policy_in_the_way(snapshot, SETTINGS, "mlflow") == ""
+
+
 def test_the_releases_own_policies_are_not_in_the_way() -> None:
     own = thing("shoppe-mlflow", spec={"podSelector": {}})
     snapshot = Snapshot(pods=[pod(ready=True)], policies=[own])

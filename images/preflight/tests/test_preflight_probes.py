@@ -105,6 +105,31 @@ def test_packets_that_a_network_drops(dropping: str) -> None:
     assert "hep/deny" in finding.detail
 
 
+def test_a_network_that_refuses_what_a_policy_denies() -> None:
+    url = f"root://127.0.0.1:{closed_port()}"
+    (finding,) = probes.connect("xcache", url, lambda component: "NetworkPolicy hep/deny")
+    assert finding.cause == Cause.NETWORK_POLICY
+    assert (
+        finding.detail == f"{url[7:]} refuses the connection, and NetworkPolicy hep/deny is there"
+    )
+
+
+def test_a_network_that_learns_of_the_pod_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    url = f"root://127.0.0.1:{closed_port()}"
+    attempts = 0
+
+    def probe() -> Iterator[Finding]:
+        nonlocal attempts
+        attempts += 1
+        return probes.connect("xcache", url, no_policy) if attempts == 1 else iter(())
+
+    assert causes(probes.settled(probe)) == []
+    assert attempts == 2
+    monkeypatch.setattr(probes, "SETTLING_S", 0.2)
+    refused = partial(probes.connect, "xcache", url, no_policy)
+    assert causes(probes.settled(refused)) == [Cause.CONNECTION_REFUSED]
+
+
 @contextlib.contextmanager
 def clock_of(ahead: int, context: ssl.SSLContext | None = None) -> Iterator[int]:
     """Yield the port of an HTTP server whose clock is some seconds ahead."""
@@ -330,6 +355,12 @@ def test_a_bucket(tmp_path: Path, status: int, code: str, expected: list[Cause])
         assert [finding.cause for finding in findings] == expected, findings
     assert paths[0] == ("PUT", "/shared/service-mlflow")
     assert ("DELETE" in {method for method, _ in paths}) == (status == 200)
+
+
+def test_a_store_that_is_away(tmp_path: Path) -> None:
+    url = f"http://127.0.0.1:{closed_port()}"
+    findings = probes.bucket("service-mlflow", s3_files(tmp_path, url))
+    assert causes(findings) == [Cause.CONNECTION_REFUSED]
 
 
 def test_a_bucket_whose_keys_are_missing(tmp_path: Path) -> None:
