@@ -125,9 +125,15 @@ def _outcome(rendered: str) -> list[Manifest]:
 
 
 def check(manifests: list[Manifest]) -> None:
-    """Fail where the API would refuse an object; the custom kinds are those defined here."""
+    """Fail where the API would refuse an object; custom kinds are defined here or are foreign."""
     definitions = [m for m in manifests if m["kind"] == "CustomResourceDefinition"]
-    api_schemas.check([*manifests, *templates(manifests)], definitions)
+    api_schemas.check([*manifests, *templates(manifests)], [*definitions, *_foreign_kinds()])
+
+
+@cache
+def _foreign_kinds() -> list[Manifest]:
+    text = Path(__file__).with_name("foreign_kinds.yaml").read_text()
+    return list(yaml.load_all(text, yaml.CSafeLoader))
 
 
 def templates(manifests: list[Manifest]) -> Iterator[Manifest]:

@@ -21,8 +21,8 @@ from rendering import (
 DOCS = CHARTS.parent / "docs"
 BLOCK = re.compile(r"^```yaml\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
 EXAMPLES = sorted((CHARTS / "coffea-shoppe" / "examples").iterdir())
-WITHOUT_SCHEMA = {"gateway.networking.k8s.io/v1", "monitoring.coreos.com/v1"}
-"""Kinds that Kubernetes itself does not define."""
+WITHOUT_SCHEMA = {"monitoring.coreos.com/v1"}
+"""Kinds of the Prometheus operator, which no chart writes."""
 
 
 def blocks() -> Iterator[Any]:

@@ -1,6 +1,6 @@
 """The tables of upstream's keys are true: what is taken has an effect, what is not is refused."""
 
-import json
+import re
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -8,12 +8,15 @@ from typing import Any
 
 import pytest
 import yaml
-from rendering import ALONE, CHARTS, HelmError, Manifest, files, merged, nested, template
+from effects import START, effects, rendered, started
+from rendering import ALONE, CHARTS, HelmError, Manifest, merged, nested, template
 from shoppe_ci import schema, upstream
 
 WITH_KEYS = [chart for chart, table in upstream.tables().items() if table.get("keys")]
 WITH_REFUSED = [chart for chart, table in upstream.tables().items() if table.get("refused")]
 VALUES = Path(__file__).with_name("upstream_values")
+ABSENT = object()
+MARKER = re.compile(r"[^\s'\"{}]*mark[^\s'\"{}]*|^-?3[0-9]{3}.*|^192\.0\.2\..*")
 
 
 @cache
@@ -80,41 +83,115 @@ def test_unknown_keys_stay_refused() -> None:
         template("jupyterhub", {"prePuller": {"hok": {}}})
 
 
-MARKED = yaml.safe_load((VALUES / "jupyterhub.yaml").read_text())
+@cache
+def documents(chart: str) -> list[Manifest]:
+    """Return values that have all keys of a chart's table that are taken."""
+    return list(yaml.safe_load_all((VALUES / f"{chart}.yaml").read_text()))
 
 
-def leaves(node: Any) -> Iterator[str]:
-    """Yield the markers in values: texts with `mark`, and numbers above 3000."""
+def at(values: Manifest, key: str) -> Any:
+    """Return what values have at a dotted key; `ABSENT` where they do not have it."""
+    here: Any = values
+    for part in key.split("."):
+        if not isinstance(here, dict) or part not in here:
+            return ABSENT
+        here = here[part]
+    return here
+
+
+def without(values: Manifest, key: str) -> Manifest:
+    """Return values without a dotted key."""
+    first, _, rest = key.partition(".")
+    kept = {name: value for name, value in values.items() if name != first}
+    return {**kept, first: without(values[first], rest)} if rest else kept
+
+
+def markers(node: Any) -> Iterator[str]:
+    """Yield the texts and numbers in values that nothing else has."""
     if isinstance(node, dict):
-        for key, value in node.items():
-            if key.startswith("mark-"):
-                yield key
-            yield from leaves(value)
+        yield from (key for key in node if key.startswith("mark-"))
+        for value in node.values():
+            yield from markers(value)
     elif isinstance(node, list):
         for value in node:
-            yield from leaves(value)
-    elif isinstance(node, str):
-        if "mark" in node or node[:2] == "30" or "192.0.2." in node:
-            yield node.replace("{{ .Release.Name }}", "shoppe")
-    elif isinstance(node, int) and not isinstance(node, bool) and abs(node) > 3000:
-        yield str(node)
+            yield from markers(value)
+    else:
+        # Helm and KubeSpawner fill in what is in braces.
+        yield from MARKER.findall(str(node).replace("{{ .Release.Name }}", "shoppe"))
 
 
-def everything(manifests: list[Manifest]) -> str:
-    """Return all that is rendered, with Secrets decoded."""
-    texts = [json.dumps({**manifest, "data": ""}) for manifest in manifests]
-    texts += [text for manifest in manifests for text in files(manifest).values()]
-    return "\n".join(texts)
+def taken(chart: str) -> list[str]:
+    """Return the keys that are taken, without those of which the table says what they are here."""
+    table = upstream.table(CHARTS / chart)
+    differs = tuple(part for name in table["differs"] for part in name.split(", "))
+    return [
+        key
+        for key, state in table["keys"].items()
+        if state == "taken" and not any(f"{key}.".startswith(f"{name}.") for name in differs)
+    ]
 
 
-def test_each_leaf_of_z2jh_s_values_is_in_what_is_rendered() -> None:
-    text = everything(template("jupyterhub", MARKED))
-    settings_only = {"mark-c", "mark-d"}
-    markers = [marker for marker in leaves(MARKED) if marker not in settings_only]
-    assert len(markers) > 150
-    assert [marker for marker in markers if marker not in text] == []
+@pytest.mark.parametrize("chart", sorted(START))
+def test_values_have_each_key_that_is_taken(chart: str) -> None:
+    missing = [
+        key for key in taken(chart) if all(at(doc, key) is ABSENT for doc in documents(chart))
+    ]
+    assert missing == []
+
+
+@pytest.mark.parametrize("chart", sorted(START))
+def test_each_marked_leaf_is_in_what_is_rendered_or_configured(chart: str, tmp_path: Path) -> None:
+    usual = effects(chart, tmp_path, {})
+    count = 0
+    for number, values in enumerate(documents(chart)):
+        text = effects(chart, tmp_path / str(number), values)
+        found = list(markers(values))
+        assert [marker for marker in found if marker in usual] == []
+        assert [marker for marker in found if marker not in text] == []
+        count += len(found)
+    assert count > 80
+
+
+@pytest.mark.part("properties")
+@pytest.mark.parametrize("chart", sorted(START))
+def test_each_other_key_changes_what_is_rendered_or_configured(chart: str, tmp_path: Path) -> None:
+    plain = [
+        key
+        for key in taken(chart)
+        if not any(list(markers(at(values, key))) for values in documents(chart))
+    ]
+    assert plain
+    assert [key for key in plain if not has_effect(chart, key, tmp_path / key)] == []
+
+
+def has_effect(chart: str, key: str, folder: Path) -> bool:
+    """Return whether values that have a key effect something else than without it, or need it."""
+    folder.mkdir()
+    for number, values in enumerate(documents(chart)):
+        if at(values, key) is ABSENT:
+            continue
+        less = without(values, key)
+        try:
+            if rendered(chart, less) != rendered(chart, values):
+                return True
+        except HelmError:
+            return True
+        parts = folder / str(number), folder / f"{number}-without"
+        if started(chart, parts[0], values) != started(chart, parts[1], less):
+            return True
+    return False
+
+
+def test_paths_of_a_hub_that_shares_its_host_begin_with_its_own() -> None:
+    text = rendered("jupyterhub", documents("jupyterhub")[0])
     assert "/mark-base/mark*" in text
     assert text.count("/mark-base/hub/health") == 3
+
+
+def test_without_rights_the_gateway_has_neither_roles_nor_accounts() -> None:
+    (values,) = (doc for doc in documents("dask-gateway") if doc.get("rbac") == {"enabled": False})
+    roles = {"Role", "ClusterRole", "RoleBinding", "ClusterRoleBinding", "ServiceAccount"}
+    assert not [m for m in template("dask-gateway", values) if m["kind"] in roles]
 
 
 def test_a_route_needs_a_gateway() -> None:
@@ -123,19 +200,6 @@ def test_a_route_needs_a_gateway() -> None:
     }
     with pytest.raises(HelmError, match=r"jupyterhub\.httpRoute\.parentRefs is empty"):
         template("jupyterhub", values)
-
-
-DASK: Manifest = yaml.safe_load((VALUES / "dask-gateway.yaml").read_text())
-
-
-def test_each_leaf_of_dask_gateway_s_values_is_in_what_is_rendered() -> None:
-    manifests = template("dask-gateway", DASK)
-    text = everything(manifests)
-    markers = list(leaves(DASK))
-    assert len(markers) > 50
-    assert [marker for marker in markers if marker not in text] == []
-    roles = {"Role", "ClusterRole", "RoleBinding", "ClusterRoleBinding", "ServiceAccount"}
-    assert not [m for m in manifests if m["kind"] in roles]
 
 
 @pytest.mark.parametrize("prefix", ["/", "", "/dask/"])

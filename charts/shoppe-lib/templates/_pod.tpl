@@ -68,6 +68,7 @@ Input: dict
 {{- $extraEnv := include "shoppe.lib.env" $keys.extraEnv | fromYamlArray -}}
 {{- range $container := concat $spec.containers ($spec.initContainers | default list) -}}
 {{- $context := include "shoppe.lib.containerSecurityContext" $ | fromYaml -}}
+{{- $context = include "shoppe.lib.overridden" (dict "own" $context "keys" $container.securityContext) | fromYaml -}}
 {{- $_ := include "shoppe.lib.overridden" (dict "own" $context "keys" $keys.securityContext) | fromYaml | set $container "securityContext" -}}
 {{- with $extraEnv }}{{ $_ := include "shoppe.lib.replaced" (dict "own" $container.env "others" . "by" "name") | fromYamlArray | set $container "env" }}{{ end -}}
 {{- with $keys.extraVolumeMounts }}{{ $_ := include "shoppe.lib.replaced" (dict "own" $container.volumeMounts "others" . "by" "mountPath") | fromYamlArray | set $container "volumeMounts" }}{{ end -}}
