@@ -23,6 +23,7 @@ from sqlalchemy.engine import make_url
 from traitlets.config import Config
 
 LOG = logging.getLogger(__name__)
+LOG.addFilter(lambda record: record.levelno >= logging.ERROR)
 SECRETS = {
     "hub.config.JupyterHub.cookie_secret": "ab" * 32,
     "hub.config.CryptKeeper.keys": "cd" * 32,

@@ -176,7 +176,7 @@ def files(manifest: Manifest) -> dict[str, str]:
     entries: dict[str, str] = manifest.get("data") or {}
     if manifest["kind"] != "Secret":
         return entries
-    return {name: base64.b64decode(text).decode() for name, text in entries.items()}
+    return {name: base64.b64decode(text).decode(errors="replace") for name, text in entries.items()}
 
 
 def generated_secrets(manifests: list[Manifest]) -> dict[str, Manifest]:
@@ -219,7 +219,9 @@ def nested(path: str, value: Any) -> Any:
 def merged(base: Manifest, over: Manifest) -> Manifest:
     """Return values with others over them."""
     both = {
-        key: merged(base[key], value) if isinstance(value, dict) and key in base else value
+        key: merged(base[key], value)
+        if isinstance(value, dict) and isinstance(base.get(key), dict)
+        else value
         for key, value in over.items()
     }
     return {**base, **both}

@@ -5,13 +5,13 @@ from them, and names of objects.  Input: the root context.
 {{- define "shoppe.dask-gateway.settings" -}}
 {{- $hub := .Values.gateway.auth.jupyterhub -}}
 instance: {{ include "shoppe.dask-gateway.instance" . }}
-namespace: {{ include "shoppe.dask-gateway.namespace" . }}
+namespace: {{ include "shoppe.dask-gateway.namespace" . | quote }}
 apiUrl: http://{{ include "shoppe.dask-gateway.api" . }}.{{ .Release.Namespace }}:8000/api
 hubUrl: {{ tpl ($hub.apiUrl | default "") . | quote }}
 hubService: {{ $hub.jupyterhubServiceName | default (tpl ($hub.serviceName | default "") .) | quote }}
 prefix: {{ include "shoppe.dask-gateway.prefix" . | quote }}
 tcpEntrypoint: {{ include "shoppe.dask-gateway.tcpEntrypoint" . }}
-image: {{ include "shoppe.lib.image" (dict "root" . "image" .Values.gateway.backend.image "key" "dask-gateway.gateway.backend.image") }}
+image: {{ include "shoppe.lib.image" (dict "root" . "image" .Values.gateway.backend.image "key" "dask-gateway.gateway.backend.image") | quote }}
 labels:
   {{- include "shoppe.lib.podLabels" (dict "root" . "component" "dask") | nindent 2 }}
 imagePullSecrets:

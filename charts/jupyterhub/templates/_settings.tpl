@@ -83,6 +83,6 @@ environment:
   {{- include "shoppe.lib.environment" (dict "root" . "own" .Values.singleuser.environment) | nindent 2 }}
 facilityUsers:
   enabled: {{ include "shoppe.jupyterhub.facilityUsers" . | default "false" }}
-  timeout: {{ .Values.hub.facilityUsers.timeout | default 90 }}
+  timeout: {{ .Values.hub.facilityUsers.timeout | default 90 | int64 }}
 values: {{ include "shoppe.jupyterhub.values" . }}
 {{- end -}}

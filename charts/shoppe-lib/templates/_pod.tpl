@@ -32,7 +32,7 @@ Kubernetes token).
 */ -}}
 {{- define "shoppe.lib.podDefaults" -}}
 {{- if .serviceAccount }}
-serviceAccountName: {{ .serviceAccount }}
+serviceAccountName: {{ .serviceAccount | quote }}
 automountServiceAccountToken: true
 {{- else }}
 automountServiceAccountToken: false

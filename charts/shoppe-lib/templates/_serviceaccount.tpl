@@ -25,9 +25,9 @@ shoppe.lib.serviceAccountName, component, and optionally namespace.
 apiVersion: v1
 kind: ServiceAccount
 metadata:
-  name: {{ include "shoppe.lib.serviceAccountName" . }}
+  name: {{ include "shoppe.lib.serviceAccountName" . | quote }}
   {{- with .namespace }}
-  namespace: {{ . }}
+  namespace: {{ . | quote }}
   {{- end }}
   labels:
     {{- include "shoppe.lib.labels" . | nindent 4 }}

@@ -45,7 +45,7 @@ or a template of the whole map.  An empty text is left out.  Input: dict root, v
 {{- $value := .value | default dict -}}
 {{- if kindIs "string" $value }}{{ $value = tpl $value .root | fromYaml }}{{ end -}}
 {{- range $name, $text := $value -}}
-{{- with tpl ($text | default "") $.root }}{{ $_ := set $texts $name . }}{{ end -}}
+{{- with tpl ($text | default "" | toString) $.root }}{{ $_ := set $texts $name . }}{{ end -}}
 {{- end -}}
 {{- toYaml $texts -}}
 {{- end -}}

@@ -1,7 +1,7 @@
 """The spawner of a facility: its servers have their user's tokens."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -82,16 +82,26 @@ class ShoppeSpawner(KubeSpawner):
         """Fill in fields such as {username}; other braces, such as those of JSON, stay."""
         if not isinstance(src, str):
             return super()._expand_all(src)
-        try:
-            return self._expand_user_properties(src)
-        except (KeyError, ValueError, IndexError, AttributeError):
-            return FIELD.sub(self._expand_field, src)
+        return _filled(src, self._expand_user_properties)
 
-    def _expand_field(self, match: re.Match[str]) -> str:
+    def format_string(self, s: str) -> str:
+        """Fill in fields of a page's path or of a folder, as above."""
+        return _filled(s, super().format_string)
+
+
+def _filled(text: str, fill: Callable[[str], str]) -> str:
+    """Return a text with the fields that `fill` knows filled in; it fails at any other."""
+
+    def field_of(match: re.Match[str]) -> str:
         try:
-            return str(self._expand_user_properties(match[0]))
+            return str(fill(match[0]))
         except KeyError:
             return match[0]
+
+    try:
+        return fill(text)
+    except (KeyError, ValueError, IndexError, AttributeError):
+        return FIELD.sub(field_of, text)
 
 
 def _entries(entries: Entries) -> list[Entry]:
