@@ -82,23 +82,25 @@ Kind = Callable[[Target, Tally, float], None]
 def _requests(
     target: Target, tally: Tally, end: float, parts: Callable[[], Iterator[bytes]]
 ) -> None:
-    """Send a request in parts, again and again."""
-    while time.monotonic() < end:
+    """Send a request in parts, once and then until the end."""
+    while True:
         try:
             connection = tally.connect(target)
         except OSError:
             tally.responses["not connected"] += 1
             time.sleep(0.5)
-            continue
-        with connection:
-            try:
-                for part in parts():
-                    tally.send(connection, part)
-                    if time.monotonic() > end:
-                        break
-            except OSError:
-                pass  # the server has ended the connection, maybe with a response
-            tally.note_response(connection)
+        else:
+            with connection:
+                try:
+                    for part in parts():
+                        tally.send(connection, part)
+                        if time.monotonic() > end:
+                            break
+                except OSError:
+                    pass  # the server has ended the connection, maybe with a response
+                tally.note_response(connection)
+        if time.monotonic() >= end:
+            return
 
 
 def large_body(target: Target, tally: Tally, end: float) -> None:
@@ -150,9 +152,11 @@ def _slowly(
 ) -> None:
     """Keep so many connections open, and send each a part in a second."""
     open_connections: list[socket.socket] = []
-    while time.monotonic() < end:
+    while True:
         began = time.monotonic()
-        while len(open_connections) < count and time.monotonic() < min(end, began + 5):
+        while not open_connections or (
+            len(open_connections) < count and time.monotonic() < min(end, began + 5)
+        ):
             try:
                 connection = tally.connect(target)
                 tally.send(connection, first)
@@ -175,6 +179,8 @@ def _slowly(
                 continue
             with contextlib.suppress(OSError):  # seen at the next look
                 tally.bytes += connection.send(next_part) if next_part else 0
+        if time.monotonic() >= end:
+            break
         time.sleep(max(0.0, began + 1 - time.monotonic()))
     tally.responses["open in the end"] += len(open_connections)
     for connection in open_connections:
