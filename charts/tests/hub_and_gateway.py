@@ -39,7 +39,7 @@ def write_configuration(folder: Path, chart: str, manifests: list[Manifest]) -> 
     for key, value in SECRETS.items():
         (folder / key).write_text(value)
     for keys in generated_secrets(manifests).values():
-        present = {name: f"already in {name}" for name in keys}
+        present = {name: f"already-in-{name}" for name in keys}
         for name, text in generate_secrets.entries(keys, present).items():
             if name.startswith("hub.services.") or keys[name].get("value"):
                 (folder / name).write_text(text)

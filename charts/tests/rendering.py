@@ -26,8 +26,22 @@ Manifest = dict[str, Any]
 
 ALONE: dict[str, Manifest] = catalogue.alone()
 """What a component needs to be installed alone."""
-WITH_ALL_CONTAINERS: dict[str, Manifest] = {**ALONE, "mlflow": {"auth": {"api": "http://api"}}}
-"""The same, with containers that are optional: MLflow has an exporter only with a login."""
+WITH_ALL_CONTAINERS: dict[str, Manifest] = {
+    **ALONE,
+    "mlflow": {"auth": {"api": "http://api"}},
+    "jupyterhub": {
+        "scheduling": {"userScheduler": {"enabled": True}},
+        "prePuller": {"hook": {"enabled": True}, "resources": {"limits": {"memory": "64Mi"}}},
+        "proxy": {
+            "https": {
+                "enabled": True,
+                "hosts": ["hub.example.org"],
+                "letsencrypt": {"contactEmail": "admin@example.org"},
+            }
+        },
+    },
+}
+"""The same, with what is optional: MLflow has an exporter only with a login."""
 
 
 class HelmError(Exception):
@@ -142,7 +156,9 @@ def templates(manifests: list[Manifest]) -> Iterator[Manifest]:
         if manifest["kind"] == "ConfigMap":
             for file, text in manifest["data"].items():
                 if file.endswith(".yaml") and "\nkind: " in text:
-                    yield yaml.load(text, yaml.CSafeLoader)
+                    content = yaml.load(text, yaml.CSafeLoader)
+                    if "metadata" in content:  # others are a program's configuration
+                        yield content
 
 
 def _helm(chart: str, values: str, release: str) -> subprocess.CompletedProcess[str]:

@@ -37,6 +37,8 @@ COMPONENTS: dict[tuple[str, str], str] = {
     ("xcache", ""): ALONE["xcache"]["instances"][0]["name"],
     ("jupyterhub", "hub"): "hub",
     ("jupyterhub", "proxy.chp"): "proxy",
+    ("jupyterhub", "proxy.traefik"): "autohttps",
+    ("jupyterhub", "scheduling.userScheduler"): "user-scheduler",
     ("dask-gateway", "gateway"): "gateway",
     ("dask-gateway", "controller"): "controller",
     ("dask-gateway", "traefik"): "traefik",
@@ -108,7 +110,7 @@ def marked() -> dict[str, list[Manifest]]:
     values: dict[str, Manifest] = {}
     for number, (chart, path) in enumerate(PODS):
         values[chart] = merged(
-            values.get(chart, ALONE[chart]), nested(path, markers(f"mark{number}"))
+            values.get(chart, WITH_ALL_CONTAINERS[chart]), nested(path, markers(f"mark{number}"))
         )
     return {chart: template(chart, entries) for chart, entries in values.items()}
 

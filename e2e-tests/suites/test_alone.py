@@ -92,6 +92,7 @@ SECRET = {
     "hub.config.SharedPasswordAuthenticator.admin_password": secrets.token_hex(20),
     "hub.config.GenericOAuthenticator.client_secret": secrets.token_hex(20),
 }
+SCHEDULER, PAUSE = "registry.k8s.io/kube-scheduler", "registry.k8s.io/pause"
 OIDC = {
     "client_id": "coffea-shoppe",
     "authorize_url": "https://idp.example.org/authorize",
@@ -110,7 +111,15 @@ print(response.status, response.getheader("Location", ""))
 """
 
 
-@pytest.fixture
+def image(cluster: Cluster, name: str) -> dict[str, str]:
+    """Return an image that the cluster's own pods use, as values have it."""
+    (node,) = cluster.get("nodes")["items"]
+    images = [text for entry in node["status"]["images"] for text in entry["names"]]
+    tags = {text.removeprefix(f"{name}:") for text in images if text.startswith(f"{name}:")}
+    return {"name": name, "tag": max(tags)}
+
+
+@pytest.fixture(scope="module")
 def oidc_hub(facility: Cluster) -> Iterator[str]:
     """A hub whose users come from an OIDC provider, its secrets from the operator."""
     name = "alone-oidc"
@@ -130,6 +139,11 @@ def oidc_hub(facility: Cluster) -> Iterator[str]:
     values = {
         "proxy": {"service": {"type": "ClusterIP"}},
         "hub": {"existingSecret": "own", "config": config},
+        "scheduling": {
+            "userScheduler": {"enabled": True, "replicas": 1, "image": image(facility, SCHEDULER)},
+            "userPlaceholder": {"replicas": 1, "image": image(facility, PAUSE)},
+        },
+        "prePuller": {"hook": {"enabled": True}, "pause": {"image": image(facility, PAUSE)}},
     }
     release.install(facility, CHARTS / "jupyterhub", values, name=name, namespace=name)
     yield name
@@ -157,3 +171,39 @@ def test_a_hub_sends_its_users_to_the_oidc_provider(oidc_hub: str, facility: Clu
     assert any(str(OIDC["authorize_url"]) in text for text in settings)
     settings.append(json.dumps(facility.get("configmaps", "-n", oidc_hub)))
     assert not any(value in text for value in SECRET.values() for text in settings)
+
+
+def test_placeholders_are_scheduled_by_the_scheduler_of_users(
+    oidc_hub: str, facility: Cluster
+) -> None:
+    """Users' servers have its name, too: charts/tests/test_upstream_keys.py."""
+    placeholder = f"{oidc_hub}-user-placeholder-0"
+
+    def scheduled_by() -> str:
+        events = facility.get("events.events.k8s.io", "-n", oidc_hub)["items"]
+        about = [event for event in events if event["regarding"]["name"] == placeholder]
+        by = [event["reportingController"] for event in about if event["reason"] == "Scheduled"]
+        return str(by[0]) if by else ""
+
+    scheduler = f"{oidc_hub}-user-scheduler"
+    assert eventually(scheduled_by, "the placeholder is scheduled", timeout=90) == scheduler
+
+
+def test_the_installation_waited_for_the_images(oidc_hub: str, facility: Cluster) -> None:
+    events = facility.get("events.events.k8s.io", "-n", oidc_hub)["items"]
+    puller, awaiter = f"{oidc_hub}-hook-image-puller-", f"{oidc_hub}-hook-image-awaiter"
+
+    def moments(name: str, reason: str) -> list[str]:
+        return sorted(
+            event.get("deprecatedFirstTimestamp") or event["eventTime"]
+            for event in events
+            if event["regarding"]["name"].startswith(name) and event["reason"] == reason
+        )
+
+    pulled, ended = moments(puller, "Pulled"), moments(awaiter, "Completed")
+    hub_created = moments(f"{oidc_hub}-hub", "ScalingReplicaSet")
+    # One image of users' servers, and the one that keeps the pod.
+    assert len(pulled) == 2
+    assert pulled[-1] <= ended[0] <= hub_created[0]
+    assert not facility.get("daemonsets", "-n", oidc_hub)["items"], "the hook leaves nothing"
+    assert not facility.get("jobs", "-n", oidc_hub)["items"]

@@ -4,13 +4,13 @@ What the pods of this chart share: z2jh's keys as those of shoppe.lib.pod, image
 
 {{- /*
 shoppe.jupyterhub.image: an image, as YAML, with the pull secrets that all images of the chart
-have.  Input: dict root, image.
+have.  Input: dict root, image, and optionally pullSecret (the Secret in place of the chart's).
 */ -}}
 {{- define "shoppe.jupyterhub.image" -}}
 {{- $values := .root.Values -}}
 {{- $secrets := list -}}
 {{- if and $values.imagePullSecret.create $values.imagePullSecret.automaticReferenceInjection -}}
-{{- $secrets = append $secrets (include "shoppe.jupyterhub.imagePull" .root) -}}
+{{- $secrets = append $secrets (.pullSecret | default (include "shoppe.jupyterhub.imagePull" .root)) -}}
 {{- end -}}
 {{- $secrets = concat $secrets ($values.imagePullSecrets | default list) (.image.pullSecrets | default list) -}}
 {{- toYaml (merge (dict "pullSecrets" $secrets) .image) -}}

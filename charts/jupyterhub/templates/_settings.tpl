@@ -78,6 +78,7 @@ podSecurityContext:
 containerSecurityContext:
   {{- include "shoppe.lib.containerSecurityContext" . | nindent 2 }}
 priorityClass: {{ if .Values.scheduling.podPriority.enabled }}{{ include "shoppe.jupyterhub.priority" . }}{{ else }}""{{ end }}
+schedulerName: {{ include "shoppe.jupyterhub.schedulerName" . | quote }}
 storageClass: {{ .Values.singleuser.storage.dynamic.storageClass | default .Values.singleuser.storage.storageClass | default .Values.global.storageClass | default "" | quote }}
 environment:
   {{- include "shoppe.lib.environment" (dict "root" . "own" .Values.singleuser.environment) | nindent 2 }}

@@ -124,6 +124,8 @@ def _placement(spawner: Config, settings: Settings, pods: Settings, user: Settin
     spawner.node_affinity_required, spawner.node_affinity_preferred = required, preferred
     if settings["priorityClass"]:
         spawner.priority_class_name = settings["priorityClass"]
+    if settings["schedulerName"]:
+        spawner.scheduler_name = settings["schedulerName"]
 
 
 def _volumes(spawner: Config, settings: Settings, user: Settings) -> tuple[Named, Named]:

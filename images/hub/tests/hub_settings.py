@@ -37,6 +37,7 @@ def settings_of_defaults() -> Values:
             "capabilities": {"drop": ["ALL"]},
         },
         "priorityClass": "",
+        "schedulerName": "",
         "storageClass": "",
         "environment": {},
         "facilityUsers": {"enabled": False, "timeout": 90},
