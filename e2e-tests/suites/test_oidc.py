@@ -9,7 +9,7 @@ from coffea_shoppe_contract.names import resource_name
 from coffea_shoppe_contract.resources import FACILITY_USERS, USER_LABEL
 from lib.fixtures import GROUP, remove_user, run_code
 from lib.keycloak import Keycloak, keycloak
-from shoppe_ci import testing
+from shoppe_ci import images, testing
 from shoppe_ci.cluster import Cluster
 from shoppe_ci.engine import Engine
 from shoppe_ci.errors import ShoppeError
@@ -20,6 +20,14 @@ pytestmark = [pytest.mark.part("logins"), pytest.mark.timeout(900)]
 PEOPLE = {"kim": [GROUP, "operators"], "lee": ["students"], "max": ["guests"]}
 SECRET_KEY = "hub.config.GenericOAuthenticator.client_secret"  # noqa: S105  (its name)
 LARGE = 3 * 2**30
+IMAGE = "coffea-shoppe.local/of-a-profile:1"
+CLUSTER = """
+from dask_gateway import Gateway
+cluster = Gateway().new_cluster()
+cluster.scale(1)
+client = cluster.get_client()
+client.wait_for_workers(1, timeout=180)
+"""
 
 
 def set_client_secret(facility: Cluster, value: str | None) -> None:
@@ -33,6 +41,8 @@ def set_client_secret(facility: Cluster, value: str | None) -> None:
 def provider(facility: Cluster, engine: Engine) -> Iterator[Keycloak]:
     """An identity provider that the hub logs in by; the facility's own login afterwards."""
     callback = f"{facility.url}/hub/oauth_callback"
+    tag = ("ctr", "--namespace", "k8s.io", "images", "tag", "--force")
+    engine.run("exec", facility.node_id, *tag, images.reference("notebook"), IMAGE)
     with keycloak(engine, callback, PEOPLE) as found:
         set_client_secret(facility, found.secret)
         oidc = found.values(callback) | {
@@ -52,7 +62,7 @@ def provider(facility: Cluster, engine: Engine) -> Iterator[Keycloak]:
                 "slug": "large",
                 "display_name": "A large server",
                 "allowed_groups": [GROUP],
-                "kubespawner_override": {"mem_limit": LARGE},
+                "kubespawner_override": {"mem_limit": LARGE, "image": IMAGE},
             },
         ]
         hub = {"config": config, "loadRoles": {"readers": readers}}
@@ -98,6 +108,25 @@ def test_a_group_decides_on_profile_quota_and_role(facility: Cluster, provider: 
         assert memory(facility, kim) == str(LARGE)
         assert spec(facility, kim) == (sorted(PEOPLE["kim"]), 3)
         assert GROUP in run_code(kim, "import coffea_shoppe as s; print(s.status().groups)")
+        kim.stop()
+
+
+def test_a_profile_s_image_is_that_of_dask_clusters_too(
+    facility: Cluster, provider: Keycloak
+) -> None:
+    kim = User(facility.url, "kim")
+
+    def used() -> set[str]:
+        label = f"{USER_LABEL}={resource_name(kim.name)}"
+        pods = facility.get("pods", "-n", "shoppe-dask", "-l", label)["items"]
+        return {container["image"] for pod in pods for container in pod["spec"]["containers"]}
+
+    with closing(kim.session):
+        provider.login(kim)
+        kim.spawn(options={"profile": "large"})
+        run_code(kim, CLUSTER)
+        assert used() == {IMAGE}
+        run_code(kim, "client.close(); cluster.shutdown()")
         kim.stop()
 
 

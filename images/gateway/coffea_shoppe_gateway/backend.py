@@ -4,14 +4,21 @@ Users see why their clusters do not run.
 """
 
 import asyncio
+import json
 import re
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from aiohttp import web
 from coffea_shoppe_contract.names import resource_name
-from coffea_shoppe_contract.resources import API_GROUP, API_VERSION, FACILITY_USERS
+from coffea_shoppe_contract.resources import (
+    API_GROUP,
+    API_VERSION,
+    FACILITY_USERS,
+    SERVER_IMAGES_ANNOTATION,
+)
 from dask_gateway_server.auth import unauthorized
 from dask_gateway_server.backends.base import PublicException
 from dask_gateway_server.backends.kubernetes import KubeBackend
@@ -20,12 +27,12 @@ from kubernetes_asyncio.client.exceptions import ApiException
 from prometheus_client import start_http_server
 from traitlets import Dict, Instance, Integer, Unicode
 
-from coffea_shoppe_gateway.clusters import complete
+from coffea_shoppe_gateway.clusters import SERVER_IMAGES, complete, without_own_image
 from coffea_shoppe_gateway.limits import Limits, Use, granted, limits_in, refusal
 from coffea_shoppe_gateway.metrics import ClusterEvents
 
 MAX_AGE_S = 10
-"""A user's limits are read again when they are older than this."""
+"""A user's resource is read again when it was read longer ago than this."""
 
 LARGEST_BODY = 256 * 2**10
 """Bytes of a request: a scheduler's heartbeat names its workers, thousands of them."""
@@ -33,6 +40,21 @@ BODY_S = 20
 """A body arrives within this time."""
 
 DASHBOARD = re.compile(r"/clusters/(?P<cluster>[a-z0-9-]+\.[0-9a-f]{32})(/|$)")
+
+
+@dataclass(frozen=True)
+class Profile:
+    """What a user's resource says of the user's clusters."""
+
+    limits: Limits
+    images: frozenset[str] = frozenset()
+    """Of the user's servers."""
+
+
+def server_images(resource: Mapping[str, Any]) -> frozenset[str]:
+    """Return the images of a user's servers, which the hub notes at the user's resource."""
+    annotations = resource["metadata"].get("annotations") or {}
+    return frozenset(json.loads(annotations.get(SERVER_IMAGES_ANNOTATION, "[]")))
 
 
 def use_of(config: Mapping[str, Any], workers: int) -> Use:
@@ -86,8 +108,8 @@ class LimitedKubeBackend(KubeBackend):
         """Dask clusters that the informer may not have seen yet → their owners."""
         self.replicas: dict[str, int] = {}
         """Dask cluster → how many workers it was granted."""
-        self.limits_read: dict[str, tuple[float, Limits]] = {}
-        """User → when the limits were read (monotonic), and the limits."""
+        self.profiles: dict[str, tuple[float, Profile]] = {}
+        """User → when the resource was read (monotonic), and what it said."""
         self.events = ClusterEvents()
         self.metrics_server = None
         if self.metrics_port:
@@ -125,39 +147,49 @@ class LimitedKubeBackend(KubeBackend):
         self.started = {n: owner for n, owner in self.started.items() if n not in self.clusters}
         return listed | {name for name, owner in self.started.items() if owner == username}
 
-    async def limits_of(self, username: str) -> Limits:
-        """Return the limits in the user's resource, or else the gateway's.
+    async def profile_of(self, username: str, max_age: float | None = None) -> Profile:
+        """Return what the user's resource says, at most `max_age` seconds ago.
 
-        Raises `PublicException` where the resource is another user's: names that differ may share
-        the name of their resource, and the pods would mount the other user's Secret.
+        Where it has no limits, they are the gateway's.  Raises `PublicException` where the resource
+        is another user's: names that differ may share the name of their resource, and the pods
+        would mount the other user's Secret.
         """
-        default: Limits = self.limits
+        default = Profile(self.limits)
         if not self.facility_users:
             return default
-        read_at, limits = self.limits_read.get(username, (float("-inf"), default))
-        if time.monotonic() - read_at < MAX_AGE_S:
-            return limits
+        read_at, profile = self.profiles.get(username, (float("-inf"), default))
+        if time.monotonic() - read_at < (MAX_AGE_S if max_age is None else max_age):
+            return profile
         try:
             resource = await self.custom_client.get_namespaced_custom_object(
                 *(API_GROUP, API_VERSION, self.facility_users, FACILITY_USERS),
                 resource_name(username),
             )
             check_owner(username, (resource.get("spec") or {}).get("username", username))
-            limits = limits_in(resource.get("status") or {}, default)
+            profile = Profile(
+                limits_in(resource.get("status") or {}, self.limits), server_images(resource)
+            )
         except ApiException as error:
             if error.status == 404:
-                limits = default
+                profile = default
             else:
                 self.log.warning("The limits of %s cannot be read: %s", username, error.reason)
-        self.limits_read[username] = time.monotonic(), limits
-        return limits
+        self.profiles[username] = time.monotonic(), profile
+        return profile
 
     async def process_cluster_options(self, user: User, request: Any) -> tuple[Any, Any]:
         """Return the options, and a configuration with the user's tokens and labels.
 
         Options and their handlers may be the administrator's own.
         """
-        requested, cluster = await super().process_cluster_options(user, request)
+        profile = await self.profile_of(user.name, max_age=0)
+        images = SERVER_IMAGES.set(profile.images)
+        try:
+            options = await self.get_cluster_options(user)
+            request = without_own_image(request, options, self.facility["notebookImage"])
+            requested, cluster = await super().process_cluster_options(user, request)
+        finally:
+            SERVER_IMAGES.reset(images)
         complete(cluster, self.facility, user.name)
         return requested, cluster
 
@@ -166,7 +198,7 @@ class LimitedKubeBackend(KubeBackend):
         async with self.starting:
             _, config = await self.process_cluster_options(user, cluster_options)
             clusters = await self.active(user.name)
-            limits = await self.limits_of(user.name)
+            limits = (await self.profile_of(user.name)).limits
             reason = refusal(limits, len(clusters), use_of(config.to_dict(), 1))
             if reason:
                 raise PublicException(reason)
@@ -184,7 +216,7 @@ class LimitedKubeBackend(KubeBackend):
                 for other in await self.list_clusters(username=cluster.username)
                 if other.name != cluster_name
             ]
-            limits = await self.limits_of(cluster.username)
+            limits = (await self.profile_of(cluster.username)).limits
             count = granted(limits, others, use_of(cluster.config, msg["count"]))
             if count < msg["count"]:
                 self.log.info(

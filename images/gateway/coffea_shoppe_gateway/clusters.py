@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from contextvars import ContextVar
 from typing import Any
 
 from coffea_shoppe_contract.names import resource_name, secret_name
@@ -19,6 +20,8 @@ Fields = dict[str, Any]
 """Fields of a pod or of a container, as Kubernetes names them."""
 HOME = "/tmp"  # noqa: S108  (the pod's own)
 KINDS = ("scheduler", "worker")
+SERVER_IMAGES: ContextVar[frozenset[str]] = ContextVar("SERVER_IMAGES", default=frozenset())
+"""The images of the servers of the user whose cluster is described."""
 
 POD_TRAITS = {
     "scheduler_cores": "scheduler.cores.request",
@@ -102,14 +105,17 @@ def cluster_options(settings: Settings) -> Options:
     gateway = lookup(settings["values"], "gateway") or {}
     options = gateway.get("options") or {}
     patterns = [re.compile(pattern) for pattern in options.get("imagePatterns") or ()]
+    default, notebook = settings["image"], settings["notebookImage"]
 
     # dask-gateway calls it with these two, by position.
     def configuration_of(choice: Any, user: User) -> dict[str, Any]:
-        image = choice.image or settings["image"]
-        offered = image == settings["image"] or any(p.fullmatch(image) for p in patterns)
-        if not offered:
+        # Clients name the image of the server in which they run.
+        image = default if choice.image in ("", notebook) else choice.image
+        offered = {default} | SERVER_IMAGES.get()
+        if image not in offered and not any(p.fullmatch(image) for p in patterns):
             raise ValueError(
-                f"the image {image!r} is not offered here; leave it empty for the default"
+                f"the image {image!r} is not offered here: use that of your server, or image=''"
+                " for the default"
             )
         configuration = {"image": image}
         if choice.worker_cores:
@@ -131,6 +137,17 @@ def cluster_options(settings: Settings) -> Options:
         String("image", default="", label="Image"),
         handler=configuration_of,
     )
+
+
+def without_own_image(request: Any, options: Options, notebook: str) -> Any:
+    """Return a request without the image of the user's server, where there is no such option.
+
+    Servers' clients name that image in each request; the administrator's own options may lack it.
+    """
+    own = isinstance(request, dict) and request.get("image") in {notebook, *SERVER_IMAGES.get()}
+    if not own or any(field.field == "image" for field in options.fields):
+        return request
+    return {name: choice for name, choice in request.items() if name != "image"}
 
 
 def complete(cluster: Any, settings: Settings, user: str) -> None:

@@ -37,6 +37,7 @@ def settings_of(**gateway: Any) -> Object:
         "namespace": NAMESPACE,
         "apiUrl": "http://gateway:8000/api",
         "image": "analysis:1",
+        "notebookImage": "notebook:1",
         "labels": {"app.kubernetes.io/part-of": "coffea-shoppe"},
         "imagePullSecrets": [],
         "podSecurityContext": {"runAsNonRoot": True},

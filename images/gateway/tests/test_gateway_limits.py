@@ -1,12 +1,14 @@
 """What users may have at once, and what they may choose: a real gateway, an API in memory."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
-from coffea_shoppe_contract.resources import FACILITY_USERS
+from coffea_shoppe_contract.resources import FACILITY_USERS, SERVER_IMAGES_ANNOTATION
 from coffea_shoppe_gateway import backend
 from dask_gateway_server.models import ClusterStatus
+from dask_gateway_server.options import Float, Options
 from gateway_helpers import FACILITY, Gateway, eventually, run_with_gateway
 
 
@@ -102,13 +104,41 @@ def test_the_limits_of_a_user_s_resource_come_first_and_follow_it(
         status, reason = await gateway.start("ann")
         assert (status, "1 of at most 1" in reason) == (422, True)
         await gateway.api.put(FACILITY_USERS, facility_user(clusters=3))
-        assert (await gateway.start("ann"))[0] == 422, "what was read is kept for a while"
-        monkeypatch.setattr(backend, "MAX_AGE_S", 0)
         assert (await gateway.start("ann"))[0] == 201
         # One who has no resource has the gateway's limits.
         assert [(await gateway.start("bob"))[0] for _ in range(3)] == [201, 201, 422]
 
     run_with_gateway(tmp_path, monkeypatch, steps, facility_users=FACILITY, **limits())
+
+
+def test_a_cluster_may_have_the_image_of_the_user_s_server(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def steps(gateway: Gateway) -> None:
+        resource = facility_user(clusters=9)
+        images = json.dumps(["notebook:1", "own:2"])
+        resource["metadata"]["annotations"] = {SERVER_IMAGES_ANNOTATION: images}
+        await gateway.api.put(FACILITY_USERS, resource)
+        for image, has in (("own:2", "own:2"), ("notebook:1", "analysis:1"), ("", "analysis:1")):
+            config = gateway.resource(await gateway.started("ann", image=image))["spec"]["config"]
+            assert config["image"] == has
+        for user, image in (("ann", "own:3"), ("bob", "own:2")):
+            status, reason = await gateway.start(user, image=image)
+            assert (status, f"the image {image!r} is not offered" in reason) == (422, True)
+
+    run_with_gateway(tmp_path, monkeypatch, steps, facility_users=FACILITY, **limits())
+
+
+def test_own_options_without_an_image_ignore_that_of_the_server_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def steps(gateway: Gateway) -> None:
+        gateway.backend.cluster_options = Options(Float("worker_cores", default=1))
+        assert (await gateway.start("ann", image="notebook:1"))[0] == 201
+        status, reason = await gateway.start("ann", image="another:1")
+        assert (status, "Unknown fields ['image']" in reason) == (422, True)
+
+    run_with_gateway(tmp_path, monkeypatch, steps, **limits())
 
 
 def test_a_user_of_a_similar_name_starts_nothing_that_mounts_anothers_secret(

@@ -1,7 +1,9 @@
 """The users' resources in the cluster, for each of which the operator issues tokens."""
 
 import asyncio
+import json
 import time
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +14,7 @@ from coffea_shoppe_contract.resources import (
     API_GROUP,
     API_VERSION,
     FACILITY_USERS,
+    SERVER_IMAGES_ANNOTATION,
     TOKENS_REQUESTED_ANNOTATION,
 )
 from kubernetes_asyncio.client import ApiClient, CustomObjectsApi
@@ -36,15 +39,21 @@ class FacilityUsers:
     timeout: float
     """Seconds to wait for a user's tokens."""
 
-    async def request(self, client: ApiClient, *, user: str, groups: list[str]) -> None:
+    async def request(
+        self, client: ApiClient, *, user: str, groups: list[str], images: Collection[str] = ()
+    ) -> None:
         """Make the user's resource, or request fresh tokens on an existing one.
 
+        `images` are those of the user's servers, where one starts: Dask clusters may have them.
         Raises `ApiException` where the API server refuses, and `SpawnError` (403) where the
         resource is another user's.
         """
         api = CustomObjectsApi(client)
         name = resource_name(user)
-        metadata = {"annotations": {TOKENS_REQUESTED_ANNOTATION: str(int(time.time()))}}
+        annotations = {TOKENS_REQUESTED_ANNOTATION: str(int(time.time()))}
+        if images:
+            annotations[SERVER_IMAGES_ANNOTATION] = json.dumps(sorted(images))
+        metadata = {"annotations": annotations}
         body = {
             "apiVersion": f"{API_GROUP}/{API_VERSION}",
             "kind": "FacilityUser",
@@ -70,19 +79,22 @@ class FacilityUsers:
             if error.status != 404:
                 raise
 
-    async def wait(self, client: ApiClient, *, user: str, groups: list[str]) -> str:
+    async def wait(
+        self, client: ApiClient, *, user: str, groups: list[str], images: Collection[str] = ()
+    ) -> str:
         """Request fresh tokens, wait for them, and return the name of their Secret.
 
+        `images` are those of the user's servers.
         Raises `SpawnError` for a disabled user (403), and when the time is over (503).
         """
-        await self.request(client, user=user, groups=groups)
+        await self.request(client, user=user, groups=groups, images=images)
         deadline = time.monotonic() + self.timeout
         state = "the operator has not seen the user yet"
         while time.monotonic() < deadline:
             resource = await self._read(client, user)
             if resource is None:
                 # The operator has just removed an earlier user of this name.
-                await self.request(client, user=user, groups=groups)
+                await self.request(client, user=user, groups=groups, images=images)
                 continue
             if resource["metadata"].get("deletionTimestamp"):
                 state = "the operator is still removing an earlier user of this name"

@@ -33,6 +33,7 @@ class ShoppeSpawner(KubeSpawner):
     volumes: Any
     volume_mounts: Any
     extra_labels: Any
+    image: str
 
     async def get_pod_manifest(self) -> Any:
         """Return the pod, with the facility's volumes beside those of profiles and hooks.
@@ -127,8 +128,12 @@ class FacilitySpawner(ShoppeSpawner):
         await maybe_future(super().run_pre_spawn_hook())
         user = self.user.name
         await self._check_home(user)
+        others = {other.image for other in self.user.spawners.values() if other.active}
         secret = await self.facility_users.wait(
-            self.api.api_client, user=user, groups=sorted(group.name for group in self.user.groups)
+            self.api.api_client,
+            user=user,
+            groups=sorted(group.name for group in self.user.groups),
+            images=others | {self.image},
         )
         self.identity = identity_volume(secret, defaultMode=0o440)
 

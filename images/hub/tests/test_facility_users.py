@@ -1,6 +1,7 @@
 """Users of the hub become users of the facility, and leave it: real spawners, an API in memory."""
 
 import asyncio
+import json
 import logging
 import time
 from collections.abc import AsyncIterator
@@ -14,6 +15,7 @@ from coffea_shoppe_contract.files import IDENTITY_FOLDER
 from coffea_shoppe_contract.names import resource_name
 from coffea_shoppe_contract.resources import (
     FACILITY_USERS,
+    SERVER_IMAGES_ANNOTATION,
     TOKENS_REQUESTED_ANNOTATION,
     USER_LABEL,
 )
@@ -53,6 +55,30 @@ def operator(*, valid_for: float = 3600, ready: str = "True", **spec: Any) -> An
             }
 
     return reconcile
+
+
+def test_images_of_all_servers_are_noted_and_kept_at_a_login(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def story() -> tuple[list[str], list[str]]:
+        async with cluster(tmp_path, monkeypatch) as api:
+            api.after_write = operator()
+            user = hub_user("ann")
+            user.db.add(orm.Spawner(name="second", user=user.orm_user))
+            user.db.commit()
+            first, second = user.spawners[""], user.spawners["second"]
+            # Of a server with a profile's image that runs.
+            first.image, first._spawn_pending = "profile:2", True
+            await second.run_pre_spawn_hook()
+            annotations = api.objects[KEY]["metadata"]["annotations"]
+            noted = json.loads(annotations[SERVER_IMAGES_ANNOTATION])
+            users: FacilityUsers = second.facility_users
+            await users.request(second.api.api_client, user="ann", groups=[])
+            annotations = api.objects[KEY]["metadata"]["annotations"]
+            return noted, json.loads(annotations[SERVER_IMAGES_ANNOTATION])
+
+    noted, later = asyncio.run(story())
+    assert noted == later == ["notebook:1", "profile:2"]
 
 
 @asynccontextmanager
@@ -132,6 +158,9 @@ def test_a_server_gets_the_tokens_of_its_user(
     assert resource["spec"] == {"username": "ann", "groups": ["atlas", "cms"]}
     requested_at = int(resource["metadata"]["annotations"][TOKENS_REQUESTED_ANNOTATION])
     assert requested_at <= time.time()
+    assert json.loads(resource["metadata"]["annotations"][SERVER_IMAGES_ANNOTATION]) == [
+        "notebook:1"
+    ]
     assert mounted(pod) == [("shoppe-user-ann", IDENTITY_FOLDER)]
     assert [volume["name"] for volume in pod["spec"]["volumes"]] == ["tmp", "identity"]
     labels = pod["metadata"]["labels"]

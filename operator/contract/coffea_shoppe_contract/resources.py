@@ -15,6 +15,9 @@ USER_LABEL = f"{API_GROUP}/user"
 TOKENS_REQUESTED_ANNOTATION = f"{API_GROUP}/tokens-requested-at"
 """Annotation of a FacilityUser: Unix time of the last request for fresh tokens."""
 
+SERVER_IMAGES_ANNOTATION = f"{API_GROUP}/server-images"
+"""Annotation of a FacilityUser: JSON, a list of the images that the user's servers have."""
+
 DASK_SCHEDULER, DASK_WORKER = "dask-scheduler", "dask-worker"
 """Values of `app.kubernetes.io/component` on the pods of dask-gateway."""
 
