@@ -107,7 +107,13 @@ def environments(values: Manifest) -> list[dict[str, str]]:
     ]
 
 
-OWN = {"DASK_GATEWAY__ADDRESS", "DASK_GATEWAY__AUTH__TYPE", "DASK_GATEWAY__PROXY_ADDRESS", "HOME"}
+OWN = {
+    "DASK_GATEWAY__ADDRESS",
+    "DASK_GATEWAY__CLUSTER__OPTIONS__IMAGE",
+    "DASK_GATEWAY__AUTH__TYPE",
+    "DASK_GATEWAY__PROXY_ADDRESS",
+    "HOME",
+}
 """What notebooks alone need, and what is the transformer's own."""
 
 

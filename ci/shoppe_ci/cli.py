@@ -15,6 +15,7 @@ from shoppe_ci import (
     analysis,
     bench,
     breaks,
+    bundle,
     checks,
     diagnostics,
     fields,
@@ -637,6 +638,70 @@ def images_command(wish: str, sbom: Path | None, names: bool) -> None:
             path = images.sbom(engine, name, sbom)
             count = len(json.loads(path.read_text())["components"])
             click.echo(f"  {path}: {count} packages")
+
+
+@main.group("bundle")
+def bundle_group() -> None:
+    """Carry a release to a cluster without a way out: charts, images, digests, sums."""
+
+
+@bundle_group.command("create")
+@with_source
+@click.option("--sbom/--no-sbom", default=True, help="With lists of the images' packages.")
+@click.option("--signing-key", type=FILE, help="Private ECDSA key (PEM) that signs the sums.")
+@click.argument("folder", type=FOLDER)
+def bundle_create(wish: str, sbom: bool, signing_key: Path | None, folder: Path) -> None:
+    """Write the charts and all images of this checkout into FOLDER.
+
+    Images whose content changed are built first.  SHOPPE_KEY_PASSPHRASE has the passphrase of
+    the signing key, if it has one.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    chart = release.package(folder)
+    engine, _ = up.build(wish)
+    port = clusters.ensure_registry(engine)
+    for name, image in images.declared().items():
+        if image.values:
+            images.push(engine, name, port)
+    bundle.create(engine, chart, port, sboms=sbom, key=signing_key)
+    count = bundle.verify(folder)
+    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 1e9
+    click.echo(f"{folder}: {count} images, {size:.2f} GB")
+
+
+@bundle_group.command("verify")
+@click.option("--key", type=FILE, help="Public key (PEM) of who signed the bundle.")
+@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
+def bundle_verify(key: Path | None, folder: Path) -> None:
+    """Compare the files of a bundle in FOLDER with its sums, and those with their signature."""
+    count = bundle.verify(folder, key)
+    signed = ", and so is its signature" if key else ""
+    click.echo(f"{folder} is whole: {count} images{signed}")
+
+
+@bundle_group.command("push")
+@click.option("--user", default="", help="Account at the registry.")
+@click.option("--password-file", type=FILE, help="File with the account's password.")
+@click.option("--plain-http", is_flag=True, help="The registry speaks HTTP without TLS.")
+@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument("registry")
+def bundle_push(
+    user: str, password_file: Path | None, plain_http: bool, folder: Path, registry: str
+) -> None:
+    """Push the images of a bundle in FOLDER to REGISTRY, with or without a path.
+
+    The bundle is verified first.  Prints how to install from there.
+    """
+    bundle.verify(folder)
+    password = password_file.read_text().strip() if password_file else ""
+    target = bundle.Registry(registry, user, password, plain_http)
+    for name in bundle.push(folder, target):
+        click.echo(name)
+    (chart,) = folder.glob("*.tgz")
+    click.echo(
+        f"helm install shoppe {chart} --namespace shoppe --create-namespace"
+        f" --values {folder / 'values.yaml'} --set global.imageRegistry={registry.strip('/')}"
+    )
 
 
 @main.command()

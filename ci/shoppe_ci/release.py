@@ -89,6 +89,17 @@ def new_secrets(*values: Values, release: str = RELEASE, namespace: str = NAMESP
     )
 
 
+def package(folder: Path) -> Path:
+    """Package the umbrella chart into a folder."""
+    if stale := images.stale_pins():
+        raise ShoppeError("\n".join(stale), "`ci/shoppe check --fix` writes the present tags")
+    printed = shell.run(
+        [toolchain.program("helm"), "package", UMBRELLA, "--destination", folder],
+        what="packaging the chart",
+    )
+    return folder / Path(printed.strip().rpartition(" ")[2]).name
+
+
 def read_values(files: Iterable[Path]) -> list[Values]:
     """Return the content of values files; raises `ShoppeError` for one that is not a mapping."""
     contents = []

@@ -12,7 +12,7 @@ hubService: {{ $hub.jupyterhubServiceName | default (tpl ($hub.serviceName | def
 prefix: {{ include "shoppe.dask-gateway.prefix" . | quote }}
 tcpEntrypoint: {{ include "shoppe.dask-gateway.tcpEntrypoint" . }}
 image: {{ include "shoppe.lib.image" (dict "root" . "image" .Values.gateway.backend.image "key" "dask-gateway.gateway.backend.image") | quote }}
-notebookImage: {{ include "shoppe.lib.image" (dict "root" . "image" .Values.gateway.options.notebookImage "key" "dask-gateway.gateway.options.notebookImage") | quote }}
+notebookImage: {{ if .Values.gateway.options.notebookImage.name }}{{ include "shoppe.lib.image" (dict "root" . "image" .Values.gateway.options.notebookImage "key" "dask-gateway.gateway.options.notebookImage") | quote }}{{ else }}""{{ end }}
 labels:
   {{- include "shoppe.lib.podLabels" (dict "root" . "component" "dask") | nindent 2 }}
 imagePullSecrets:

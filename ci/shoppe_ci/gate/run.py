@@ -95,17 +95,6 @@ def _settled(
     return proofs
 
 
-def package(folder: Path) -> Path:
-    """Package the umbrella chart into a folder."""
-    if stale := images.stale_pins():
-        raise ShoppeError("\n".join(stale), "`ci/shoppe check --fix` writes the present tags")
-    printed = shell.run(
-        [toolchain.program("helm"), "package", release.UMBRELLA, "--destination", folder],
-        what="packaging the chart",
-    )
-    return folder / Path(printed.strip().rpartition(" ")[2]).name
-
-
 def published_images(engine: Engine, folder: Path) -> dict[str, Image]:
     """Save the manifests of all images that the charts name, and return the images."""
     port = clusters.ensure_registry(engine)
@@ -189,7 +178,7 @@ def run(engine: Engine, cluster: Cluster, folder: Path, *, events: int) -> Recor
     """
     start, began = monotonic(), datetime.now(tz=UTC)
     report.clear(folder)
-    chart = package(folder)
+    chart = release.package(folder)
     published = published_images(engine, folder)
     samples = analysis.synthetic(events)
     below = f"gate-{uuid.uuid4().hex[:8]}/"
