@@ -368,9 +368,9 @@ def _reach_registry(engine: Engine) -> int:
     return port
 
 
-def connect_registry(engine: Engine, cluster: Cluster) -> None:
-    """Configure the node to pull our images from the local registry."""
-    host = images.registry_name().split("/")[0]
+def connect_registry(engine: Engine, cluster: Cluster, host: str = "") -> None:
+    """Configure the node to pull what is at a host, our images' without one, here instead."""
+    host = host or images.registry_name().split("/")[0]
     hosts = f'server = "https://{host}"\n[host."http://{REGISTRY}:5000"]\n'
     hosts += '  capabilities = ["pull", "resolve"]\n'
     folder = f"/etc/containerd/certs.d/{host}"
