@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from lib.second_facility import second_facility
 from shoppe_ci import bundle, images, release
 from shoppe_ci import cluster as clusters
 from shoppe_ci.cluster import Cluster
@@ -24,29 +25,18 @@ def test_a_facility_is_installed_from_a_bundle(
     assert len(pushed) == bundle.verify(tmp_path)
     clusters.connect_registry(engine, facility, REGISTRY)
     (chart,) = tmp_path.glob("*.tgz")
-    try:
-        release.install(
-            facility,
-            chart,
-            release.demo_values(),
-            *release.read_values([tmp_path / "values.yaml"]),
-            {"global": {"imageRegistry": f"{REGISTRY}/mirror"}},
-            name=NAME,
-            namespace=NAME,
-            pin_images=False,
-        )
+    digests = release.read_values([tmp_path / "values.yaml"])
+    registry = {"global": {"imageRegistry": f"{REGISTRY}/mirror"}}
+    with second_facility(facility, NAME, *digests, registry, chart=chart, pin_images=False):
         pods = facility.get("pods", "-A", "-l", f"app.kubernetes.io/instance={NAME}")["items"]
         used = {
             container["image"]
             for pod in pods
             for container in [*pod["spec"]["containers"], *pod["spec"].get("initContainers", ())]
         }
-        assert all(name.startswith(f"{REGISTRY}/mirror/coffea-shoppe/") for name in used), used
-        assert all("@sha256:" in name for name in used), used
-        # Those of users' pods, the gateway of clusters' and the rest are in pods that come later.
-        later = {"analysis", "notebook", "base", "build"}
-        present = {name.rpartition("/")[2].partition("@")[0] for name in used}
-        assert present == set(images.declared()) - later
-    finally:
-        release.uninstall(facility, name=NAME, namespace=NAME)
-        facility.kubectl("delete", "namespace", NAME, "--wait=false")
+    assert all(name.startswith(f"{REGISTRY}/mirror/coffea-shoppe/") for name in used), used
+    assert all("@sha256:" in name for name in used), used
+    # Those of users' pods are in pods that come later.
+    later = {"analysis", "notebook", "base", "build"}
+    present = {name.rpartition("/")[2].partition("@")[0] for name in used}
+    assert present | later == set(images.declared())
