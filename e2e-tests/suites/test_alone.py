@@ -136,14 +136,20 @@ def oidc_hub(facility: Cluster) -> Iterator[str]:
         "JupyterHub": {"authenticator_class": "generic-oauth"},
         "GenericOAuthenticator": OIDC,
     }
+    # What all stories request at once must fit on a node of two cores.
+    small = {"resources": {"requests": {"cpu": "1m", "memory": "8Mi"}}}
+    scheduler = {"enabled": True, "replicas": 1, "image": image(facility, SCHEDULER)}
     values = {
-        "proxy": {"service": {"type": "ClusterIP"}},
-        "hub": {"existingSecret": "own", "config": config},
+        "proxy": {"service": {"type": "ClusterIP"}, "chp": small},
+        "hub": {"existingSecret": "own", "config": config, **small},
         "scheduling": {
-            "userScheduler": {"enabled": True, "replicas": 1, "image": image(facility, SCHEDULER)},
-            "userPlaceholder": {"replicas": 1, "image": image(facility, PAUSE)},
+            "userScheduler": {**scheduler, **small},
+            "userPlaceholder": {"replicas": 1, "image": image(facility, PAUSE), **small},
         },
-        "prePuller": {"hook": {"enabled": True}, "pause": {"image": image(facility, PAUSE)}},
+        "prePuller": {
+            "hook": {"enabled": True, **small},
+            "pause": {"image": image(facility, PAUSE)},
+        },
     }
     release.install(facility, CHARTS / "jupyterhub", values, name=name, namespace=name)
     yield name
