@@ -39,21 +39,15 @@ class FacilityUsers:
     timeout: float
     """Seconds to wait for a user's tokens."""
 
-    async def request(
-        self, client: ApiClient, *, user: str, groups: list[str], images: Collection[str] = ()
-    ) -> None:
+    async def request(self, client: ApiClient, *, user: str, groups: list[str]) -> None:
         """Make the user's resource, or request fresh tokens on an existing one.
 
-        `images` are those of the user's servers, where one starts: Dask clusters may have them.
         Raises `ApiException` where the API server refuses, and `SpawnError` (403) where the
         resource is another user's.
         """
         api = CustomObjectsApi(client)
         name = resource_name(user)
-        annotations = {TOKENS_REQUESTED_ANNOTATION: str(int(time.time()))}
-        if images:
-            annotations[SERVER_IMAGES_ANNOTATION] = json.dumps(sorted(images))
-        metadata = {"annotations": annotations}
+        metadata = {"annotations": {TOKENS_REQUESTED_ANNOTATION: str(int(time.time()))}}
         body = {
             "apiVersion": f"{API_GROUP}/{API_VERSION}",
             "kind": "FacilityUser",
@@ -69,32 +63,41 @@ class FacilityUsers:
             return
         await self._read(client, user)
         change = {"metadata": metadata, "spec": {"groups": groups}}
+        # Removed meanwhile: who waits for the tokens requests them again.
+        await self._patch(client, user, change)
+
+    async def note_images(self, client: ApiClient, *, user: str, images: Collection[str]) -> None:
+        """Note the images of the user's servers, which the user's Dask clusters may have."""
+        annotations = {SERVER_IMAGES_ANNOTATION: json.dumps(sorted(images))}
+        await self._patch(client, user, {"metadata": {"annotations": annotations}})
+
+    async def _patch(self, client: ApiClient, user: str, change: dict[str, Any]) -> None:
+        """Change the user's resource; a missing one is not an error."""
         try:
             # The type of the content is missing from the client's stubs.
-            await api.patch_namespaced_custom_object(  # type: ignore[call-arg]
-                *self._kind(), name, change, _content_type="application/merge-patch+json"
+            await CustomObjectsApi(client).patch_namespaced_custom_object(  # type: ignore[call-arg]
+                *self._kind(),
+                resource_name(user),
+                change,
+                _content_type="application/merge-patch+json",
             )
         except ApiException as error:
-            # Removed meanwhile: who waits for the tokens requests them again.
             if error.status != 404:
                 raise
 
-    async def wait(
-        self, client: ApiClient, *, user: str, groups: list[str], images: Collection[str] = ()
-    ) -> str:
+    async def wait(self, client: ApiClient, *, user: str, groups: list[str]) -> str:
         """Request fresh tokens, wait for them, and return the name of their Secret.
 
-        `images` are those of the user's servers.
         Raises `SpawnError` for a disabled user (403), and when the time is over (503).
         """
-        await self.request(client, user=user, groups=groups, images=images)
+        await self.request(client, user=user, groups=groups)
         deadline = time.monotonic() + self.timeout
         state = "the operator has not seen the user yet"
         while time.monotonic() < deadline:
             resource = await self._read(client, user)
             if resource is None:
                 # The operator has just removed an earlier user of this name.
-                await self.request(client, user=user, groups=groups, images=images)
+                await self.request(client, user=user, groups=groups)
                 continue
             if resource["metadata"].get("deletionTimestamp"):
                 state = "the operator is still removing an earlier user of this name"

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from aiohttp import ClientError
 from coffea_shoppe_contract.names import resource_name
 from coffea_shoppe_contract.resources import USER_LABEL, identity_volume
 from jupyterhub.utils import maybe_future
@@ -128,14 +129,24 @@ class FacilitySpawner(ShoppeSpawner):
         await maybe_future(super().run_pre_spawn_hook())
         user = self.user.name
         await self._check_home(user)
-        others = {other.image for other in self.user.spawners.values() if other.active}
         secret = await self.facility_users.wait(
-            self.api.api_client,
-            user=user,
-            groups=sorted(group.name for group in self.user.groups),
-            images=others | {self.image},
+            self.api.api_client, user=user, groups=sorted(group.name for group in self.user.groups)
         )
         self.identity = identity_volume(secret, defaultMode=0o440)
+
+    async def load_user_options(self) -> None:
+        """Apply the profile that the user chose, and note the image that the server has now.
+
+        A server starts without the note, too.
+        """
+        await super().load_user_options()
+        images = {other.image for other in self.user.spawners.values() if other.active}
+        try:
+            await self.facility_users.note_images(
+                self.api.api_client, user=self.user.name, images=images | {self.image}
+            )
+        except (ApiException, ClientError, OSError) as error:
+            self.log.warning("The image of %s's server is not noted: %r", self.user.name, error)
 
     def added_volumes(self) -> list[Entry]:
         """Return the volumes that each server has, with the user's tokens."""
