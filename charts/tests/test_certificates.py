@@ -10,7 +10,6 @@ import os
 import socket
 import ssl
 import subprocess
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from http.client import HTTPConnection, HTTPResponse, HTTPSConnection
@@ -27,6 +26,7 @@ from cryptography.x509.oid import NameOID
 from http_server import Request, serving
 from rendering import ALONE, Manifest, files, merged, template
 from shoppe_ci import toolchain
+from shoppe_ci.wait import eventually
 
 HOST = "hub.example.org"
 VALUES: Manifest = {
@@ -138,10 +138,11 @@ def traefik(folder: Path, values: Manifest, authority: Path) -> Iterator[None]:
         yield
 
 
-def served_certificate(port: int, roots: str) -> x509.Certificate | None:
-    """Return the certificate for the host, verified; None where there is none yet."""
+def served_certificate(port: int, roots: str) -> x509.Certificate:
+    """Return the certificate for the host once there is one that is verified."""
     context = ssl.create_default_context(cadata=roots)
-    try:
+
+    def certificate() -> x509.Certificate:
         with (
             socket.create_connection(("127.0.0.1", port), 5) as plain,
             context.wrap_socket(plain, server_hostname=HOST) as connection,
@@ -149,28 +150,17 @@ def served_certificate(port: int, roots: str) -> x509.Certificate | None:
             content = connection.getpeercert(binary_form=True)
             assert content is not None
             return x509.load_der_x509_certificate(content)
-    except (OSError, ssl.SSLError):
-        return None
+
+    return eventually(certificate, "Traefik serves a certificate", timeout=READY_S, every=0.5)
 
 
-def certificate_in_time(port: int, roots: str, log: Path) -> x509.Certificate:
-    end = time.monotonic() + READY_S
-    while time.monotonic() < end:
-        if certificate := served_certificate(port, roots):
-            return certificate
-        time.sleep(0.5)
-    raise AssertionError(f"no certificate in {READY_S} s:\n{log.read_text()}")
+def root_certificate(url: str, authority: Path) -> str:
+    """Return the root of the certificate authority once it responds."""
 
+    def root() -> str:
+        return requests.get(url, verify=str(authority), timeout=5).text
 
-def root_certificate(url: str, authority: Path, log: Path) -> str:
-    end = time.monotonic() + READY_S
-    while True:
-        try:
-            return requests.get(url, verify=str(authority), timeout=5).text
-        except requests.ConnectionError:
-            if time.monotonic() > end:
-                raise AssertionError(log.read_text()) from None
-            time.sleep(0.2)
+    return eventually(root, "the certificate authority responds", timeout=READY_S, every=0.2)
 
 
 def response(connection: HTTPConnection, headers: Mapping[str, str]) -> HTTPResponse:
@@ -192,7 +182,7 @@ def test_certificates_are_got_and_kept(tmp_path: Path) -> None:
         url, authority, roots_url = running_servers.enter_context(
             certificate_authority(tmp_path, http)
         )
-        roots = root_certificate(roots_url, authority, tmp_path / "pebble.log")
+        roots = root_certificate(roots_url, authority)
         redirect = {"redirections": {"entryPoint": {"to": f":{https}"}}}
         servers = {"loadBalancer": {"servers": [{"url": proxy}]}}
         here = {
@@ -209,9 +199,8 @@ def test_certificates_are_got_and_kept(tmp_path: Path) -> None:
             VALUES,
             {"proxy": {"traefik": here, "https": {"letsencrypt": {"acmeServer": url}}}},
         )
-        log = tmp_path / "traefik.log"
         with traefik(tmp_path, values, authority):
-            first = certificate_in_time(https, roots, log)
+            first = served_certificate(https, roots)
             context = ssl.create_default_context(cadata=roots)
             secure = HTTPSConnection("127.0.0.1", https, timeout=10, context=context)
             # The certificate is the host's, and no name resolves to this machine.
@@ -223,7 +212,7 @@ def test_certificates_are_got_and_kept(tmp_path: Path) -> None:
         (volume,) = (tmp_path / "volume").iterdir()
         assert volume.stat().st_mode & 0o077 == 0
         with traefik(tmp_path, values, authority):
-            second = certificate_in_time(https, roots, log)
+            second = served_certificate(https, roots)
     names = first.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     assert names.get_values_for_type(x509.DNSName) == [HOST]
     assert (answer.status, protocols) == (200, ["https"])

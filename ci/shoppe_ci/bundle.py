@@ -26,6 +26,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from shoppe_ci import images, release
 from shoppe_ci.engine import Engine
 from shoppe_ci.errors import ShoppeError
+from shoppe_ci.paths import sha256
 from shoppe_ci.progress import step
 
 OCI = "application/vnd.oci.image"
@@ -43,17 +44,11 @@ TIMEOUT_S = 60
 Descriptor = dict[str, Any]
 
 
-def digest_of(path: Path) -> str:
-    """Return the SHA-256 digest of a file, in hexadecimal digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 # --- create
 
 
-def create(engine: Engine, chart: Path, port: int, *, sboms: bool, key: Path | None) -> None:
-    """Write the bundle of the present images into the folder of a packaged chart.
+def create(engine: Engine, chart: Path, port: int, *, sboms: bool, key: Path | None) -> int:
+    """Write the bundle into the folder of a packaged chart; return the number of images.
 
     `port` is that of this machine's registry.  Blobs that are there already are kept.  `key` is
     a private key (ECDSA, PEM) that signs it.
@@ -78,6 +73,7 @@ def create(engine: Engine, chart: Path, port: int, *, sboms: bool, key: Path | N
         if old != chart:
             old.unlink()
     write_sums(folder, key)
+    return len(index)
 
 
 def values_of(digests: Mapping[str, str]) -> dict[str, Any]:
@@ -137,7 +133,7 @@ def _copy_blob(url: str, descriptor: Descriptor, layout: Path) -> None:
         response.raise_for_status()
         for chunk in response.iter_content(CHUNK):
             file.write(chunk)
-    if f"sha256:{digest_of(partial)}" != descriptor["digest"]:
+    if f"sha256:{sha256(partial)}" != descriptor["digest"]:
         raise ShoppeError(f"{url} has another content than its digest", "run the command again")
     partial.rename(path)
 
@@ -165,7 +161,7 @@ def _files(folder: Path) -> list[str]:
 
 def write_sums(folder: Path, key: Path | None) -> None:
     """Write the sums of a bundle, and their signature where there is a key."""
-    lines = [f"{digest_of(folder / name)}  {name}\n" for name in _files(folder)]
+    lines = [f"{sha256(folder / name)}  {name}\n" for name in _files(folder)]
     (folder / SUMS).write_text("".join(lines))
     (folder / SIGNATURE).unlink(missing_ok=True)
     if key is not None:
@@ -211,13 +207,14 @@ def verify(folder: Path, key: Path | None = None) -> int:
         if names:
             raise ShoppeError(f"the bundle {kind} {', '.join(sorted(names)[:5])}", remedy)
     for name, digest in digests.items():
-        if digest_of(folder / name) != digest:
+        if sha256(folder / name) != digest:
             raise ShoppeError(f"{name} has another content than {SUMS} says", remedy)
     layout = folder / LAYOUT
     index = _index(layout)
     for each in _descriptors(layout, index):
         path = _blob(layout, each["digest"])
-        if not path.is_file() or f"sha256:{digest_of(path)}" != each["digest"]:
+        # The sums of all files were compared above.
+        if digests.get(path.relative_to(folder).as_posix()) != path.name:
             raise ShoppeError(
                 f"the blob {each['digest']} is missing or has another content", remedy
             )

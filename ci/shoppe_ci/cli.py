@@ -663,8 +663,7 @@ def bundle_create(wish: str, sbom: bool, signing_key: Path | None, folder: Path)
     for name, image in images.declared().items():
         if image.values:
             images.push(engine, name, port)
-    bundle.create(engine, chart, port, sboms=sbom, key=signing_key)
-    count = bundle.verify(folder)
+    count = bundle.create(engine, chart, port, sboms=sbom, key=signing_key)
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 1e9
     click.echo(f"{folder}: {count} images, {size:.2f} GB")
 

@@ -75,7 +75,10 @@ class Cluster:
 
     def environment(self) -> dict[str, str]:
         """Return the environment in which kubectl and helm talk to this cluster."""
-        return {"KUBECONFIG": str(self.kubeconfig), "PATH": toolchain.search_path()}
+        # Without HOME their cache would be in the folder in which they run.
+        folder = self.kubeconfig.parent / "api-cache"
+        path = toolchain.search_path()
+        return {"KUBECONFIG": str(self.kubeconfig), "KUBECACHEDIR": str(folder), "PATH": path}
 
     def kubectl(self, *words: str, **options: Any) -> str:
         """Run kubectl against this cluster and return its output."""

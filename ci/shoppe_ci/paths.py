@@ -1,6 +1,7 @@
 """Paths of the project and of its cache."""
 
 import fcntl
+import hashlib
 import os
 import shutil
 import time
@@ -24,6 +25,12 @@ def cache(*parts: str) -> Path:
     path = (Path(named).resolve() if named else base).joinpath(*parts)
     path.parent.mkdir(parents=True, exist_ok=True)
     return path
+
+
+def sha256(path: Path) -> str:
+    """Return the SHA-256 of a file's content."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextmanager

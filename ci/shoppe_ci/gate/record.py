@@ -12,6 +12,7 @@ import yaml
 
 from shoppe_ci.errors import ShoppeError
 from shoppe_ci.gate.hops import ABSENT, PROVED, SEEN, Evidence, Proof
+from shoppe_ci.paths import sha256
 
 FILE = "gate.json"
 MANIFESTS = "manifests"
@@ -111,12 +112,6 @@ def read(folder: Path) -> Record:
     if passed != record.passed:
         raise ShoppeError(f"{path} says that it passed: {passed}; its hops say {record.passed}")
     return record
-
-
-def sha256(path: Path) -> str:
-    """Return the SHA-256 of a file's content."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def chart_digest(package: Path) -> str:

@@ -12,6 +12,7 @@ from shoppe_ci.gate import badge, record
 from shoppe_ci.gate.hops import FAILED, NOT_REACHED
 from shoppe_ci.gate.record import Record
 from shoppe_ci.gate.results import ALONE, FACILITY
+from shoppe_ci.paths import sha256
 
 PAGE, JUNIT = "report.html", "junit.xml"
 TEMPLATE = Path(__file__).with_name("report.html.j2")
@@ -39,7 +40,7 @@ def clear(folder: Path) -> None:
 def results(folder: Path) -> dict[str, str]:
     """Return the SHA-256 of each result in a gate's folder, by its path there."""
     return {
-        str(path.relative_to(folder)): record.sha256(path)
+        str(path.relative_to(folder)): sha256(path)
         for part in (FACILITY, ALONE)
         for path in sorted((folder / part).rglob("*"))
         if path.is_file()

@@ -36,6 +36,7 @@ from shoppe_ci.gate import badge, hops, notebook, record, report, results
 from shoppe_ci.gate.hops import HOPS, PROVED, Proof
 from shoppe_ci.gate.record import Image, Record
 from shoppe_ci.gate.results import FACILITY
+from shoppe_ci.paths import sha256
 from shoppe_ci.progress import step
 from shoppe_ci.wait import eventually
 
@@ -110,7 +111,7 @@ def published_images(engine: Engine, folder: Path) -> dict[str, Image]:
             raise ShoppeError(f"the registry has no image {reference}", "run `ci/shoppe up` first")
         path = target / f"{name}.json"
         path.write_bytes(manifest)
-        published[name] = Image(reference, f"sha256:{record.sha256(path)}")
+        published[name] = Image(reference, f"sha256:{sha256(path)}")
     return published
 
 

@@ -53,30 +53,30 @@ def pod(
 
 
 def test_all_nodes_have_the_images() -> None:
-    found = await_images.progress(daemon_set(2), [pod("a"), pod("b")], all_nodes=True)
-    assert found == await_images.Progress(2, 2, ())
-    assert found.ended
+    state = await_images.progress(daemon_set(2), [pod("a"), pod("b")], all_nodes=True)
+    assert state == await_images.Progress(2, 2, ())
+    assert state.ended
 
 
 def test_a_cluster_without_nodes_for_users() -> None:
-    found = await_images.progress(daemon_set(0), [], all_nodes=True)
-    assert found is not None
-    assert found.ended
+    state = await_images.progress(daemon_set(0), [], all_nodes=True)
+    assert state is not None
+    assert state.ended
 
 
 def test_nodes_that_are_not_counted_yet() -> None:
     assert await_images.progress(daemon_set(0, observed=False), [], all_nodes=True) is None
-    found = await_images.progress(daemon_set(2), [pod("a")], all_nodes=False)
-    assert found is not None
-    assert not found.ended
+    state = await_images.progress(daemon_set(2), [pod("a")], all_nodes=False)
+    assert state is not None
+    assert not state.ended
 
 
 def test_an_image_that_cannot_be_pulled_is_said() -> None:
     pods = [pod("a"), pod("b", ready=False, waits=PULLING)]
-    found = await_images.progress(daemon_set(2), pods, all_nodes=True)
-    assert found is not None
-    assert not found.ended
-    assert found.waiting == ("node-b: notebook:1: ImagePullBackOff: no such tag",)
+    state = await_images.progress(daemon_set(2), pods, all_nodes=True)
+    assert state is not None
+    assert not state.ended
+    assert state.waiting == ("node-b: notebook:1: ImagePullBackOff: no such tag",)
 
 
 def test_a_node_without_room_is_left_out_after_a_while() -> None:
