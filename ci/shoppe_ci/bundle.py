@@ -11,11 +11,13 @@ import base64
 import hashlib
 import json
 import os
+import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urljoin
+from urllib.request import parse_http_list, parse_keqv_list
 
 import requests
 import yaml
@@ -23,7 +25,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from shoppe_ci import images, release
+from shoppe_ci import images, release, shell, toolchain
 from shoppe_ci.engine import Engine
 from shoppe_ci.errors import ShoppeError
 from shoppe_ci.paths import sha256
@@ -38,6 +40,9 @@ MEDIA_TYPES = {
 """Docker's media types → those of OCI; what they describe has the same bytes."""
 NAME = "org.opencontainers.image.ref.name"
 SUMS, SIGNATURE, LAYOUT = "SHA256SUMS", "SHA256SUMS.sig", "images"
+CHARTS = "coffea-shoppe/charts"
+"""The repository of charts in a registry, beside those of images."""
+LOGIN_REMEDY = "give --user and --password-file of an account that may push"
 CHUNK = 1 << 20
 TIMEOUT_S = 60
 
@@ -252,44 +257,118 @@ class Registry:
     password: str = ""
     plain_http: bool = False
 
-    def url(self, repository: str) -> str:
-        """Return the address of a repository's API."""
-        host, _, prefix = self.address.strip("/").partition("/")
-        scheme = "http" if self.plain_http else "https"
-        return f"{scheme}://{host}/v2/{f'{prefix}/' if prefix else ''}{repository}"
+    @property
+    def host(self) -> str:
+        """Return the host, with its port where it has one."""
+        return self.address.partition("/")[0]
+
+    def repository(self, name: str) -> str:
+        """Return the name of a repository below the registry's path."""
+        return "/".join([*self.address.strip("/").split("/")[1:], name])
+
+    def url(self, path: str = "") -> str:
+        """Return an address of the registry's API."""
+        return f"{'http' if self.plain_http else 'https'}://{self.host}/v2/{path}"
+
+
+class _Session:
+    """A connection to a registry, with a token for one repository where it wants tokens.
+
+    Source: https://distribution.github.io/distribution/spec/auth/token/
+    """
+
+    def __init__(self, registry: Registry) -> None:
+        self.registry = registry
+        self.http = requests.Session()
+        challenge = self.http.get(registry.url(), timeout=TIMEOUT_S)
+        kind, _, fields = challenge.headers.get("WWW-Authenticate", "").partition(" ")
+        self.tokens = parse_keqv_list(parse_http_list(fields)) if kind == "Bearer" else {}
+        if registry.user and not self.tokens:
+            self.http.auth = self._account
+
+    @property
+    def _account(self) -> tuple[str, str]:
+        return self.registry.user, self.registry.password
+
+    def authorize(self, repository: str) -> None:
+        """Get a new token that may push to a repository: they live for some minutes."""
+        if not self.tokens:
+            return
+        response = requests.get(
+            self.tokens["realm"],
+            params={
+                "service": self.tokens.get("service", ""),
+                "scope": f"repository:{repository}:pull,push",
+            },
+            auth=self._account if self.registry.user else None,
+            timeout=TIMEOUT_S,
+        )
+        _check(response, f"{self.tokens['realm']} gave no token for {repository}")
+        content = response.json()
+        token = content.get("token") or content["access_token"]
+        self.http.headers["Authorization"] = f"Bearer {token}"
 
 
 def push(folder: Path, registry: Registry) -> list[str]:
-    """Push all images of a bundle; return their names in the registry.
+    """Push all images and the chart of a bundle; return their names in the registry.
 
     What the registry has already is not sent again.  Raises `ShoppeError` where it refuses.
     """
     layout = folder / LAYOUT
     pushed = []
-    with requests.Session() as session:
+    session = _Session(registry)
+    for entry in _index(layout):
+        name, _, tag = entry["annotations"][NAME].partition("/")[2].partition(":")
+        repository = registry.repository(name)
+        with step(f"pushing {name}"):
+            manifest = json.loads(_blob(layout, entry["digest"]).read_bytes())
+            for descriptor in (manifest["config"], *manifest["layers"]):
+                session.authorize(repository)
+                _push_blob(session, repository, _blob(layout, descriptor["digest"]), descriptor)
+            session.authorize(repository)
+            _put_manifest(session, repository, tag, layout, entry)
+        pushed.append(f"{registry.host}/{repository}:{tag}")
+    return [*pushed, _push_chart(folder, registry)]
+
+
+def chart_of(folder: Path) -> Path:
+    """Return the packaged chart of a bundle."""
+    (chart,) = folder.glob("*.tgz")
+    return chart
+
+
+def _push_chart(folder: Path, registry: Registry) -> str:
+    """Push the chart as Helm does; return the address that `helm install` takes."""
+    target = f"oci://{registry.host}/{registry.repository(CHARTS)}"
+    helm = str(toolchain.program("helm"))
+    plain = ["--plain-http"] if registry.plain_http else []
+    with tempfile.TemporaryDirectory() as scratch, step("pushing the chart"):
+        settings = ["--registry-config", f"{scratch}/config.json"]
         if registry.user:
-            session.auth = (registry.user, registry.password)
-        for entry in _index(layout):
-            repository, _, tag = entry["annotations"][NAME].partition("/")[2].partition(":")
-            url = registry.url(repository)
-            with step(f"pushing {repository}"):
-                manifest = json.loads(_blob(layout, entry["digest"]).read_bytes())
-                for descriptor in (manifest["config"], *manifest["layers"]):
-                    _push_blob(session, url, _blob(layout, descriptor["digest"]), descriptor)
-                _put_manifest(session, f"{url}/manifests/{tag}", layout, entry)
-            pushed.append(f"{registry.address.strip('/')}/{repository}:{tag}")
-    return pushed
+            shell.run(
+                [helm, "registry", "login", registry.host, *plain, *settings]
+                + ["--username", registry.user, "--password-stdin"],
+                stdin=registry.password.encode(),
+                what=f"logging in at {registry.host}",
+                remedy=LOGIN_REMEDY,
+            )
+        shell.run(
+            [helm, "push", str(chart_of(folder)), target, *plain, *settings],
+            what=f"pushing the chart to {target}",
+        )
+    return f"{target}/{release.UMBRELLA.name}"
 
 
-def _push_blob(session: requests.Session, url: str, path: Path, descriptor: Descriptor) -> None:
-    if session.head(f"{url}/blobs/{descriptor['digest']}", timeout=TIMEOUT_S).ok:
+def _push_blob(session: _Session, repository: str, path: Path, descriptor: Descriptor) -> None:
+    url = session.registry.url(f"{repository}/blobs")
+    if session.http.head(f"{url}/{descriptor['digest']}", timeout=TIMEOUT_S).ok:
         return
-    started = session.post(f"{url}/blobs/uploads/", timeout=TIMEOUT_S)
+    started = session.http.post(f"{url}/uploads/", timeout=TIMEOUT_S)
     _check(started, f"{url}: an upload was not accepted")
     location = urljoin(started.url, started.headers["Location"])
     joint = "&" if "?" in location else "?"
     with path.open("rb") as file:
-        sent = session.put(
+        sent = session.http.put(
             f"{location}{joint}digest={descriptor['digest']}",
             data=file,
             headers={"Content-Type": "application/octet-stream"},
@@ -298,10 +377,13 @@ def _push_blob(session: requests.Session, url: str, path: Path, descriptor: Desc
     _check(sent, f"{url}: blob {descriptor['digest']} was not accepted")
 
 
-def _put_manifest(session: requests.Session, url: str, layout: Path, entry: Descriptor) -> None:
+def _put_manifest(
+    session: _Session, repository: str, tag: str, layout: Path, entry: Descriptor
+) -> None:
+    url = session.registry.url(f"{repository}/manifests/{tag}")
     content = _blob(layout, entry["digest"]).read_bytes()
     kind = {"Content-Type": entry["mediaType"]}
-    response = session.put(url, data=content, headers=kind, timeout=TIMEOUT_S)
+    response = session.http.put(url, data=content, headers=kind, timeout=TIMEOUT_S)
     _check(response, f"{url}: the manifest was not accepted")
     digest = response.headers.get("Docker-Content-Digest", entry["digest"])
     if digest != entry["digest"]:
@@ -313,11 +395,7 @@ def _put_manifest(session: requests.Session, url: str, layout: Path, entry: Desc
 
 def _check(response: requests.Response, problem: str) -> None:
     if response.status_code in (401, 403):
-        raise ShoppeError(
-            f"{problem}: HTTP status {response.status_code}",
-            "give --user and --password-file of an account that may push; for a registry that"
-            " wants tokens, copy with skopeo (docs/how-to/offline.md)",
-        )
+        raise ShoppeError(f"{problem}: HTTP status {response.status_code}", LOGIN_REMEDY)
     if not response.ok:
         raise ShoppeError(
             f"{problem}: HTTP status {response.status_code}: {response.text[:200]}",

@@ -16,7 +16,7 @@ def check(root: Path = ROOT) -> None:
     towncrier also accepts the number of an issue for NAME; this project cites none.
     """
     for path in sorted((root / "changelog.d").iterdir()):
-        if not path.name.startswith("+"):
+        if not path.name.startswith("+") and path.name != "README.md":
             raise ShoppeError(f"changelog.d/{path.name} has another name than a fragment", REMEDY)
     command = [sys.executable, "-m", "towncrier", "build", "--draft", "--version", "next"]
     shell.run(command, cwd=root, what="rendering the changelog", remedy=REMEDY)

@@ -8,7 +8,17 @@ from pathlib import Path
 
 import yaml
 
-from shoppe_ci import catalogue, changelog, history, images, schema, shell, toolchain, words
+from shoppe_ci import (
+    catalogue,
+    changelog,
+    history,
+    images,
+    schema,
+    shell,
+    toolchain,
+    versions,
+    words,
+)
 from shoppe_ci.errors import ShoppeError
 from shoppe_ci.paths import CHARTS, ROOT
 from shoppe_ci.progress import step
@@ -149,6 +159,29 @@ def _sentences() -> None:
         )
 
 
+def _workflows() -> None:
+    """Workflows keep to GitHub's schema, and to what zizmor asks for, such as pinned actions."""
+    folder = Path(".github") / "workflows"
+    for schema_of, files in (
+        ("github-workflows", sorted((ROOT / folder).glob("*.yaml"))),
+        ("citation-file-format", [ROOT / "CITATION.cff"]),
+    ):
+        shell.run(["check-jsonschema", "--builtin-schema", f"vendor.{schema_of}", *files])
+    shell.run(
+        ["zizmor", "--offline", "--no-progress", "--quiet", "--persona", "pedantic", folder],
+        cwd=ROOT,
+        what="auditing the workflows",
+        remedy="https://docs.zizmor.sh/audits has each audit and its remedy",
+    )
+
+
+def _releases() -> None:
+    if wrong := versions.problems():
+        raise ShoppeError(
+            "\n".join(wrong), "RELEASE.md says how versions are set and releases are recorded"
+        )
+
+
 CHECKS: dict[str, Callable[[], None]] = {
     "lock": _lock,
     "lint": _lint,
@@ -164,6 +197,8 @@ CHECKS: dict[str, Callable[[], None]] = {
     "charts": _charts,
     "notebooks": _notebooks,
     "changelog": changelog.check,
+    "workflows": _workflows,
+    "releases": _releases,
     "commits": _commits,
 }
 

@@ -27,6 +27,7 @@ from shoppe_ci import (
     testing,
     toolchain,
     up,
+    versions,
 )
 from shoppe_ci import cluster as clusters
 from shoppe_ci import engine as engines
@@ -696,11 +697,41 @@ def bundle_push(
     target = bundle.Registry(registry, user, password, plain_http)
     for name in bundle.push(folder, target):
         click.echo(name)
-    (chart,) = folder.glob("*.tgz")
     click.echo(
-        f"helm install shoppe {chart} --namespace shoppe --create-namespace"
+        f"helm install shoppe {bundle.chart_of(folder)} --namespace shoppe --create-namespace"
         f" --values {folder / 'values.yaml'} --set global.imageRegistry={registry.strip('/')}"
     )
+
+
+@main.group("release")
+def release_group() -> None:
+    """Make a release of this checkout: RELEASE.md has all steps."""
+
+
+@release_group.command("prepare")
+@click.argument("version")
+def release_prepare(version: str) -> None:
+    """Set VERSION in all charts, and collect the changelog's fragments."""
+    versions.prepare(version)
+    click.echo(f"the charts and CHANGELOG.md say {version}: review, and commit")
+
+
+@release_group.command("record")
+@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
+def release_record(folder: Path) -> None:
+    """Keep what `ci/shoppe gate` wrote into FOLDER as the record of the present version.
+
+    All digests are recomputed first.  The README shows the record's badge from then on.
+    """
+    click.echo(f"{versions.record(folder)}: commit it with README.md, and tag that commit")
+
+
+@release_group.command("start")
+@click.argument("version")
+def release_start(version: str) -> None:
+    """Set VERSION in all charts for what follows a release, such as 0.2.0-dev."""
+    versions.start(version)
+    click.echo(f"the charts say {version}: commit")
 
 
 @main.command()

@@ -1,9 +1,13 @@
 """A bundle has all images with their digests, says what is wrong with it, and can be pushed."""
 
+import base64
 import hashlib
 import json
+import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -13,7 +17,7 @@ import yaml
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from http_server import Request, Response, serving
-from shoppe_ci import bundle, images
+from shoppe_ci import bundle, images, release
 from shoppe_ci.engine import Engine
 from shoppe_ci.errors import ShoppeError
 
@@ -32,12 +36,23 @@ class Registry:
         self.manifests: dict[tuple[str, str], tuple[str, bytes]] = {}
         self.uploads = 0
         self.password = ""
+        self.tokens = ""
+        """The address that gives tokens; '' where passwords are enough."""
 
     def respond(self, request: Request) -> Response:
         """Return the response to a request."""
-        if self.password and "Authorization" not in request.headers:
-            return 401, b""
         parts = urlsplit(request.path)
+        account = f"Basic {base64.b64encode(f'ann:{self.password}'.encode()).decode()}"
+        given = request.headers.get("Authorization", "")
+        if parts.path == "/tokens":
+            scope = parse_qs(parts.query).get("scope", ["registry"])[0]
+            return (200, json.dumps({"token": scope}).encode()) if given == account else (401, b"")
+        right = "pull" if request.method in ("GET", "HEAD") else "push"
+        if self.password and not self._allowed(right, parts.path, given, account):
+            challenge = f'Bearer realm="{self.tokens}",service="registry"'
+            return 401, b"", {"WWW-Authenticate": challenge if self.tokens else 'Basic realm="x"'}
+        if parts.path == "/v2/":
+            return 200, b""
         repository, kind, name = parts.path.removeprefix("/v2/").rsplit("/", 2)
         match request.method, kind:
             case "POST", "uploads":
@@ -49,15 +64,37 @@ class Registry:
                 self.blobs[repository.removesuffix("/blobs"), wanted] = request.body
                 return 201, b""
             case "PUT", "manifests":
-                self.manifests[repository, name] = request.headers["Content-Type"], request.body
+                for label in (name, digest(request.body)):
+                    content = request.headers["Content-Type"], request.body
+                    self.manifests[repository, label] = content
                 return 201, b"", {"Docker-Content-Digest": digest(request.body)}
             case _, "manifests" if (repository, name) in self.manifests:
-                media_type, content = self.manifests[repository, name]
-                return 200, content, {"Content-Type": media_type}
+                media_type, body = self.manifests[repository, name]
+                return self._content(request, body, media_type)
             case _, "blobs" if (repository, name) in self.blobs:
-                content = self.blobs[repository, name]
-                return 200, content if request.method == "GET" else b""
+                return self._content(request, self.blobs[repository, name])
         return 404, b""
+
+    @staticmethod
+    def _content(request: Request, body: bytes, media_type: str = "") -> Response:
+        """Return content, or for HEAD its size and digest alone."""
+        headers = {
+            "Content-Length": str(len(body)),
+            "Content-Type": media_type or "application/octet-stream",
+            "Docker-Content-Digest": digest(body),
+        }
+        return 200, b"" if request.method == "HEAD" else body, headers
+
+    def _allowed(self, right: str, path: str, given: str, account: str) -> bool:
+        """Return whether a request has the password, or a token of its repository and right."""
+        if not self.tokens:
+            return given == account
+        granted = given.removeprefix("Bearer ")
+        if path == "/v2/":
+            return granted == "registry"
+        _, _, scope = granted.partition(":")
+        repository, _, rights = scope.rpartition(":")
+        return right in rights and path.startswith(f"/v2/{repository}/")
 
     def add(self, repository: str, tag: str, *layers: bytes) -> None:
         """Add an image as Docker pushes it."""
@@ -90,10 +127,16 @@ def local_registry() -> Iterator[tuple[Registry, int]]:
         yield registry, int(url.rpartition(":")[2])
 
 
+@cache
+def packaged() -> Path:
+    """Return the packaged chart."""
+    return release.package(Path(tempfile.mkdtemp()))
+
+
 def create(folder: Path, port: int) -> None:
     """Write a bundle; without lists of packages no engine is used."""
-    chart = folder / "coffea-shoppe-0.1.0.tgz"
-    chart.write_bytes(b"chart")
+    shutil.copy(packaged(), folder)
+    chart = bundle.chart_of(folder)
     bundle.create(Engine("docker", "docker"), chart, port, sboms=False, key=None)
 
 
@@ -207,7 +250,7 @@ def test_it_is_pushed_once(made: Path) -> None:
     registry = Registry()
     with serving(registry.respond) as url:
         target = bundle.Registry(f"{url.removeprefix('http://')}/mirror", plain_http=True)
-        pushed = bundle.push(made, target)
+        *pushed, chart = bundle.push(made, target)
         first = registry.uploads
         bundle.push(made, target)
     assert registry.uploads == first
@@ -218,17 +261,26 @@ def test_it_is_pushed_once(made: Path) -> None:
         assert kind == "application/vnd.oci.image.manifest.v1+json"
         for layer in json.loads(content)["layers"]:
             assert (f"mirror/{path}", layer["digest"]) in registry.blobs
+    assert chart == f"oci://{target.address}/coffea-shoppe/charts/coffea-shoppe"
+    _, _, version = bundle.chart_of(made).stem.rpartition("-")
+    _, content = registry.manifests["mirror/coffea-shoppe/charts/coffea-shoppe", version]
+    (layer,) = json.loads(content)["layers"]
+    assert layer["digest"] == digest(bundle.chart_of(made).read_bytes())
 
 
-def test_a_registry_that_wants_a_login_is_said(made: Path) -> None:
+@pytest.mark.parametrize("tokens", [False, True], ids=["password", "token"])
+def test_a_registry_that_wants_a_login(made: Path, *, tokens: bool) -> None:
     registry = Registry()
     registry.password = "secret"  # noqa: S105  (of the test)
     with serving(registry.respond) as url:
+        registry.tokens = f"{url}/tokens" if tokens else ""
         host = url.removeprefix("http://")
-        with pytest.raises(ShoppeError) as refused:
-            bundle.push(made, bundle.Registry(host, plain_http=True))
-        assert "401" in refused.value.problem
-        assert "--password-file" in refused.value.remedy
+        for account in (("", ""), ("ann", "wrong")):
+            with pytest.raises(ShoppeError) as refused:
+                bundle.push(made, bundle.Registry(host, *account, plain_http=True))
+            assert "401" in refused.value.problem
+            assert "--password-file" in refused.value.remedy
+        assert not registry.uploads
         assert bundle.push(made, bundle.Registry(host, "ann", "secret", plain_http=True))
 
 

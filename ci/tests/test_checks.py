@@ -2,6 +2,7 @@
 
 import ast
 import re
+import shutil
 import subprocess
 import tomllib
 from pathlib import Path
@@ -136,3 +137,36 @@ def test_test_modules_with_the_same_name_are_listed(tmp_path: Path) -> None:
     assert checks.repeated_modules(tmp_path) == []
     (tmp_path / "e2e-tests/suites/test_a.py").touch()
     assert checks.repeated_modules(tmp_path) == ["test_a.py: ci/tests, e2e-tests/suites"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "problem"),
+    [
+        ("", "", ""),
+        ("@3d3c42e5aac5ba805825da76410c181273ba90b1", "@v7", "unpinned"),
+        ("        with:\n          persist-credentials: false\n", "", "artipacked"),
+        ("runs-on: ubuntu-24.04", "runs-in: ubuntu-24.04", "runs-in"),
+    ],
+    ids=["right", "unpinned", "credentials", "misspelt"],
+)
+def test_workflows_are_checked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, old: str, new: str, problem: str
+) -> None:
+    shutil.copytree(ROOT / ".github", tmp_path / ".github")
+    shutil.copy(ROOT / "CITATION.cff", tmp_path)
+    workflow = tmp_path / ".github" / "workflows" / "ci.yaml"
+    workflow.write_text(workflow.read_text().replace(old, new))
+    monkeypatch.setattr(checks, "ROOT", tmp_path)
+    if not problem:
+        checks.CHECKS["workflows"]()
+        return
+    with pytest.raises(ShoppeError, match=problem):
+        checks.CHECKS["workflows"]()
+
+
+def test_workflows_run_this_command_only() -> None:
+    for path in (ROOT / ".github" / "workflows").glob("*.yaml"):
+        jobs = yaml.safe_load(path.read_text())["jobs"]
+        for step in (step for job in jobs.values() for step in job["steps"]):
+            words = {line.split()[0] for line in step.get("run", "").splitlines()}
+            assert words <= {"ci/shoppe", "umask", "printenv", "rm"}, path

@@ -22,7 +22,9 @@ def test_a_facility_is_installed_from_a_bundle(
     port = clusters.ensure_registry(engine)
     bundle.create(engine, release.package(tmp_path), port, sboms=False, key=None)
     pushed = bundle.push(tmp_path, bundle.Registry(f"127.0.0.1:{port}/mirror", plain_http=True))
-    assert len(pushed) == bundle.verify(tmp_path)
+    *pushed_images, pushed_chart = pushed
+    assert len(pushed_images) == bundle.verify(tmp_path)
+    assert pushed_chart.startswith("oci://")
     clusters.connect_registry(engine, facility, REGISTRY)
     (chart,) = tmp_path.glob("*.tgz")
     digests = release.read_values([tmp_path / "values.yaml"])

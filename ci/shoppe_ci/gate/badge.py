@@ -44,6 +44,11 @@ def svg(label: str, message: str, color: str) -> str:
     )
 
 
+def of(record: Record) -> str:
+    """Return a record's badge as SVG."""
+    return svg(*texts(record), GREEN if record.passed else RED)
+
+
 def endpoint(label: str, message: str, color: str) -> dict[str, str | int]:
     """Return the four keys that badge services read from an address."""
     return {"schemaVersion": 1, "label": label, "message": message, "color": color}
@@ -56,9 +61,8 @@ def write(folder: Path) -> list[Path]:
     services' own.
     """
     record = verified(folder)
-    label, message = texts(record)
-    color = GREEN if record.passed else RED
     paths = [folder / SVG, folder / ENDPOINT]
-    paths[0].write_text(svg(label, message, color))
-    paths[1].write_text(json.dumps(endpoint(label, message, color), indent=2) + "\n")
+    paths[0].write_text(of(record))
+    content = endpoint(*texts(record), GREEN if record.passed else RED)
+    paths[1].write_text(json.dumps(content, indent=2) + "\n")
     return paths
