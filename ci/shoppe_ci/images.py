@@ -13,8 +13,9 @@ from typing import Any
 
 import requests
 import yaml
+from packageurl import PackageURL
 
-from shoppe_ci import machine, nodeimage, shell, toolchain
+from shoppe_ci import image_packages, machine, nodeimage, shell, toolchain
 from shoppe_ci.engine import Engine, pins
 from shoppe_ci.errors import ShoppeError
 from shoppe_ci.paths import CHARTS, IMAGES, ROOT, TOOLCHAIN, cache
@@ -305,14 +306,13 @@ def with_tag(values: str, image: str, content_hash: str) -> str:
 
 
 def sbom(engine: Engine, name: str, folder: Path) -> Path:
-    """Write the packages that an image's package managers list, as CycloneDX JSON.
+    """Write the packages in an image as CycloneDX JSON.
 
-    Debian packages come from dpkg, Python distributions from their metadata, and
-    Node packages from their package.json files.
+    They are those of Debian, Python and Node, and the modules of Go programs.
     """
-    program = (IMAGES / "base" / "list-packages").read_text()
+    program = Path(image_packages.__file__).read_bytes()
     options = ["run", "--rm", "--network", "none", "--entrypoint", "python3", "-i"]
-    listed = engine.run(*options, reference(name), "-I", "-", stdin=program.encode())
+    listed = json.loads(engine.run(*options, reference(name), "-I", "-", stdin=program))
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name}.cdx.json"
     document = {
@@ -320,7 +320,14 @@ def sbom(engine: Engine, name: str, folder: Path) -> Path:
         "specVersion": "1.6",
         "version": 1,
         "metadata": {"component": {"type": "container", "name": name, "version": tag(name)}},
-        "components": json.loads(listed),
+        "components": [component(*package) for package in listed],
     }
     path.write_text(json.dumps(document, indent=1))
     return path
+
+
+def component(kind: str, namespace: str, name: str, version: str) -> dict[str, str]:
+    """Return a package as a component of CycloneDX, with its package URL."""
+    url = PackageURL(kind, namespace or None, name, version).to_string()
+    full = f"{namespace}/{name}" if namespace and kind != "deb" else name
+    return {"type": "library", "bom-ref": url, "name": full, "version": version, "purl": url}
