@@ -1,5 +1,6 @@
 from typing import Any
 
+import pytest
 from rendering import containers, pod_specs
 
 
@@ -34,3 +35,26 @@ def test_a_dead_origin_restarts_no_cache(render: Any) -> None:
     for probe in ("livenessProbe", "readinessProbe"):
         assert "127.0.0.1:1094" in found[probe]["exec"]["command"]
         assert not any("fnal" in word for word in found[probe]["exec"]["command"])
+
+
+@pytest.mark.parametrize(
+    ("port", "entrypoints"), [("web", {"web"}), (8786, {"web", "tcp"})], ids=["one", "two"]
+)
+def test_traefik_keeps_the_connections_to_schedulers_when_it_is_replaced(
+    render: Any, port: object, entrypoints: set[str]
+) -> None:
+    ports = {"tcp": {"port": port}}
+    values = {
+        "gateway": {"auth": {"type": "simple"}},
+        "traefik": {"drainSeconds": 100, "service": {"ports": ports}},
+    }
+    rendered = render("dask-gateway", values)
+    (spec,) = [spec for name, _, spec in pod_specs(rendered) if name.endswith("traefik")]
+    (container,) = spec["containers"]
+    drained = {
+        arg.split(".")[1]: arg.rpartition("=")[2]
+        for arg in container["args"]
+        if "lifecycle.gracetimeout" in arg
+    }
+    assert drained == dict.fromkeys(entrypoints, "100s")
+    assert spec["terminationGracePeriodSeconds"] > 100

@@ -1,6 +1,8 @@
 """One user sends servers more than they should take, while another one uses them."""
 
+import itertools
 import json
+import math
 import statistics
 import threading
 import time
@@ -13,6 +15,7 @@ from typing import Any
 
 from shoppe_ci import diagnostics
 from shoppe_ci.cluster import Cluster
+from shoppe_ci.probes import PAUSE_S
 from shoppe_ci.release import NAMESPACE, RELEASE
 
 RunCode = Callable[[Any, str], str]
@@ -99,13 +102,17 @@ def flood_code(names: list[str], seconds: float) -> str:
     )
 
 
-def probe_code(addresses: Mapping[str, str], seconds: float) -> str:
-    """Return code for the kernel of the user who uses the servers meanwhile."""
+def probe_code(addresses: Mapping[str, str], seconds: float, *, until: str = "") -> str:
+    """Return code for the kernel of the user who uses the servers meanwhile.
+
+    It ends earlier when the home folder has a file `until`.
+    """
     return (
-        "import json, subprocess, sys\n"
+        "import json, pathlib, subprocess, sys\n"
         f"open('/tmp/probes.py', 'w').write({(HERE / 'probes.py').read_text()!r})\n"
         f"command = [sys.executable, '/tmp/probes.py', {json.dumps(dict(addresses))!r}, "
         f"'{seconds}']\n"
+        f"command += [str(pathlib.Path.home() / {until!r})] if {until!r} else []\n"
         "done = subprocess.run(command, capture_output=True, text=True)\n"
         "print(done.stdout or done.stderr)\n"
     )
@@ -117,6 +124,14 @@ class Use:
 
     seconds: list[float]
     problems: list[str]
+    successes: list[float]
+    """When a request ended well, in seconds since the first."""
+
+    @property
+    def interruption(self) -> float:
+        """Return the longest time between two successes, without the pause, in seconds."""
+        pairs = itertools.pairwise(self.successes)
+        return max((later - earlier for earlier, later in pairs), default=math.inf) - PAUSE_S
 
     @property
     def median(self) -> float:
@@ -132,11 +147,13 @@ class Use:
 def uses(printed: str) -> dict[str, Use]:
     """Return what the probes printed, by server."""
     grouped: dict[str, Use] = {}
-    for server, seconds, problem in json.loads(printed.strip().splitlines()[-1]):
-        use = grouped.setdefault(server, Use([], []))
+    for server, start, seconds, problem in json.loads(printed.strip().splitlines()[-1]):
+        use = grouped.setdefault(server, Use([], [], []))
         use.seconds.append(seconds)
         if problem:
             use.problems.append(problem)
+        else:
+            use.successes.append(start + seconds)
     return grouped
 
 

@@ -1,7 +1,8 @@
 """What a user does at each server meanwhile, timed.  It runs in a user's pod.
 
-Usage: python probes.py HOSTS SECONDS; HOSTS is JSON, {server: "HOST:PORT"}.  Prints a JSON list
-of [server, seconds, error or ""], for each request that was made.
+Usage: python probes.py HOSTS SECONDS [FILE]; HOSTS is JSON, {server: "HOST:PORT"}; it ends earlier
+when FILE exists.  Prints a JSON list of [server, start, seconds, error or ""], for each request
+that was made; the start is in seconds since the first.
 """
 
 import io
@@ -161,25 +162,29 @@ PROBES: dict[str, Probe] = {
 }
 
 
-def _timed(server: str, host: str) -> tuple[str, float, str]:
+Result = tuple[str, float, float, str]
+"""Server, start, duration, problem."""
+
+
+def _timed(server: str, host: str, first: float) -> Result:
     start = time.monotonic()
     try:
         PROBES[server](host)
         problem = ""
     except Exception as error:
         problem = f"{type(error).__name__}: {error}"
-    return server, time.monotonic() - start, problem
+    return server, start - first, time.monotonic() - start, problem
 
 
-def probe(hosts: dict[str, str], seconds: float) -> list[tuple[str, float, str]]:
-    """Use the servers side by side, each again and again."""
-    end = time.monotonic() + seconds
+def probe(hosts: dict[str, str], seconds: float, stop: Path | None = None) -> list[Result]:
+    """Use the servers side by side, each again and again, until a time or a file `stop`."""
+    first = time.monotonic()
 
-    def use(server: str) -> list[tuple[str, float, str]]:
-        results = [_timed(server, hosts[server])]
-        while time.monotonic() < end:
+    def use(server: str) -> list[Result]:
+        results = [_timed(server, hosts[server], first)]
+        while time.monotonic() < first + seconds and not (stop and stop.exists()):
             time.sleep(PAUSE_S)
-            results.append(_timed(server, hosts[server]))
+            results.append(_timed(server, hosts[server], first))
         return results
 
     with ThreadPoolExecutor(len(hosts)) as pool:
@@ -188,7 +193,8 @@ def probe(hosts: dict[str, str], seconds: float) -> list[tuple[str, float, str]]
 
 def main() -> None:
     """Probe the servers of the command line."""
-    print(json.dumps(probe(json.loads(sys.argv[1]), float(sys.argv[2]))))
+    hosts, seconds, *stop = sys.argv[1:]
+    print(json.dumps(probe(json.loads(hosts), float(seconds), *map(Path, stop))))
 
 
 if __name__ == "__main__":

@@ -53,15 +53,17 @@ def _outcome_file(name: str) -> Path:
     return cache("clusters", name) / "prepared.json"
 
 
-def install(cluster: Cluster, *more: dict[str, Any]) -> None:
+def install(cluster: Cluster, *more: dict[str, Any], chart: Path = release.UMBRELLA) -> None:
     """Install or upgrade the stories' shared facility, with `more` values.
 
-    The next call without `more` resets them; `with_values` makes it.
+    The next call without `more` resets them; `with_values` makes it.  Another `chart` than that
+    of the tree names its images itself.
     """
     address = f"127.0.0.1:{cluster.forward_port}"
     outside = {"servicex": {"objectStore": {"publicURL": address}}}
     (shared,) = release.read_values([VALUES])
-    release.install(cluster, release.UMBRELLA, release.demo_values(), shared, outside, *more)
+    values = (release.demo_values(), shared, outside, *more)
+    release.install(cluster, chart, *values, pin_images=chart == release.UMBRELLA)
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """Each kind of flood reaches a server, and its effect on another user is reported by server."""
 
 import json
+import math
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -49,8 +50,8 @@ def test_each_kind_reaches_the_server(
 
 
 def test_uses_are_told_by_server() -> None:
-    quiet = [["mlflow", 0.1, ""], ["mlflow", 0.3, ""], ["hub", 0.2, ""]]
-    loaded = [["mlflow", 0.4, ""], ["hub", 1.0, "500 no"], ["hub", 3.0, ""]]
+    quiet = [["mlflow", 0, 0.1, ""], ["mlflow", 0.6, 0.3, ""], ["hub", 0, 0.2, ""]]
+    loaded = [["mlflow", 0, 0.4, ""], ["hub", 0, 1.0, "500 no"], ["hub", 1.5, 3.0, ""]]
     outcome = overload.Outcome(
         quiet=overload.uses(json.dumps(quiet)),
         loaded=overload.uses(f"a warning\n{json.dumps(loaded)}\n"),
@@ -61,6 +62,21 @@ def test_uses_are_told_by_server() -> None:
     rows = overload.rows(outcome)
     assert rows["mlflow"] == "quiet 200 ms, overload 400 ms (2.0x), slowest 0.40 s of 1"
     assert rows["hub"] == "quiet 200 ms, overload 2000 ms (10.0x), slowest 3.00 s of 2, 1 FAILED"
+
+
+def test_an_interruption_is_between_two_successes() -> None:
+    results = [
+        ["hub", 0.0, 0.1, ""],
+        ["hub", 0.6, 0.1, ""],
+        ["hub", 1.2, 4.0, "502 Bad Gateway"],
+        ["hub", 5.7, 0.1, "502 Bad Gateway"],
+        ["hub", 6.3, 2.0, ""],
+        ["hub", 8.8, 0.1, ""],
+    ]
+    use = overload.uses(json.dumps(results))["hub"]
+    assert use.interruption == pytest.approx(8.3 - 0.7 - probes.PAUSE_S)
+    never = overload.uses(json.dumps(results[2:4]))["hub"]
+    assert never.interruption == math.inf
 
 
 def test_every_server_has_a_probe() -> None:

@@ -10,6 +10,9 @@ context.
 {{- if include "shoppe.mlflow.databaseSecret" . }}
 - name: PGSERVICEFILE
   value: /run/secrets/database/service.conf
+# A server whose pod is replaced may not refuse connections: nothing answers.
+- name: PGCONNECT_TIMEOUT
+  value: "5"
 {{- end }}
 {{- if .Values.auth.enabled }}
 - name: MLFLOW_AUTH_CONFIG_PATH

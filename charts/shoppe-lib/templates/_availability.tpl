@@ -1,6 +1,17 @@
 {{- /*
-PodDisruptionBudgets: how many pods of a component a drain of nodes may stop at once.
+What users notice while pods are replaced: PodDisruptionBudgets, which say how many pods of a
+component a drain of nodes may stop at once, and how a container stops.
 */ -}}
+
+{{- /*
+shoppe.lib.lifecycle: how a server's container stops, as YAML: it serves until no node sends it new
+connections.  One that is sent to a pod which is gone waits for the client's timeout.  Input: none.
+*/ -}}
+{{- define "shoppe.lib.lifecycle" -}}
+preStop:
+  exec:
+    command: [sleep, "10"]
+{{- end -}}
 
 {{- /*
 shoppe.lib.podDisruptionBudget: the object, or nothing without pdb.enabled.  As in z2jh,

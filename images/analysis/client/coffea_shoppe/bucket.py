@@ -7,7 +7,12 @@ from urllib.parse import urlsplit
 
 from coffea_shoppe_contract.files import S3_BUCKET_FILE, S3_CONFIG_FILE, S3_KEYS_FILE
 from fsspec.implementations.arrow import ArrowFSWrapper
-from pyarrow.fs import FileSystem, S3FileSystem, SubTreeFileSystem
+from pyarrow.fs import (
+    AwsStandardS3RetryStrategy,
+    FileSystem,
+    S3FileSystem,
+    SubTreeFileSystem,
+)
 
 from coffea_shoppe.connections import FacilityError, connections, folder
 
@@ -21,6 +26,10 @@ def _read(name: str) -> str:
             f"{error.filename} does not exist: this facility has no object store, or got one "
             "after your server had started; restart your server, or ask its administrators"
         ) from error
+
+
+ATTEMPTS = 9
+"""Of a request, over about a minute: as long as an upgrade replaces the store."""
 
 
 class Bucket(ArrowFSWrapper):
@@ -45,6 +54,7 @@ class Bucket(ArrowFSWrapper):
             endpoint_override=self._url.netloc,
             scheme=self._url.scheme,
             region=self._config["region"],
+            retry_strategy=AwsStandardS3RetryStrategy(max_attempts=ATTEMPTS),
         )
         return SubTreeFileSystem(self._bucket, store)
 
