@@ -13,6 +13,7 @@ import click
 
 from shoppe_ci import (
     analysis,
+    backups,
     bench,
     breaks,
     bundle,
@@ -36,6 +37,7 @@ from shoppe_ci.errors import ShoppeError
 from shoppe_ci.gate import badge, report
 from shoppe_ci.gate import client as gate_client
 from shoppe_ci.gate import run as gates
+from shoppe_ci.kubectl import Access
 from shoppe_ci.paths import ROOT, cache
 from shoppe_ci.progress import console, elapsed, say
 
@@ -701,6 +703,74 @@ def bundle_push(
         f"helm install shoppe {bundle.chart_of(folder)} --namespace shoppe --create-namespace"
         f" --values {folder / 'values.yaml'} --set global.imageRegistry={registry.strip('/')}"
     )
+
+
+with_kubeconfig = click.option("--kubeconfig", type=FILE, help="The cluster; kubectl's by default.")
+
+
+@main.group("backup")
+def backup_group() -> None:
+    """Back up a whole facility, and restore it where there is none."""
+
+
+@backup_group.command("create")
+@with_kubeconfig
+@click.option("--release", "name", default=release.RELEASE, show_default=True)
+@click.option("--namespace", default=release.NAMESPACE, show_default=True)
+@click.option(
+    "--keep",
+    type=click.IntRange(1),
+    default=7,
+    show_default=True,
+    help="Number of backups of the release that stay in FOLDER; older ones are removed.",
+)
+@click.argument("folder", type=FOLDER)
+def backup_create(
+    kubeconfig: Path | None, name: str, namespace: str, keep: int, folder: Path
+) -> None:
+    """Write a backup into a new folder below FOLDER; nothing of the facility stops.
+
+    It has the databases, buckets and homes, and the Secrets in clear text: encrypt the disk.
+    """
+    target = backups.create(
+        backups.Facility(Access(kubeconfig), name, namespace), folder, keep=keep
+    )
+    outcome = backups.check(target)
+    size = sum(path.stat().st_size for path in target.rglob("*") if path.is_file()) / 1e9
+    click.echo(f"{target}: {len(outcome.files)} files, {size:.2f} GB")
+    for left_out in outcome.left_out:
+        click.echo(f"NOT in it: {left_out}")
+
+
+@backup_group.command("check")
+@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
+def backup_check(folder: Path) -> None:
+    """Compare the files of the backup in FOLDER with what was written."""
+    outcome = backups.check(folder)
+    click.echo(f"{folder} is whole: {outcome.name} {outcome.chart}, {outcome.time}")
+
+
+@backup_group.command("restore")
+@with_kubeconfig
+@click.option(
+    "--chart",
+    type=click.Path(exists=True, path_type=Path),
+    default=release.UMBRELLA,
+    help="The chart; by default this checkout's.",
+)
+@click.option(
+    "-f", "--values", "files", multiple=True, type=FILE, help="Values that differ.  Repeatable."
+)
+@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
+def backup_restore(
+    kubeconfig: Path | None, chart: Path, files: tuple[Path, ...], folder: Path
+) -> None:
+    """Install the release of the backup in FOLDER into a cluster that does not have it.
+
+    Users then find their tokens, homes, buckets, runs, models and requests.
+    """
+    facility = backups.restore(Access(kubeconfig), folder, chart, files)
+    click.echo(f"the release {facility.name} is restored in {facility.namespace}")
 
 
 @main.group("release")

@@ -10,9 +10,10 @@ from typing import Any
 import requests
 import yaml
 
-from shoppe_ci import images, machine, nodeimage, shell, toolchain, unreachable
+from shoppe_ci import images, machine, nodeimage, shell, toolchain
 from shoppe_ci.engine import Engine
 from shoppe_ci.errors import ShoppeError
+from shoppe_ci.kubectl import Kubectl
 from shoppe_ci.paths import TOOLCHAIN, cache
 from shoppe_ci.progress import say, step
 from shoppe_ci.wait import eventually
@@ -43,7 +44,7 @@ PATIENT = {
 
 
 @dataclass(frozen=True)
-class Cluster:
+class Cluster(Kubectl):
     """A cluster that this command created: its name, address and data folder."""
 
     name: str
@@ -79,27 +80,6 @@ class Cluster:
         folder = self.kubeconfig.parent / "api-cache"
         path = toolchain.search_path()
         return {"KUBECONFIG": str(self.kubeconfig), "KUBECACHEDIR": str(folder), "PATH": path}
-
-    def kubectl(self, *words: str, **options: Any) -> str:
-        """Run kubectl against this cluster and return its output."""
-
-        def run() -> str:
-            return shell.run(
-                [toolchain.program("kubectl"), *words],
-                env={"KUBECONFIG": str(self.kubeconfig)},
-                **options,
-            )
-
-        return unreachable.repeated(run)
-
-    def apply(self, *manifests: dict[str, Any]) -> None:
-        """Create or change objects."""
-        self.kubectl("apply", "-f", "-", stdin=yaml.safe_dump_all(manifests).encode())
-
-    def get(self, *words: str) -> dict[str, Any]:
-        """Return what `kubectl get … -o json` prints; with `--ignore-not-found` maybe {}."""
-        resource: dict[str, Any] = json.loads(self.kubectl("get", *words, "-o", "json") or "{}")
-        return resource
 
 
 def _node(engine: Engine, name: str) -> str:

@@ -16,6 +16,7 @@ import yaml
 from shoppe_ci import images, shell, toolchain, unreachable
 from shoppe_ci.cluster import Cluster
 from shoppe_ci.errors import ShoppeError
+from shoppe_ci.kubectl import Kubectl
 from shoppe_ci.paths import CHARTS, ROOT
 from shoppe_ci.progress import step
 from shoppe_ci.wait import eventually
@@ -114,7 +115,7 @@ def read_values(files: Iterable[Path]) -> list[Values]:
     return contents
 
 
-def ensure_namespace(cluster: Cluster, name: str) -> None:
+def ensure_namespace(cluster: Kubectl, name: str) -> None:
     """Create a namespace that enforces the restricted Pod Security level."""
     manifest = {
         "apiVersion": "v1",
@@ -216,7 +217,7 @@ def uninstall(cluster: Cluster, *, name: str = RELEASE, namespace: str = NAMESPA
         asyncio.run(helm())
 
 
-def workloads(cluster: Cluster, name: str) -> list[dict[str, Any]]:
+def workloads(cluster: Kubectl, name: str) -> list[dict[str, Any]]:
     """Return all Deployments and StatefulSets of a release, in every namespace."""
     selector = f"app.kubernetes.io/instance={name}"
     listing = cluster.get("deployments,statefulsets", "-A", "-l", selector)
@@ -224,7 +225,7 @@ def workloads(cluster: Cluster, name: str) -> list[dict[str, Any]]:
     return items
 
 
-def _unready(cluster: Cluster, name: str) -> list[str]:
+def _unready(cluster: Kubectl, name: str) -> list[str]:
     waiting = []
     for item in workloads(cluster, name):
         status, spec, meta = item.get("status", {}), item["spec"], item["metadata"]
@@ -240,7 +241,7 @@ def _unready(cluster: Cluster, name: str) -> list[str]:
 
 
 def wait_ready(
-    cluster: Cluster, *, name: str = RELEASE, timeout: float = READY_TIMEOUT_S, note: Any = None
+    cluster: Kubectl, *, name: str = RELEASE, timeout: float = READY_TIMEOUT_S, note: Any = None
 ) -> None:
     """Wait until every workload of a release is ready and up to date.
 

@@ -14,6 +14,11 @@ from shoppe_ci.paths import cache
 _ESCAPES = re.compile(r"\x1b\[[0-9;]*[A-Za-z]|[^\x20-\x7e]")
 
 
+def environment(more: Mapping[str, str]) -> dict[str, str]:
+    """Return this process' environment with `more` variables."""
+    return {**os.environ, **more}
+
+
 def run(
     command: Sequence[str | Path],
     *,
@@ -42,7 +47,7 @@ def run(
         process = subprocess.Popen(
             words,
             cwd=cwd,
-            env={**os.environ, **(env or {})},
+            env=environment(env or {}),
             stdin=subprocess.PIPE if stdin is not None else subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
