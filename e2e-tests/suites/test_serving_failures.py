@@ -135,3 +135,22 @@ def test_what_is_served_stays_while_a_service_is_away_and_what_is_asked_comes_af
         "what was asked for is served by itself",
         timeout=120,
     )
+
+
+def test_triton_serves_after_a_start_without_its_store(
+    dan: User, served: str, strict: Cluster
+) -> None:
+    label = ("-l", "app.kubernetes.io/component=triton")
+    with stopped(strict, "statefulset/shoppe-objectstore"):
+        strict.kubectl("-n", "shoppe", "delete", "pod", *label)
+        eventually(
+            lambda: (
+                "Unable to create S3 filesystem client"
+                in strict.kubectl("-n", "shoppe", "logs", *label, "-c", "triton", "--tail=-1")
+            ),
+            "Triton has started without its store",
+            timeout=120,
+        )
+    # `stopped` has waited until Triton is ready.
+    code = f"{REGISTER}\ntell(len(infer('{served}', rows)))"
+    assert printed_lines(run_code(dan, code)) == ["1000"]
