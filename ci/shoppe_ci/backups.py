@@ -14,7 +14,6 @@ volumes/CLAIM      archives (tar.gz) of the object store and of homes
 import json
 import re
 import shutil
-import subprocess
 import tarfile
 import tempfile
 import uuid
@@ -29,7 +28,7 @@ import yaml
 from coffea_shoppe_contract.resources import API_GROUP, FACILITY_USERS, SERVED_MODELS, USER_LABEL
 from packaging.version import Version
 
-from shoppe_ci import release, toolchain
+from shoppe_ci import release, shell, toolchain
 from shoppe_ci.errors import ShoppeError
 from shoppe_ci.kubectl import Kubectl
 from shoppe_ci.paths import sha256
@@ -84,7 +83,7 @@ class Facility:
 
     def get(self, *words: str) -> list[Manifest]:
         """Return objects of the release's namespace."""
-        items: list[Manifest] = self.cluster.read(*words, "-n", self.namespace)["items"]
+        items: list[Manifest] = self.cluster.get(*words, "-n", self.namespace)["items"]
         return items
 
     def helm(self, *words: str, remedy: str = "") -> str:
@@ -92,10 +91,11 @@ class Facility:
         file = self.cluster.kubeconfig
         kubeconfig = ["--kubeconfig", str(file)] if file else []
         command = [str(toolchain.program("helm")), *words, "--namespace", self.namespace]
-        done = subprocess.run([*command, *kubeconfig], capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise ShoppeError(f"helm {words[0]}: {done.stderr.strip()}", remedy)
-        return done.stdout
+        return shell.output([*command, *kubeconfig], remedy=remedy)
+
+    def claims(self) -> set[str]:
+        """Return the names of all claims in the release's namespace."""
+        return {claim["metadata"]["name"] for claim in self.get("pvc")}
 
     @property
     def hub(self) -> str:
@@ -176,7 +176,7 @@ def create(facility: Facility, folder: Path, *, keep: int) -> Path:
 def _store(facility: Facility, outcome: Backup) -> list[str]:
     """Return the object store's claim, if there is one."""
     store = f"{facility.name}-objectstore"
-    if any(claim["metadata"]["name"] == store for claim in facility.get("pvc")):
+    if store in facility.claims():
         return [store]
     outcome.left_out.append("the object store, which is not of this release")
     return []
@@ -258,7 +258,7 @@ def _dump_databases(facility: Facility, folder: Path, outcome: Backup) -> None:
                     facility.cluster.pipe(*facility.postgresql, *dump, target=file)
     else:
         outcome.left_out.append("the databases, which are not of this release")
-    if any(claim["metadata"]["name"] == f"{facility.hub}-db" for claim in facility.get("pvc")):
+    if f"{facility.hub}-db" in facility.claims():
         with step("copying the hub's database"), (folder / "hub.sqlite").open("wb") as file:
             words = ("-n", facility.namespace, f"deploy/{facility.hub}", "-c", "hub", "--")
             facility.cluster.pipe(*words, "python", "-c", COPY_HUB, target=file)
@@ -448,8 +448,7 @@ def _refuse(facility: Facility, outcome: Backup, chart: Path) -> None:
             f"the chart has the version {version}, the backup is of {outcome.chart}",
             "restore with that version (--chart), then upgrade",
         )
-    there = {claim["metadata"]["name"] for claim in facility.get("pvc")}
-    if others := sorted(there & {Path(name).name for name in outcome.files}):
+    if others := sorted(facility.claims() & {Path(name).name for name in outcome.files}):
         raise ShoppeError(
             f"the namespace has volumes of the same names: {', '.join(others[:5])}",
             "delete their claims if nothing of them is needed",

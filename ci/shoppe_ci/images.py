@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache as memoised
 from pathlib import Path
@@ -239,13 +240,19 @@ def push(engine: Engine, name: str, port: int) -> None:
     """Push an image to the local registry, unless it is there."""
     if manifest(name, port) is not None:
         return
-    path = reference(name).partition("/")[2]
-    local = f"127.0.0.1:{port}/{path}"
     with step(f"pushing image {name}") as note:
-        engine.run("tag", reference(name), local)
-        plain = ["--tls-verify=false"] if engine.name == "podman" else []
-        engine.run("push", *plain, local, note=note)
-        engine.run("rmi", local)
+        push_reference(engine, reference(name), port, note=note)
+
+
+def push_reference(
+    engine: Engine, full: str, port: int, *, note: Callable[[str], None] | None = None
+) -> None:
+    """Push an image of the engine, under its name, to the local registry."""
+    local = f"127.0.0.1:{port}/{full.partition('/')[2]}"
+    engine.run("tag", full, local)
+    plain = ["--tls-verify=false"] if engine.name == "podman" else []
+    engine.run("push", *plain, local, note=note)
+    engine.run("rmi", local)
 
 
 def values() -> dict[str, dict[str, Any]]:

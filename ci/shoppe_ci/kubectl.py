@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -12,13 +13,13 @@ from shoppe_ci import shell, toolchain, unreachable
 from shoppe_ci.errors import ShoppeError
 
 
-class Kubectl:
+class Kubectl(ABC):
     """Access to a cluster; a subclass says which kubeconfig file it uses."""
 
     @property
+    @abstractmethod
     def kubeconfig(self) -> Path | None:
         """Return the kubeconfig file; None for kubectl's own choice."""
-        raise NotImplementedError
 
     def _variables(self) -> dict[str, str]:
         return {"KUBECONFIG": str(self.kubeconfig)} if self.kubeconfig else {}
@@ -39,25 +40,9 @@ class Kubectl:
 
     def get(self, *words: str) -> dict[str, Any]:
         """Return what `kubectl get … -o json` prints; with `--ignore-not-found` maybe {}."""
-        resource: dict[str, Any] = json.loads(self.kubectl("get", *words, "-o", "json") or "{}")
-        return resource
-
-    def read(self, *words: str) -> dict[str, Any]:
-        """Return the same as `get`, without a log file: for Secrets."""
-
-        def run() -> str:
-            done = subprocess.run(
-                [str(toolchain.program("kubectl")), "get", *words, "-o", "json"],
-                env=shell.environment(self._variables()),
-                capture_output=True,
-                text=True,
-                check=False,
-            )
-            if done.returncode:
-                raise ShoppeError(f"kubectl get {' '.join(words)}: {done.stderr.strip()}")
-            return done.stdout
-
-        resource: dict[str, Any] = json.loads(unreachable.repeated(run))
+        command = [str(toolchain.program("kubectl")), "get", *words, "-o", "json"]
+        printed = unreachable.repeated(lambda: shell.output(command, env=self._variables()))
+        resource: dict[str, Any] = json.loads(printed or "{}")
         return resource
 
     def pipe(

@@ -94,8 +94,13 @@ def package(folder: Path) -> Path:
     """Package the umbrella chart into a folder."""
     if stale := images.stale_pins():
         raise ShoppeError("\n".join(stale), "`ci/shoppe check --fix` writes the present tags")
+    return package_chart(UMBRELLA, folder)
+
+
+def package_chart(chart: Path, folder: Path) -> Path:
+    """Package a chart, whatever images it names, into a folder."""
     printed = shell.run(
-        [toolchain.program("helm"), "package", UMBRELLA, "--destination", folder],
+        [toolchain.program("helm"), "package", chart, "--destination", folder],
         what="packaging the chart",
     )
     return folder / Path(printed.strip().rpartition(" ")[2]).name

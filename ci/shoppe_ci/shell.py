@@ -78,6 +78,29 @@ def run(
     raise ShoppeError(f"{what or ' '.join(words[:4])} {reason}; log: {log}\n{tail}", remedy)
 
 
+def output(
+    command: Sequence[str | Path], *, env: Mapping[str, str] | None = None, remedy: str = ""
+) -> str:
+    """Run a program whose output is to be parsed, and return it without warnings.
+
+    Nothing is written to a file, since the output may be secret.  Raises `ShoppeError` with the
+    program's error output where it fails.
+    """
+    words = [str(word) for word in command]
+    done = subprocess.run(
+        words,
+        env=environment(env or {}),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        called = " ".join([Path(words[0]).name, *words[1:5]])
+        raise ShoppeError(f"{called}: {done.stderr.strip()}", remedy)
+    return done.stdout
+
+
 def succeeds(command: Sequence[str | Path], *, timeout: float = 30) -> bool:
     """Return whether a command exits with status 0 within `timeout` seconds."""
     try:

@@ -10,7 +10,7 @@ import shutil
 from pathlib import Path
 
 from shoppe_ci import cluster as clusters
-from shoppe_ci import images, shell, toolchain
+from shoppe_ci import images, release
 from shoppe_ci.engine import Engine
 from shoppe_ci.paths import CHARTS
 
@@ -64,11 +64,8 @@ def push_images(engine: Engine, folder: Path) -> None:
             lines += [f"RUN python /tmp/add_migration.py {where} {table}", f"USER {user}"]
         (folder / "Dockerfile").write_text("\n".join(lines))
         engine.build("-t", reference(name), str(folder))
-        path = reference(name).partition("/")[2]
-        local = f"127.0.0.1:{port}/{path}"
-        engine.run("tag", reference(name), local)
-        engine.run("push", *(["--tls-verify=false"] if engine.name == "podman" else []), local)
-        engine.run("rmi", local, reference(name))
+        images.push_reference(engine, reference(name), port)
+        engine.run("rmi", reference(name))
 
 
 def package(folder: Path) -> Path:
@@ -93,10 +90,7 @@ def package(folder: Path) -> Path:
     content = json.loads(schema.read_text())
     content["properties"][FIELD] = {"type": "string"}
     schema.write_text(json.dumps(content))
-    printed = shell.run(
-        [toolchain.program("helm"), "package", charts / "coffea-shoppe", "--destination", folder]
-    )
-    return folder / Path(printed.strip().rpartition(" ")[2]).name
+    return release.package_chart(charts / release.UMBRELLA.name, folder)
 
 
 def _edit(file: Path, old: str, new: str) -> None:

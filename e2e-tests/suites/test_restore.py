@@ -33,8 +33,9 @@ pathlib.Path.home().joinpath("notes.txt").write_text("a file")
 mlflow.set_experiment("restore")
 with mlflow.start_run() as run: mlflow.log_text("an artifact", "notes/artifact.txt")
 with shoppe.storage().open("restore/object", "wb") as file: file.write(b"an object")
-asked = query.UprootRaw({{{{"treename": "Events", "expressions": ["event"], "cut": "nJet > 5"}}}})
-sample = {{{{"Name": "one", "Dataset": dataset.FileList(["{{url}}"]), "Query": asked}}}}
+columns = {{{{"treename": "Events", "expressions": ["event"], "cut": "nJet > 5"}}}}
+selection = query.UprootRaw(columns)
+sample = {{{{"Name": "one", "Dataset": dataset.FileList(["{{url}}"]), "Query": selection}}}}
 spec = {{{{"General": {{{{"OutputFormat": "parquet"}}}}, "Sample": [sample]}}}}
 deliver(spec, progress_bar=ProgressBarFormat.none)
 print(">", run.info.run_id, requested()["requests"][0]["request_id"])

@@ -71,8 +71,8 @@ def log(number): tracking.log_metric(run, "number", number, step=number)
 
 def columns(number):
     cut = f"(nJet > 3) & (event >= {{number}})"
-    asked = query.UprootRaw({{"treename": "Events", "expressions": ["event"], "cut": cut}})
-    sample = {{"Name": "one", "Dataset": dataset.FileList(["{url}"]), "Query": asked}}
+    selection = query.UprootRaw({{"treename": "Events", "expressions": ["event"], "cut": cut}})
+    sample = {{"Name": "one", "Dataset": dataset.FileList(["{url}"]), "Query": selection}}
     general = {{"OutputFormat": "parquet", "Delivery": "LocalCache"}}
     spec = {{"General": general, "Sample": [sample]}}
     (path,) = deliver(spec, progress_bar=ProgressBarFormat.none)["one"]
@@ -135,7 +135,7 @@ def put(user: User, name: str, content: str) -> None:
 
 
 def start(user: User, name: str, code: str) -> None:
-    """Run code in a user's pod, whatever becomes of connections to the pod."""
+    """Run code in the background of a user's pod; it goes on when connections break."""
     put(user, f"{name}.py", code)
     command = f"{{sys.executable}} {name}.py > {name}.out 2>&1; mv {name}.out {name}.txt"
     options = "shell=True, start_new_session=True, cwd=pathlib.Path.home()"
