@@ -80,7 +80,10 @@ def test_a_component_s_own_security_context_takes_precedence() -> None:
     assert users["shoppe-triton"] is None
 
 
-@pytest.mark.parametrize(("chart", "part"), [("triton", ""), ("servicex", "app")])
+@pytest.mark.parametrize(
+    ("chart", "part"),
+    [("triton", ""), ("servicex", "app"), ("operator", "api"), ("dask-gateway", "traefik")],
+)
 def test_a_drain_leaves_pods_that_a_budget_keeps(chart: str, part: str) -> None:
     keys: Manifest = {"pdb": {"enabled": True, "minAvailable": "50%"}}
     values = merged(ALONE[chart], {part: keys} if part else keys)
@@ -88,6 +91,12 @@ def test_a_drain_leaves_pods_that_a_budget_keeps(chart: str, part: str) -> None:
     (budget,) = (m for m in manifests if m["kind"] == "PodDisruptionBudget")
     assert budget["spec"].pop("minAvailable") == "50%"
     (pod,) = (pod for name, pod, _ in pod_specs(manifests) if name == budget["metadata"]["name"])
+    (deployment,) = (
+        m
+        for m in manifests
+        if m["kind"] == "Deployment" and m["metadata"]["name"] == budget["metadata"]["name"]
+    )
+    assert deployment["metadata"].get("namespace") == budget["metadata"].get("namespace")
     selected = budget["spec"]["selector"]["matchLabels"]
     assert selected.items() <= pod["metadata"]["labels"].items()
     assert not [m for m in template(chart, ALONE[chart]) if m["kind"] == "PodDisruptionBudget"]

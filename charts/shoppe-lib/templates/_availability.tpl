@@ -16,7 +16,8 @@ preStop:
 {{- /*
 shoppe.lib.podDisruptionBudget: the object, or nothing without pdb.enabled.  As in z2jh,
 maxUnavailable comes before minAvailable, which is 1 by default.  Input: dict root, component,
-name, keys (the map of values that has `pdb`).
+name, keys (the map of values that has `pdb`), namespace (that of the pods, if it is another one
+than the release's).
 */ -}}
 {{- define "shoppe.lib.podDisruptionBudget" -}}
 {{- $budget := .keys.pdb | default dict -}}
@@ -25,6 +26,9 @@ apiVersion: policy/v1
 kind: PodDisruptionBudget
 metadata:
   name: {{ .name }}
+  {{- with .namespace }}
+  namespace: {{ . | quote }}
+  {{- end }}
   labels:
     {{- include "shoppe.lib.labels" . | nindent 4 }}
 spec:

@@ -5,7 +5,7 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -181,21 +181,27 @@ def application(settings: Settings, cluster: Storage) -> Starlette:
     def write_model(user: FacilityUser, spec: ServedModelSpec) -> Response:
         """Create or update a served model within the user's quota."""
         labels = {USER_LABEL: user.name}
-        models = cluster.list_models(settings.namespace, labels)
-        names = {model["spec"]["name"] for model in models}
         limit = quotas.effective(user.spec, settings.quotas).triton.models
+        names = names_of_models(labels)
         if limit and spec.name not in names and len(names) >= limit:
-            message = (
-                f"{len(names)} of your models are served, and your quota is {limit}; "
-                f"stop serving one of: {', '.join(sorted(names))}"
-            )
-            return JSONResponse({"error": message}, status_code=409)
+            return _too_many(names, limit)
         desired = builders.served_model(user, spec, settings, {**settings.labels, **labels})
         written = cluster.write_model(desired)
         if _being_deleted(written):
             message = f"{spec.name!r} is still being removed; try again in some seconds"
             return JSONResponse({"error": message}, status_code=409)
+        if limit and spec.name not in names:
+            # Another replica of this API may have accepted one at the same time; then both may be
+            # refused.
+            names = names_of_models(labels)
+            if len(names) > limit:
+                cluster.delete_model(settings.namespace, written["metadata"]["name"])
+                return _too_many(names - {spec.name}, limit)
         return JSONResponse(model_view(written), status_code=202)
+
+    def names_of_models(labels: dict[str, str]) -> set[str]:
+        models = cluster.list_models(settings.namespace, labels)
+        return {model["spec"]["name"] for model in models}
 
     async def served(_: Request, user: FacilityUser) -> Response:
         labels = {USER_LABEL: user.name}
@@ -249,6 +255,14 @@ def model_view(body: dict[str, Any]) -> dict[str, Any]:
 def _being_deleted(body: dict[str, Any]) -> bool:
     """Return whether a resource is being deleted."""
     return bool(body["metadata"].get("deletionTimestamp"))
+
+
+def _too_many(names: Collection[str], limit: int) -> Response:
+    message = (
+        f"{len(names)} of your models are served, and your quota is {limit}; "
+        f"stop serving one of: {', '.join(sorted(names))}"
+    )
+    return JSONResponse({"error": message}, status_code=409)
 
 
 def _no_model(name: str) -> Response:

@@ -1,6 +1,8 @@
 """The facility API over HTTP, in front of a cluster in memory."""
 
+import itertools
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -25,6 +27,7 @@ from coffea_shoppe_operator.models import (
     FacilityUser,
     FacilityUserSpec,
     QuotaSettings,
+    Settings,
     definitions,
 )
 from lib import api_schemas
@@ -94,7 +97,7 @@ def cluster(service: str) -> WithUsers:
 
 
 @pytest.fixture
-def http(cluster: WithUsers, service: str) -> TestClient:
+def settings(service: str) -> Settings:
     connections = {"xcache": service, "mlflow": "http://127.0.0.1:9"}
     update = {
         "connections": connections,
@@ -109,7 +112,11 @@ def http(cluster: WithUsers, service: str) -> TestClient:
             }
         ),
     }
-    settings = SETTINGS.model_copy(update=update)
+    return SETTINGS.model_copy(update=update)
+
+
+@pytest.fixture
+def http(cluster: WithUsers, settings: Settings) -> TestClient:
     return TestClient(api.application(settings, cluster))  # type: ignore[arg-type]
 
 
@@ -278,6 +285,37 @@ def test_two_models_at_once_do_not_pass_the_quota_together(
 
     with http, ThreadPoolExecutor(4) as pool:  # all in one event loop
         assert sorted(pool.map(ask, "abcd")) == [202, 202, 409, 409]
+
+
+def test_two_replicas_do_not_pass_the_quota_together(
+    settings: Settings, cluster: WithUsers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = bearer(cluster.secrets[HELD]["token-api"])
+    list_models = cluster.list_models
+    both_have_listed, listings = threading.Barrier(2), itertools.count()
+
+    def list_models_of_both(*arguments: Any) -> Any:
+        models = list_models(*arguments)
+        if next(listings) < 2:
+            both_have_listed.wait(10)
+        return models
+
+    def ask(name: str) -> int:
+        wish = {"name": name, "model": "models:/bdt/1"}
+        with TestClient(api.application(settings, cluster)) as replica:  # type: ignore[arg-type]
+            return replica.post(SERVE_PATH, json=wish, headers=own).status_code
+
+    assert ask("a") == 202
+    monkeypatch.setattr(cluster, "list_models", list_models_of_both)
+    with ThreadPoolExecutor(2) as pool:
+        accepted = [
+            name for name, status in zip("bc", pool.map(ask, "bc"), strict=True) if status == 202
+        ]
+    # Both may be refused.
+    assert len(accepted) <= 1
+    names = {model["spec"]["name"] for model in cluster.models.values()}
+    assert names == {"a", *accepted}
+    assert accepted or ask("b") == 202
 
 
 def test_a_large_body_is_refused_before_it_is_read(http: TestClient, cluster: WithUsers) -> None:
