@@ -1,7 +1,11 @@
 """What pods are allowed, seen on the cluster itself."""
 
+import re
+
 import pytest
+from coffea_shoppe_contract.resources import USER_LABEL
 from lib.fixtures import run_code
+from shoppe_ci import diagnostics, overload
 from shoppe_ci.cluster import Cluster
 from shoppe_ci.errors import ShoppeError
 from shoppe_ci.facility import User
@@ -22,6 +26,33 @@ def test_the_level_is_enforced(facility: Cluster) -> None:
     }
     with pytest.raises(ShoppeError, match="violates PodSecurity"):
         facility.apply(bare)
+
+
+def test_servers_listen_at_addresses_of_ipv6_too(facility: Cluster) -> None:
+    """By the kernel's list of sockets, which all containers of a pod share."""
+    # kopf's port is bound to the pod's own addresses, Triton's metrics to those of one family.
+    others = {("operator", 8080), ("triton", 8002)}
+    heard, deaf = 0, []
+    for pod in diagnostics.pods(facility):
+        labels = pod["metadata"]["labels"]
+        component = labels.get("app.kubernetes.io/component", "")
+        ports = {
+            port["containerPort"]
+            for container in pod["spec"]["containers"]
+            for port in container.get("ports", ())
+        }
+        is_serving = diagnostics.is_ready(pod) and "deletionTimestamp" not in pod["metadata"]
+        if not ports or USER_LABEL in labels or not is_serving:
+            continue
+        where = ("-n", pod["metadata"]["namespace"], "exec", pod["metadata"]["name"])
+        container = ("-c", pod["spec"]["containers"][0]["name"])
+        sockets = facility.kubectl(*where, *container, "--", "cat", "/proc/net/tcp6")
+        listening = {int(port, 16) for port in re.findall(r"0{32}:(\w{4}) \S+ 0A ", sockets)}
+        heard += len(ports & listening)
+        expected = {port for port in ports if (component, port) not in others}
+        deaf += [(component, port) for port in sorted(expected - listening)]
+    assert deaf == []
+    assert heard >= len(overload.SERVERS)
 
 
 def test_users_and_workers_are_nobody_special(ann: User, facility: Cluster) -> None:

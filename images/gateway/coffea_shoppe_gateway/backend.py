@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from aiohttp import web
+from coffea_shoppe_contract.listening import every_address
 from coffea_shoppe_contract.names import resource_name
 from coffea_shoppe_contract.resources import (
     API_GROUP,
@@ -114,7 +115,7 @@ class LimitedKubeBackend(KubeBackend):
         self.metrics_server = None
         if self.metrics_port:
             self.metrics_server, _ = start_http_server(
-                self.metrics_port, registry=self.events.registry
+                self.metrics_port, every_address(), registry=self.events.registry
             )
         self.authenticator = app["authenticator"]
         app.router.add_get("/api/dashboards/authorize", self.authorize_dashboard)

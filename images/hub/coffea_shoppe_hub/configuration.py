@@ -120,7 +120,7 @@ def _hub_and_proxy(c: Config, settings: Settings, secret: Secrets) -> None:
     names, values = settings["names"], settings["values"]
     c.JupyterHub.subdomain_hook = _subdomain_hook(settings["servicesLabel"])
     c.JupyterHub.base_url = settings["baseUrl"]
-    c.JupyterHub.hub_bind_url = "http://0.0.0.0:8081"
+    c.JupyterHub.hub_bind_url = "http://:8081"
     c.JupyterHub.hub_connect_url = f"http://{names['hub']}:8081"
     c.JupyterHub.cookie_secret = _key(secret[f"{PREFIX}JupyterHub.cookie_secret"])
     # Several keys, the first of which encrypts, are one text in the Secret.

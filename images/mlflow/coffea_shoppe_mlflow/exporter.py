@@ -8,6 +8,7 @@ import argparse
 from collections.abc import Iterator
 from pathlib import Path
 
+from coffea_shoppe_contract.listening import every_address
 from prometheus_client import CollectorRegistry, start_http_server
 from prometheus_client.core import Metric
 from prometheus_client.multiprocess import MultiProcessCollector
@@ -43,5 +44,5 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, required=True, help="PROMETHEUS_MULTIPROC_DIR")
     parser.add_argument("--port", type=int, default=9090)
     options = parser.parse_args()
-    _, thread = start_http_server(options.port, registry=registry(options.folder))
+    _, thread = start_http_server(options.port, every_address(), registry=registry(options.folder))
     thread.join()

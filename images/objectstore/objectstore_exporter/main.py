@@ -27,7 +27,8 @@ def main() -> None:
     counters = Counters(options.service)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as receiver:
         receiver.bind(("127.0.0.1", options.statsd_port))
-        start_http_server(options.port)
+        host = "::" if socket.has_dualstack_ipv6() else "0.0.0.0"  # noqa: S104
+        start_http_server(options.port, host)
         while True:
             receive(receiver, counters)
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import uvicorn
+from coffea_shoppe_contract import listening
 from coffea_shoppe_identity import Published, RefusedError, Verifier
 from coffea_shoppe_identity.connections import UVICORN
 from sqlalchemy import Engine
@@ -79,7 +80,7 @@ def wait_for_database(engine: Engine) -> None:
             time.sleep(2)
 
 
-def serve(application: Starlette, port: int, host: str = "0.0.0.0") -> None:  # noqa: S104
+def serve(application: Starlette, port: int, host: str = listening.ASYNCIO) -> None:
     """Serve an application until the process ends."""
     uvicorn.run(application, host=host, port=port, **UVICORN)
 

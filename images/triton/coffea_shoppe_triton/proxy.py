@@ -20,6 +20,7 @@ from typing import Any
 import aiohttp
 import grpc
 from aiohttp import web
+from coffea_shoppe_contract.listening import every_address
 from coffea_shoppe_identity import Published, RefusedError, Verifier
 from coffea_shoppe_identity.capacity import WAIT_S, BusyError, Capacity, Reservation
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
@@ -285,7 +286,7 @@ class HttpProxy:
     ) -> _ReplicaResponse:
         base, dropped, extra = self.triton, {"authorization", FORWARDED}, {}
         if replica.host:
-            base, dropped = f"http://{replica.host}:{self.port}", {FORWARDED}
+            base, dropped = f"http://{replica.address(self.port)}", {FORWARDED}
             extra = {FORWARDED: "1"}
         # The body is decompressed by now; responses that are merged must not be compressed.
         dropped |= HOP_BY_HOP | {"content-encoding"}
@@ -483,7 +484,7 @@ class GrpcProxy(grpc.GenericRpcHandler):
         channel = self.channel
         extra: tuple[tuple[str, str], ...] = ()
         if replica.host:
-            channel = self._channel(replica.host)
+            channel = self._channel(replica)
             extra = (("authorization", authorization), (FORWARDED, "1"))
         with self.replicas.counted(replica):
             # As a stream of one response: its capacity is reserved before the read.
@@ -500,14 +501,15 @@ class GrpcProxy(grpc.GenericRpcHandler):
                 call.cancel()
             return response
 
-    def _channel(self, host: str) -> grpc.aio.Channel:
+    def _channel(self, replica: Replica) -> grpc.aio.Channel:
         """Return the connection to another replica's proxy; close those to former replicas."""
+        host = replica.host
         for former in self._channels.keys() - self.replicas.others.keys() - {host}:
             # Calls in flight have time to finish.
             self._closing = asyncio.ensure_future(self._channels.pop(former).close(GRACE_S))
         if host not in self._channels:
-            target = f"{host}:{self.port}"
-            self._channels[host] = grpc.aio.insecure_channel(target, options=SIZES)
+            address = replica.address(self.port)
+            self._channels[host] = grpc.aio.insecure_channel(address, options=SIZES)
         return self._channels[host]
 
 
@@ -560,7 +562,7 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     verifier = Verifier(Published(options.api), issuer=options.issuer, audience="triton")
     verifier.start()
-    start_http_server(options.metrics_port)
+    start_http_server(options.metrics_port, addr=every_address())
     asyncio.run(
         serve(
             Authorizer(verifier),

@@ -30,6 +30,11 @@ class Replica:
     turn: int = 0
     """Number of the last request of this proxy to it."""
 
+    def address(self, port: int) -> str:
+        """Return HOST:PORT, as a URL has it."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{port}"
+
 
 async def lookup(name: str) -> set[str]:
     """Return the addresses of a DNS name; none where it does not exist."""

@@ -13,6 +13,7 @@ from prometheus_client import REGISTRY, start_http_server
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from xcache_exporter.renewal import State
 from xcache_exporter.stream import Ledger, parse, sent
 
 PROBE_TIMEOUT_S = 10
@@ -24,11 +25,11 @@ LOG = logging.getLogger("xcache_exporter")
 class CacheCollector(Collector):
     """Traffic of the cache, and health of its origins."""
 
-    def __init__(self, credential_end: Path | None = None) -> None:
-        """Collect, too, how long a credential lasts whose end is in the file `credential_end`."""
+    def __init__(self, credential_state: Path | None = None) -> None:
+        """Collect, too, the state of a credential, which is in a file."""
         self.ledger = Ledger()
         self.sent = 0
-        self.credential_end = credential_end
+        self.credential_state = credential_state
         self.origins: dict[str, bool] = {}
 
     def collect(self) -> Iterator[Metric]:
@@ -49,13 +50,28 @@ class CacheCollector(Collector):
         for origin, responds in self.origins.items():
             up.add_metric([origin], float(responds))
         yield up
-        # Without a usable credential there is no end: no metric, which an alert sees by absent().
-        if self.credential_end and self.credential_end.exists():
-            yield GaugeMetricFamily(
-                "xcache_credential_expiry_seconds",
-                "Seconds until the credential for the origin ends; negative after its end",
-                value=float(self.credential_end.read_text()) - time.time(),
-            )
+        if self.credential_state and self.credential_state.exists():
+            yield from _of_credential(State.load(self.credential_state))
+
+
+def _of_credential(state: State) -> Iterator[Metric]:
+    """Yield the metrics of a credential."""
+    failed = GaugeMetricFamily(
+        "xcache_credential_renewal_failed",
+        "Whether the last renewal of the credential for the origin failed",
+        labels=["origin"],
+    )
+    failed.add_metric([state.origin], float(bool(state.problem)))
+    yield failed
+    # Without a usable credential there is no end: no metric, which an alert sees by absent().
+    if state.end is not None:
+        expiry = GaugeMetricFamily(
+            "xcache_credential_expiry_timestamp_seconds",
+            "When the credential for the origin ends, in seconds since 1970",
+            labels=["origin"],
+        )
+        expiry.add_metric([state.origin], state.end)
+        yield expiry
 
 
 def listen(collector: CacheCollector, port: int) -> None:
@@ -103,12 +119,13 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=9931, help="HTTP, for Prometheus")
     parser.add_argument("--origin", action="append", default=[], help="HOST:PORT to probe")
     parser.add_argument("--interval", type=float, default=30, help="seconds between probes")
-    parser.add_argument("--credential-end", type=Path, help="file with the credential's end")
+    parser.add_argument("--credential-state", type=Path, help="file with the credential's state")
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    collector = CacheCollector(options.credential_end)
+    collector = CacheCollector(options.credential_state)
     REGISTRY.register(collector)
-    start_http_server(options.port)
+    host = "::" if socket.has_dualstack_ipv6() else "0.0.0.0"  # noqa: S104
+    start_http_server(options.port, host)
     arguments = (collector, options.origin, options.interval)
     threading.Thread(target=watch, args=arguments, daemon=True).start()
     listen(collector, options.stream_port)

@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import uvicorn
+from coffea_shoppe_contract import listening
 from coffea_shoppe_contract.api import (
     ARTIFACT_QUOTA_PATH,
     KEYS_PATH,
@@ -284,7 +285,7 @@ def main() -> None:
     options = parser.parse_args()
     app = application(Settings.load(options.settings), Storage())
     start_logging()
-    uvicorn.run(app, host="0.0.0.0", port=options.port, **UVICORN)  # noqa: S104
+    uvicorn.run(app, host=listening.ASYNCIO, port=options.port, **UVICORN)
 
 
 if __name__ == "__main__":

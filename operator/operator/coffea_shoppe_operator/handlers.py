@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import logging
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
 import kopf
+from coffea_shoppe_contract import listening
 from coffea_shoppe_contract.confinement import UNSUPPORTED, is_supported
 from coffea_shoppe_contract.resources import API_GROUP, API_VERSION, FACILITY_USERS, SERVED_MODELS
 from prometheus_client import start_http_server
@@ -316,7 +318,7 @@ def main() -> None:
                 scaling.reconcile(time.time())
 
             start_periodic_task("scale", scale, metrics, every=SCALE_S)
-    start_http_server(options.metrics_port)
+    start_http_server(options.metrics_port, addr=listening.every_address())
     kopf.configure(verbose=False)
     # These log every probe, and a line per user every half minute; errors are still logged.
     for name in ("aiohttp.access", "kopf.objects"):
@@ -331,7 +333,8 @@ def main() -> None:
             registry=registry,
             standalone=True,
             namespaces=[settings.namespace],
-            liveness_endpoint=f"http://0.0.0.0:{options.port}/healthz",
+            # kopf would take an empty host for localhost; that of the pod has all its addresses.
+            liveness_endpoint=f"http://{socket.gethostname()}:{options.port}/healthz",
         )
     )
 
