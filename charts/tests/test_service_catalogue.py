@@ -224,9 +224,18 @@ def test_users_and_servicex_read_through_an_external_cache() -> None:
     settings, release = settings_with({"xcache": row})
     assert settings["connections"]["xcache"] == "root://cache.example:1094"
     servicex = release.settings("servicex", "servicex.yaml")
-    assert servicex["cachePrefix"] == "root://cache.example:1094"
+    assert servicex["cachePrefix"] == "xcache=root://cache.example:1094"
     for environment in environments(services({"xcache": row})):
         assert environment["SHOPPE_XCACHE"] == "xcache=root://cache.example:1094"
+
+
+def test_servicex_reads_through_all_caches_of_users() -> None:
+    caches = "xcache=root://a:1094,cms=root://b:1094?origin=cms.example:1094"
+    instances = [{"name": "xcache", "preset": "atlas"}, {"name": "cms", "preset": "cms"}]
+    environment = {"SHOPPE_XCACHE": caches}
+    values = {"xcache": {"instances": instances}, "global": {"environment": environment}}
+    release = Release(template("coffea-shoppe", values))
+    assert release.settings("servicex", "servicex.yaml")["cachePrefix"] == caches
 
 
 def test_the_hubs_own_secret_is_one_for_all_that_read_it() -> None:

@@ -61,6 +61,11 @@ class Engine:
         state = self.run("container", "inspect", "-f", "{{.State.Running}}", container)
         return state.strip() == "true"
 
+    def address(self, container: str) -> str:
+        """Return the IP address of a container in kind's network."""
+        template = "{{.NetworkSettings.Networks.kind.IPAddress}}"
+        return self.run("container", "inspect", "-f", template, container).strip()
+
     def environment(self) -> dict[str, str]:
         """Return the environment in which kind finds the same engine."""
         folder = cache("bin", self.name)

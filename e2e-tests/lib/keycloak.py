@@ -6,11 +6,12 @@ import re
 import secrets
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from html import unescape
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import requests
@@ -174,40 +175,63 @@ class Keycloak:
 
 
 @contextmanager
-def keycloak(engine: Engine, callback: str, people: dict[str, list[str]]) -> Iterator[Keycloak]:
-    """Run an identity provider that knows these people and their groups."""
-    secret, password = secrets.token_urlsafe(24), secrets.token_urlsafe(12)
+def running(
+    engine: Engine,
+    name: str,
+    port: int,
+    realm_file: str,
+    *options: str,
+    password: str,
+    files: Mapping[str, bytes] = MappingProxyType({}),
+) -> Iterator[str]:
+    """Run Keycloak with a realm, at a port of this machine; yield the address of its container.
+
+    `password` is the administrator's.  `files` are in its folder /files.
+    """
     image = _image(engine)
-    if engine.succeeds("container", "inspect", NAME):
-        engine.run("rm", "--force", NAME)
+    if engine.succeeds("container", "inspect", name):
+        engine.run("rm", "--force", name)
     with tempfile.TemporaryDirectory() as folder:
         Path(folder).chmod(0o755)
-        (Path(folder) / "realm.json").write_text(realm(callback, secret, people, password))
+        (Path(folder) / "realm.json").write_text(realm_file)
         variables = Path(folder) / "environment"
         # In a file: a process's arguments are for all to see.
         variables.write_text(
             f"KC_BOOTSTRAP_ADMIN_USERNAME=admin\nKC_BOOTSTRAP_ADMIN_PASSWORD={password}\n"
         )
-        port = free_port()
-        # Its name is that by which browsers know it; pods use its address.
-        name = [f"--hostname=http://127.0.0.1:{port}", "--hostname-backchannel-dynamic=true"]
+        mounted = Path(folder) / "files"
+        mounted.mkdir()
+        for file, content in files.items():
+            (mounted / file).write_bytes(content)
         engine.run(
-            *["run", "-d", "--name", NAME, "--network", "kind", "-p", f"127.0.0.1:{port}:8080"],
-            *["--env-file", str(variables)],
-            *["-v", f"{folder}/realm.json:/opt/keycloak/data/import/realm.json:ro", image, *name],
+            *["run", "-d", "--name", name, "--network", "kind", "-p", f"127.0.0.1:{port}:8080"],
+            *["--env-file", str(variables), "-v", f"{mounted}:/files:ro"],
+            *[
+                "-v",
+                f"{folder}/realm.json:/opt/keycloak/data/import/realm.json:ro",
+                image,
+                *options,
+            ],
         )
         try:
-            template = "{{.NetworkSettings.Networks.kind.IPAddress}}"
-            address = engine.run("container", "inspect", "-f", template, NAME).strip()
-            server = Keycloak(
-                f"http://127.0.0.1:{port}", f"http://{address}:8080", secret, password
-            )
             eventually(
-                lambda: requests.get(f"{server.url}/realms/{REALM}", timeout=5).ok,
-                "Keycloak responds",
+                lambda: requests.get(f"http://127.0.0.1:{port}/realms/master", timeout=5).ok,
+                f"{name} responds",
                 timeout=START_S,
                 every=2,
             )
-            yield server
+            yield engine.address(name)
         finally:
-            engine.run("rm", "--force", NAME)
+            engine.run("rm", "--force", name)
+
+
+@contextmanager
+def keycloak(engine: Engine, callback: str, people: dict[str, list[str]]) -> Iterator[Keycloak]:
+    """Run an identity provider that knows these people and their groups."""
+    secret, password = secrets.token_urlsafe(24), secrets.token_urlsafe(12)
+    port = free_port()
+    # Its name is that by which browsers know it; pods use its address.
+    names = (f"--hostname=http://127.0.0.1:{port}", "--hostname-backchannel-dynamic=true")
+    realm_file = realm(callback, secret, people, password)
+    with running(engine, NAME, port, realm_file, *names, password=password) as address:
+        yield Keycloak(f"http://127.0.0.1:{port}", f"http://{address}:8080", secret, password)

@@ -97,6 +97,17 @@ root.
 {{- end -}}
 
 {{- /*
+shoppe.facility.usersCaches: the caches that users' pods know, which ServiceX reads through, too.
+Input: list root.
+*/ -}}
+{{- define "shoppe.facility.usersCaches" -}}
+{{- $root := first . -}}
+{{- with ($root.Values.global.environment | default dict).SHOPPE_XCACHE -}}
+{{- if kindIs "string" . }}{{ tpl . $root }}{{ end -}}
+{{- end -}}
+{{- end -}}
+
+{{- /*
 shoppe.facility.login: "true" where a browser can log in to see services' pages.  Input: list
 root.
 */ -}}

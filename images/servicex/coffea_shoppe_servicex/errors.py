@@ -5,6 +5,8 @@ import textwrap
 CONTEXT = ("This error occurred while", "See if this has been reported", "in file ", "in object ")
 """Beginnings of the lines after which messages of awkward and uproot repeat what is known."""
 CAUSE_LENGTH = 400
+LOGIN_FAILED = "LoginFailed"
+"""Reason of a file whose origin demands a login, which failed."""
 
 
 class QueryError(ValueError):

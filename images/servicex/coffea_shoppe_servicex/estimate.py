@@ -128,7 +128,7 @@ def _sources(backend: Backend, files: finders.Files) -> list[list[str]]:
     file whose origin still gives an earlier content, which it would keep as the present one.
     """
     settings = backend.context.settings
-    if not settings.cache_prefix:
+    if not settings.caches:
         return [backend.queue.source_urls(file["paths"]) for file in files]
     present = lookups.identify(
         [file["paths"] for file in files],

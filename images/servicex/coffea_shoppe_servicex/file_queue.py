@@ -8,6 +8,7 @@ import logging
 from collections.abc import Sequence
 from pathlib import PurePosixPath
 
+from coffea_shoppe_contract import Cache, cache_of
 from sqlalchemy import and_, func, select, true
 from sqlalchemy.orm import Session
 
@@ -105,10 +106,11 @@ class FileQueue:
         lacks, which it may have, nor for one of which its origin gives an earlier content.
         """
         origins = [url.replace("davs://", "https://", 1) for url in replicas]
-        prefix = self.context.settings.cache_prefix.rstrip("/")
-        if not prefix or identities.is_absent(identity) or identities.is_earlier(identity):
+        caches = self.context.settings.caches
+        if identities.is_absent(identity) or identities.is_earlier(identity):
             return origins
-        cached = [f"{prefix}//{url}" for url in origins if url.startswith(("root://", "xroot://"))]
+        remote = (url for url in origins if url.startswith(("root://", "xroot://")))
+        cached = [in_cache for url in remote if (in_cache := _in_cache(caches, url))]
         if identities.is_known(identity):
             cached = [identities.with_content(url, identity) for url in cached]
         return [*cached, *origins]
@@ -300,3 +302,12 @@ def object_name(file: File, result_format: str, attempt: int) -> str:
     readable = "".join(c if c.isalnum() or c in "-_" else "_" for c in stem)[-80:]
     suffix = f".{attempt}" if attempt > 1 else ""
     return f"{file.number:06d}-{readable}{suffix}{SUFFIXES[result_format]}"
+
+
+def _in_cache(caches: Sequence[Cache], url: str) -> str:
+    """Return the URL of a file in the cache for it; '' without one."""
+    try:
+        cache = cache_of(caches, url)
+    except ValueError:
+        return ""
+    return cache.url(url) if cache else ""

@@ -52,6 +52,8 @@ XROOTD_LOOKUP_SETTINGS = {**XROOTD_SETTINGS, "ConnectionWindow": 5, "ConnectionR
 """The same in a process that reads no file, seconds and attempts."""
 XROOTD_ERROR_RESPONSE, XROOTD_NOT_FOUND = 400, 3011
 """Code of XRootD's client for a server's error, and that error's number for a missing file."""
+XROOTD_LOGIN_FAILED = 204
+"""Code of XRootD's client where a server accepts none of its logins."""
 CONTENT_PARAMETER = "shoppe.content"
 """Parameter of a URL by which the facility's caches distinguish contents of one file."""
 XROOTD_SCHEMES, WEB_SCHEMES = ("root", "roots", "xroot", "xroots"), ("http", "https", "davs")
@@ -319,6 +321,9 @@ class _Origins:
                     )
                     return _problem(url, EARLIER, message)
             return _identity(url, int(statinfo.size), mtime, "", has_copies=has_copies)
+        if status.code == XROOTD_LOGIN_FAILED:
+            message = f"{shown_address(url)}: its origin demands a login, which only caches have"
+            return _problem(url, UNKNOWN, message)
         message = f"{shown_address(url)}: {' '.join(status.message.split())}"
         if status.code != XROOTD_ERROR_RESPONSE:
             return _problem(url, UNREACHABLE, message)

@@ -35,7 +35,7 @@ def local(
     """Yield the service as one ASGI application, and the path of the client's configuration.
 
     All state is in `folder`.  Transformers are child processes; they end with the context.
-    `cache` is root://HOST:PORT of a forwarding cache, or ''.  `codegens` is a folder of further
+    `cache` is root://HOST:PORT of a cache, or ''.  `codegens` is a folder of further
     code generators.
     """
     folder = folder.resolve()

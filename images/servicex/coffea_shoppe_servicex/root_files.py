@@ -11,9 +11,16 @@ import requests
 from coffea_shoppe_contract import causes
 from coffea_shoppe_contract.addresses import redacted, shown_address
 from coffea_shoppe_contract.causes import Kind
+from coffea_shoppe_contract.origin_logins import login_failure
 
 from coffea_shoppe_servicex import addresses
-from coffea_shoppe_servicex.errors import QueryError, TransformError, UnreadableError, cause_of
+from coffea_shoppe_servicex.errors import (
+    LOGIN_FAILED,
+    QueryError,
+    TransformError,
+    UnreadableError,
+    cause_of,
+)
 
 LOG = logging.getLogger(__name__)
 OPEN_TIMEOUT_S = 60
@@ -22,6 +29,7 @@ PROBE_TIMEOUT_S = (5, 10)
 REASONS = {
     Kind.ABSENT: "MissingFile",
     Kind.REFUSED: "AccessDenied",
+    Kind.LOGIN: LOGIN_FAILED,
     Kind.NOT_ROOT: "BadFile",
     Kind.DAMAGED: "BadFile",
     Kind.UNSUPPORTED: "UnreadableContent",
@@ -97,7 +105,12 @@ def unreadable(url: str, error: Exception, reason: str) -> UnreadableError:
 
     `reason` is that of problems which are none of the file itself.
     """
-    cause = causes.find_cause(url, error, probe=_probe, reason=redacted(cause_of(error)))
+    cause = causes.find_cause(
+        *(url, error),
+        probe=_probe,
+        login_failure=login_failure,
+        reason=redacted(cause_of(error)),
+    )
     return UnreadableError(
         REASONS.get(cause.kind, reason),
         f"{shown_address(url)}: {cause.sentence}",

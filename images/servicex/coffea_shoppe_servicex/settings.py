@@ -4,7 +4,8 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field
+from coffea_shoppe_contract import Cache, parse_caches
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 from pydantic.alias_generators import to_camel
 
 
@@ -147,7 +148,7 @@ class Settings(Model):
     local_files: bool = False
     """Whether requests may name local files of the transformers; for a laptop."""
     cache_prefix: str = ""
-    """root://HOST:PORT of a forwarding cache for root:// files; empty: no cache."""
+    """Caches for root:// files, as `parse_caches` reads them; empty: no cache."""
     codegens: list[str] | None = None
     """Names of the code generators that clients may use; unset: all."""
     codegens_folder: Path | None = None
@@ -166,6 +167,17 @@ class Settings(Model):
     finders: Finders = Finders()
     dedicated_pods: DedicatedPods = DedicatedPods()
     shared_pool: SharedPool = SharedPool()
+
+    @property
+    def caches(self) -> list[Cache]:
+        """The caches for root:// files."""
+        return parse_caches(self.cache_prefix)
+
+    @field_validator("cache_prefix")
+    @classmethod
+    def _caches_are_readable(cls, text: str) -> str:
+        parse_caches(text)
+        return text
 
     @classmethod
     def load(cls, path: Path) -> "Settings":

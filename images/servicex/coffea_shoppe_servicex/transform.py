@@ -9,7 +9,7 @@ from coffea_shoppe_contract.addresses import shown_address
 
 from coffea_shoppe_servicex import identities
 from coffea_shoppe_servicex.codegen import Codegen, Outcome, Source
-from coffea_shoppe_servicex.errors import TransformError, UnreadableError
+from coffea_shoppe_servicex.errors import LOGIN_FAILED, TransformError, UnreadableError
 from coffea_shoppe_servicex.formats import Format
 from coffea_shoppe_servicex.identities import Identity
 
@@ -77,6 +77,7 @@ def _transform(
 ) -> Outcome:
     size = identity[0].get("size") if identity else None
     retry_may_help = False
+    login = ""
     # The user knows the file by the URL of the request, which is the last one.
     known_as = shown_address(source_urls[-1]) if source_urls else ""
     for number, url in enumerate(source_urls, 1):
@@ -84,10 +85,15 @@ def _transform(
             return query.transform(Source(url, local_files, size), target, result_format)
         except UnreadableError as error:
             retry_may_help = retry_may_help or error.retry_may_help
+            reason, message = error.reason, str(error).replace(shown_address(url), known_as)
+            if reason == LOGIN_FAILED:
+                login = login or message
             if number == len(source_urls) or not error.other_url_may_help:
-                message = str(error).replace(shown_address(url), known_as)
+                if login and error.other_url_may_help:
+                    # The cache, which has a credential, says most; it comes first.
+                    reason, message = LOGIN_FAILED, login
                 raise UnreadableError(
-                    *(error.reason, message),
+                    *(reason, message),
                     other_url_may_help=error.other_url_may_help,
                     retry_may_help=retry_may_help,
                 ) from error

@@ -188,5 +188,21 @@ def test_a_result_that_is_never_stored_fails(backend: Backend, clock: Clock) -> 
 def test_files_are_read_through_the_cache_and_else_from_their_origin(backend: Backend) -> None:
     cached = changed(backend, cache_prefix="root://cache:1094")
     web, remote = "https://host/b.root", "root://origin//a.root"
-    assert cached.queue.source_urls([remote, web]) == [f"root://cache:1094//{remote}", remote, web]
+    in_cache = "root://cache:1094//root://origin:1094//a.root"
+    assert cached.queue.source_urls([remote, web]) == [in_cache, remote, web]
     assert backend.queue.source_urls([remote]) == [remote]
+
+
+def test_files_are_read_through_the_cache_of_their_origin(backend: Backend) -> None:
+    caches = "xcache=root://any:1094,cms=root://cms:1094?origin=cms.example:1094"
+    cached = changed(backend, cache_prefix=caches)
+    remote = "root://cms.example//store/a.root"
+    assert cached.queue.source_urls([remote]) == ["root://cms:1094//store/a.root", remote]
+    only = changed(backend, cache_prefix="root://cms:1094?origin=cms.example:1094")
+    assert only.queue.source_urls(["root://h//a.root"]) == ["root://h//a.root"]
+
+
+def test_an_address_that_no_cache_serves_does_not_end_the_queue(backend: Backend) -> None:
+    cached = changed(backend, cache_prefix="root://cache:1094")
+    for odd in ("root://host", "root://host:port//a.root"):
+        assert cached.queue.source_urls([odd]) == [odd]

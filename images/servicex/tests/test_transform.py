@@ -11,7 +11,9 @@ import awkward as ak
 import numpy as np
 import pytest
 import uproot
+from coffea_shoppe_contract.addresses import shown_address
 from coffea_shoppe_servicex import root_files, transform
+from coffea_shoppe_servicex.codegen import Outcome, Source
 from coffea_shoppe_servicex.codegens import Codegens
 from coffea_shoppe_servicex.errors import QueryError, TransformError, UnreadableError
 from coffea_shoppe_servicex.expressions import Expression
@@ -73,6 +75,33 @@ def test_a_file_is_read_from_where_it_can_be(tmp_path: Path, inputs: list[Path])
     assert len(result) == 1000
     with pytest.raises(UnreadableError, match=r"away\.root: no such file"):
         columns(tmp_path, selection, tmp_path / "away.root")
+
+
+@pytest.mark.parametrize(
+    ("reasons", "message"),
+    [
+        (["LoginFailed", "LoginFailed"], "the credential has expired"),
+        (["CannotOpen", "LoginFailed"], "a login is needed"),
+        (["LoginFailed", "CannotOpen"], "the credential has expired"),
+    ],
+)
+def test_a_cache_that_could_not_log_in_says_why(
+    tmp_path: Path, reasons: list[str], message: str
+) -> None:
+    origin = "root://origin:1094//a.root"
+    failures = {
+        f"root://cache:1094//{origin}": (reasons[0], "the credential has expired"),
+        origin: (reasons[1], "a login is needed"),
+    }
+
+    class Query:
+        def transform(self, source: Source, *_: object) -> Outcome:
+            reason, sentence = failures[source.url]
+            raise UnreadableError(reason, f"{shown_address(source.url)}: {sentence}")
+
+    with pytest.raises(UnreadableError) as caught:
+        transform.transform(Query(), list(failures), tmp_path / "out", "parquet")  # type: ignore[arg-type]
+    assert (str(caught.value), caught.value.reason) == (f"{origin}: {message}", "LoginFailed")
 
 
 def test_a_truncated_file_is_refused_whatever_is_asked_of_it(

@@ -1,4 +1,5 @@
 import base64
+import dataclasses
 import errno
 import json
 import os
@@ -8,17 +9,20 @@ import time
 from pathlib import Path
 
 import pytest
-from xcache_exporter import credentials, main
+from xcache_exporter import credentials, main, renewal
 from xcache_exporter.credentials import (
-    Renewal,
     UnusableCredentialError,
+    copy_authorities,
     proxy_end,
     sentence,
     token_end,
 )
+from xcache_exporter.issuers import Given
 from xcache_exporter.main import CacheCollector
+from xcache_exporter.renewal import Renewal, State
 
-METRIC = "xcache_credential_expiry_seconds"
+EXPIRY = "xcache_credential_expiry_timestamp_seconds"
+FAILED = "xcache_credential_renewal_failed"
 
 
 def token(exp: object) -> bytes:
@@ -50,17 +54,26 @@ def parts(pki: Path, *names: str) -> bytes:
     return b"".join((pki / name).read_bytes() for name in names)
 
 
+ORIGIN = "cms.example:1094"
+
+
 class Pod:
     """The paths of a pod whose Secret has one credential."""
 
-    def __init__(self, folder: Path) -> None:
-        self.secret = folder / "token"
+    def __init__(self, folder: Path, kind: str = "token") -> None:
+        self.folder, self.kind = folder, kind
+        self.secret = folder / kind
         self.copy = folder / "copy"
-        self.end = folder / "end"
-        self.renewal = Renewal(self.secret, self.copy, self.end)
+        self.state = folder / "state"
+        self.renewal = Renewal(Given(folder, kind), self.copy, self.state, ORIGIN)
 
-    def renew(self) -> bool:
-        return self.renewal.renew()
+    def look(self) -> str:
+        """Return why there was no renewal; '' if nothing is wrong."""
+        return self.renewal.look().problem
+
+    def end(self) -> float | None:
+        """Return the end that the exporter sees."""
+        return State.load(self.state).end
 
 
 @pytest.fixture
@@ -117,98 +130,112 @@ def test_a_token_whose_end_is_no_time_is_refused(end: float) -> None:
         token_end(token(end))
 
 
+FORMER, NEW = token(1_900_000_000), token(1_900_000_060)
+
+
 def test_a_copy_is_for_its_owner_alone_where_the_secret_is_not(pod: Pod) -> None:
-    pod.secret.write_bytes(token(1_900_000_000))
+    pod.secret.write_bytes(FORMER)
     pod.secret.chmod(0o440)
-    assert pod.renew()
-    assert pod.copy.read_bytes() == token(1_900_000_000)
+    assert pod.look() == ""
+    assert pod.copy.read_bytes() == FORMER
     assert pod.copy.stat().st_mode & 0o777 == 0o600
 
 
 def test_a_changed_secret_replaces_the_copy_and_its_end(pod: Pod) -> None:
-    pod.secret.write_bytes(token(1_900_000_000))
-    pod.renew()
-    assert not pod.renew()
+    pod.secret.write_bytes(FORMER)
+    assert pod.renewal.renew()
+    assert not pod.renewal.renew()
     with pod.copy.open("rb") as reader:
-        pod.secret.write_bytes(token(1_900_000_060))
-        assert pod.renew()
+        pod.secret.write_bytes(NEW)
+        assert pod.look() == ""
         # Who reads the former file reads it to its end.
-        assert reader.read() == token(1_900_000_000)
-    assert pod.copy.read_bytes() == token(1_900_000_060)
-    assert float(pod.end.read_text()) == 1_900_000_060
+        assert reader.read() == FORMER
+    assert (pod.copy.read_bytes(), pod.end()) == (NEW, 1_900_000_060)
 
 
-def test_an_unusable_secret_leaves_the_former_copy(pod: Pod) -> None:
-    pod.secret.write_bytes(token(1_900_000_000))
-    pod.renew()
-    pod.secret.write_bytes(b"nonsense")
-    with pytest.raises(UnusableCredentialError):
-        pod.renew()
-    assert pod.copy.read_bytes() == token(1_900_000_000)
-    assert float(pod.end.read_text()) == 1_900_000_000
-
-
-def test_an_expired_secret_leaves_the_former_copy(pod: Pod) -> None:
-    pod.secret.write_bytes(token(1_900_000_000))
-    pod.renew()
-    pod.secret.write_bytes(token(1_700_000_000))
-    with pytest.raises(UnusableCredentialError, match="it expired at 2023-11-14 22:13:20 UTC"):
-        pod.renew()
-    assert pod.copy.read_bytes() == token(1_900_000_000)
-    assert float(pod.end.read_text()) == 1_900_000_000
-
-
-FORMER, NEW = token(1_900_000_000), token(1_900_000_060)
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (b"nonsense", "the token is no JSON Web Token"),
+        (token(1_700_000_000), "it expired at 2023-11-14 22:13:20 UTC"),
+    ],
+)
+def test_an_unusable_secret_leaves_the_former_copy(pod: Pod, content: bytes, problem: str) -> None:
+    pod.secret.write_bytes(FORMER)
+    pod.look()
+    pod.secret.write_bytes(content)
+    assert pod.look().startswith(problem)
+    assert (pod.copy.read_bytes(), pod.end()) == (FORMER, 1_900_000_000)
+    # It is not forgotten at the next look, and ends with the former Secret.
+    assert pod.look().startswith(problem)
+    pod.secret.write_bytes(FORMER)
+    assert pod.look() == ""
 
 
 def test_a_copy_that_fails_leaves_the_former_and_is_made_again(
     pod: Pod, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pod.secret.write_bytes(FORMER)
-    pod.renew()
+    pod.look()
     pod.secret.write_bytes(NEW)
+    write = credentials.replace
 
     def full(path: Path, content: bytes) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        if path == pod.copy:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        write(path, content)
 
     with monkeypatch.context() as broken:
-        broken.setattr(credentials, "replace", full)
-        assert "was not renewed: [Errno 28] No space left" in pod.renewal.look("cms.example:1094")
-    assert (pod.copy.read_bytes(), float(pod.end.read_text())) == (FORMER, 1_900_000_000)
-    assert pod.renew()
-    assert (pod.copy.read_bytes(), float(pod.end.read_text())) == (NEW, 1_900_000_060)
+        broken.setattr(renewal, "replace", full)
+        assert "No space left" in pod.look()
+    assert (pod.copy.read_bytes(), pod.end()) == (FORMER, 1_900_000_000)
+    assert pod.look() == ""
+    assert (pod.copy.read_bytes(), pod.end()) == (NEW, 1_900_000_060)
 
 
 def test_what_an_interrupted_process_left_is_made_good(pod: Pod) -> None:
     pod.secret.write_bytes(NEW)
     pod.copy.write_bytes(NEW)
-    pod.end.write_text("1900000000.0")
-    assert pod.renew()
-    assert float(pod.end.read_text()) == 1_900_000_060
+    pod.state.write_text(json.dumps({"origin": ORIGIN, "end": 1_900_000_000}))
+    pod.look()
+    assert pod.end() == 1_900_000_060
+
+
+def test_a_restarted_process_knows_the_former_copy(pod: Pod) -> None:
+    pod.secret.write_bytes(FORMER)
+    pod.look()
+    pod.secret.write_bytes(b"nonsense")
+    again = Renewal(Given(pod.folder, "token"), pod.copy, pod.state, ORIGIN)
+    assert again.look().end == 1_900_000_000
 
 
 def test_a_missing_program_does_not_end_the_renewals(
     tmp_path: Path, pki: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "proxy").write_bytes(parts(pki, "pem", "key", "owner.pem"))
-    renewal = Renewal(tmp_path / "proxy", tmp_path / "copy", tmp_path / "end")
+    pod = Pod(tmp_path, "proxy")
+    pod.secret.write_bytes(parts(pki, "pem", "key", "owner.pem"))
     with monkeypatch.context() as bare:
         bare.setenv("PATH", str(tmp_path))
-        assert "was not renewed" in renewal.look("cms.example:1094")
-    assert "expires at" in renewal.look("cms.example:1094")
+        assert "No such file" in pod.look()
+    assert pod.look() == ""
 
 
 @pytest.mark.parametrize("usable", [True, False])
 def test_a_cache_starts_after_one_look(
     pod: Pod, usable: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    pod.secret.write_bytes(token(1_900_000_000) if usable else b"nonsense")
-    paths = ["--source", str(pod.secret), "--target", str(pod.copy), "--end-file", str(pod.end)]
-    command = ["xcache-credentials", *paths, "--origin", "cms.example:1094", "--once"]
+    pod.secret.write_bytes(FORMER if usable else b"nonsense")
+    paths = ["--secret", str(pod.folder), "--target", str(pod.copy), "--state-file", str(pod.state)]
+    cas = pod.folder / "cas"
+    cas.mkdir()
+    (cas / "12345678.0").write_text("a certificate")
+    paths += ["--authorities", str(cas), "--authorities-copy", str(pod.folder / "authorities")]
+    command = ["xcache-credentials", "--kind", "token", *paths, "--origin", ORIGIN, "--once"]
     monkeypatch.setattr(sys, "argv", command)
     caplog.set_level("INFO")
-    credentials.main()
+    renewal.main()
     assert pod.copy.exists() is usable
+    assert (pod.folder / "authorities" / "12345678.0").read_text() == "a certificate"
     (record,) = caplog.records
     expected = (
         "expires at 2030-03-17 17:46:40 UTC" if usable else "was not renewed: the token is no"
@@ -216,36 +243,123 @@ def test_a_cache_starts_after_one_look(
     assert expected in record.getMessage()
 
 
+def test_authorities_are_copied_as_xrootd_accepts_them(tmp_path: Path) -> None:
+    mounted, copy = tmp_path / "mounted", tmp_path / "copy"
+    content = mounted / "..data"
+    content.mkdir(parents=True)
+    mounted.chmod(0o777)
+    for name in ("1.0", "1.signing_policy"):
+        (content / name).write_text(name)
+        (mounted / name).symlink_to(content / name)
+    copy_authorities(mounted, copy)
+    assert {path.name: path.read_text() for path in copy.iterdir()} == {
+        name: name for name in ("1.0", "1.signing_policy")
+    }
+    assert copy.stat().st_mode & 0o022 == 0
+    (mounted / "1.0").unlink()
+    (content / "1.signing_policy").write_text("changed")
+    copy_authorities(mounted, copy)
+    assert {path.name: path.read_text() for path in copy.iterdir()} == {
+        "1.signing_policy": "changed"
+    }
+
+
 def test_a_missing_key_is_named(pod: Pod) -> None:
-    with pytest.raises(UnusableCredentialError, match="the Secret's token cannot be read"):
-        pod.renew()
+    assert pod.look() == "the Secret's token cannot be read: No such file or directory"
 
 
 def test_the_log_names_origin_and_end() -> None:
-    start = "the facility's credential for cms.example:1094"
-    assert sentence("cms.example:1094", 1_900_000_000, 1_900_000_001) == (
+    start = f"the facility's credential for {ORIGIN}"
+    assert sentence(ORIGIN, 1_900_000_000, 1_900_000_001) == (
         f"{start} expired at 2030-03-17 17:46:40 UTC"
     )
-    assert sentence("cms.example:1094", 1_900_000_000, 1_899_999_999) == (
+    assert sentence(ORIGIN, 1_900_000_000, 1_899_999_999) == (
         f"{start} expires at 2030-03-17 17:46:40 UTC"
     )
 
 
-@pytest.mark.parametrize("remaining", [3600, -3600])
-def test_the_end_is_a_metric(tmp_path: Path, remaining: int) -> None:
-    end = tmp_path / "end"
-    end.write_text(str(time.time() + remaining))
-    values = {
-        sample.name: sample.value
-        for metric in CacheCollector(end).collect()
-        for sample in metric.samples
-    }
-    assert values[METRIC] == pytest.approx(remaining, abs=60)
+class Issuer:
+    """A source whose credentials are issued, for some seconds each."""
+
+    kind, is_issued = "token", True
+
+    def __init__(self, lifetime: float) -> None:
+        self.lifetime, self.secret, self.requests = lifetime, b"a", 0
+        self.problem = ""
+
+    def read(self) -> dict[str, bytes]:
+        return {"key": self.secret}
+
+    def credential(self, secret: dict[str, bytes]) -> tuple[bytes, float]:
+        self.requests += 1
+        if self.problem:
+            raise UnusableCredentialError(self.problem)
+        return f"{self.requests}".encode(), time.time() + self.lifetime
 
 
-def test_a_cache_without_a_credential_has_no_such_metric(tmp_path: Path) -> None:
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The present time, which tests set."""
+    moments = [1_900_000_000.0]
+    monkeypatch.setattr(time, "time", lambda: moments[0])
+    return moments
+
+
+def test_an_issued_credential_is_renewed_when_half_of_its_time_is_over(
+    tmp_path: Path, clock: list[float]
+) -> None:
+    issuer = Issuer(600)
+    renewed = Renewal(issuer, tmp_path / "copy", tmp_path / "state", ORIGIN)
+    requests = []
+    for second in (0, 5, 299, 300, 599, 600, 601):
+        clock[0] = 1_900_000_000 + second
+        assert renewed.look().problem == ""
+        requests.append(issuer.requests)
+    assert requests == [1, 1, 1, 2, 2, 3, 3]
+    assert (tmp_path / "copy").read_bytes() == b"3"
+
+
+def test_an_issuer_that_fails_is_asked_again_after_a_while_or_with_another_secret(
+    tmp_path: Path, clock: list[float]
+) -> None:
+    issuer = Issuer(600)
+    renewed = Renewal(issuer, tmp_path / "copy", tmp_path / "state", ORIGIN)
+    renewed.look()
+    issuer.problem = "the server is away"
+    requests = []
+    for second in (300, 305, 329, 330, 335):
+        clock[0] = 1_900_000_000 + second
+        assert renewed.look() == State(ORIGIN, 1_900_000_600, "the server is away")
+        requests.append(issuer.requests)
+    assert requests == [2, 2, 2, 3, 3]
+    issuer.problem, issuer.secret = "", b"b"
+    assert renewed.look() == State(ORIGIN, 1_900_000_935)
+    assert (tmp_path / "copy").read_bytes() == b"4"
+
+
+@pytest.mark.parametrize(
+    ("state", "expected"),
+    [
+        (State(ORIGIN, 1_900_000_000.5), {EXPIRY: 1_900_000_000.5, FAILED: 0}),
+        (State(ORIGIN, 1_900_000_000, "no"), {EXPIRY: 1_900_000_000, FAILED: 1}),
+        (State(ORIGIN, None, "no"), {FAILED: 1}),
+    ],
+)
+def test_the_state_is_in_the_metrics(
+    tmp_path: Path, state: State, expected: dict[str, float]
+) -> None:
+    path = tmp_path / "state"
+    path.write_text(json.dumps(dataclasses.asdict(state)))
+    samples = [sample for metric in CacheCollector(path).collect() for sample in metric.samples]
+    found = {s.name: s.value for s in samples if s.name.startswith("xcache_credential")}
+    assert found == expected
+    assert {s.labels["origin"] for s in samples if s.name in found} == {ORIGIN}
+
+
+def test_a_cache_without_a_credential_has_no_such_metrics(tmp_path: Path) -> None:
     for collector in (CacheCollector(), CacheCollector(tmp_path / "absent")):
-        assert METRIC not in [metric.name for metric in collector.collect()]
+        names = [metric.name for metric in collector.collect()]
+        assert not [name for name in names if name.startswith("xcache_credential")]
 
 
 @pytest.mark.parametrize(

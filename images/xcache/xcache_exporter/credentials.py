@@ -1,15 +1,8 @@
-"""Command that gives a cache the credential of a Secret, and renews it without a restart.
+"""Credentials for origins: when they end, and files that only their owner reads."""
 
-XRootD refuses a token that others may read, and files of a mounted Secret are readable by a group.
-So the credential is checked and copied into a volume in memory, again whenever the Secret changes.
-The cache reads the copy when it connects to an origin; a proxy that it has read serves to its end.
-"""
-
-import argparse
 import base64
 import binascii
 import json
-import logging
 import os
 import re
 import ssl
@@ -22,11 +15,10 @@ CERTIFICATE = re.compile(
 )
 YEAR_10000 = 253_402_300_800
 """Seconds since 1970, after which no time can be printed."""
-LOG = logging.getLogger("xcache_credentials")
 
 
 class UnusableCredentialError(Exception):
-    """The Secret's credential cannot be used; the message never contains the credential."""
+    """There is no usable credential; the message never contains it."""
 
 
 def _openssl(*words: str, content: bytes) -> bytes:
@@ -90,6 +82,7 @@ def token_end(content: bytes) -> float:
 
 
 ENDS = {"proxy": proxy_end, "token": token_end}
+"""Kind of credential → function of its content that returns its end."""
 
 
 def replace(path: Path, content: bytes) -> None:
@@ -102,87 +95,30 @@ def replace(path: Path, content: bytes) -> None:
     new.replace(path)
 
 
-class Renewal:
-    """Copies a credential whenever its Secret changes, and writes when it ends.
+def copy_authorities(source: Path, target: Path) -> None:
+    """Make a folder have the files of a mounted ConfigMap, and nobody else write to it.
 
-    The Secret's file is named after the kind of the credential: proxy or token.
+    XRootD refuses to verify hosts with a folder that others may write to, as mounted ones seem to
+    be.  Raises `OSError`.
     """
-
-    def __init__(self, source: Path, target: Path, end_file: Path) -> None:
-        self.source, self.target, self.end_file = source, target, end_file
-        self.end = 0.0
-        """When the copied credential ends, in seconds since 1970."""
-        self._copied: bytes | None = None
-        """What this process has copied: a former one may have been interrupted in between."""
-
-    def renew(self) -> bool:
-        """Copy the credential if it changed; return whether it was copied.
-
-        Raises `UnusableCredentialError`, also for one that has expired, and `OSError`, and then
-        leaves the former credential and its end in their places.
-        """
-        try:
-            content = self.source.read_bytes()
-        except OSError as error:
-            message = f"the Secret's {self.source.name} cannot be read: {error.strerror}"
-            raise UnusableCredentialError(message) from None
-        if content == self._copied:
-            return False
-        end = ENDS[self.source.name](content)
-        if end <= time.time():
-            raise UnusableCredentialError(f"it expired at {_moment(end)}")
-        replace(self.target, content)
-        replace(self.end_file, str(end).encode())
-        self._copied, self.end = content, end
-        return True
-
-    def look(self, origin: str) -> str:
-        """Renew the credential if it changed; return the line of the log."""
-        try:
-            self.renew()
-        except (UnusableCredentialError, OSError) as error:
-            return f"the facility's credential for {origin} was not renewed: {error}"
-        return sentence(origin, self.end, time.time())
-
-    def watch(self, origin: str, interval: float) -> None:
-        """Renew the credential every `interval` seconds, and log what changes; never returns."""
-        logged = ""
-        while True:
-            message = self.look(origin)
-            if message != logged:
-                LOG.info(message)
-                logged = message
-            time.sleep(interval)
+    target.mkdir(mode=0o755, exist_ok=True)
+    # Names with two dots are the kubelet's own.
+    files = {path.name: path for path in source.iterdir() if not path.name.startswith("..")}
+    for name, path in files.items():
+        content, copy = path.read_bytes(), target / name
+        if not copy.exists() or copy.read_bytes() != content:
+            replace(copy, content)
+    for copy in target.iterdir():
+        if copy.name not in files:
+            copy.unlink()
 
 
-def _moment(end: float) -> str:
+def moment(end: float) -> str:
+    """Return a time since 1970 as messages have it."""
     return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(end))
 
 
 def sentence(origin: str, end: float, now: float) -> str:
     """Say when the facility's credential for an origin ends or ended."""
     verb = "expires" if end > now else "expired"
-    return f"the facility's credential for {origin} {verb} at {_moment(end)}"
-
-
-def main() -> None:
-    """Renew the credential once, before the cache starts, or until the pod ends."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--source", type=Path, required=True, help="file of the mounted Secret")
-    parser.add_argument("--target", type=Path, required=True, help="file that the cache reads")
-    parser.add_argument("--end-file", type=Path, required=True, help="gets the end, since 1970")
-    parser.add_argument("--origin", required=True, help="name of the origin in the log")
-    parser.add_argument("--interval", type=float, default=5, help="seconds between two looks")
-    parser.add_argument("--once", action="store_true", help="end after the first look")
-    options = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    renewal = Renewal(options.source, options.target, options.end_file)
-    if options.once:
-        # Without a usable credential the cache starts, too: it has files, and gets one later.
-        LOG.info(renewal.look(options.origin))
-    else:
-        renewal.watch(options.origin, options.interval)
-
-
-if __name__ == "__main__":
-    main()
+    return f"the facility's credential for {origin} {verb} at {moment(end)}"

@@ -24,9 +24,15 @@ ABSENT, REFUSED = (404, 410), (401, 403, 407)
 BUSY = (408, 425, 429, 500, 502, 503, 504)
 """HTTP statuses after which a second attempt may succeed."""
 XROOTD = re.compile(r"\[(30\d\d)\]")
-XROOTD_ABSENT, XROOTD_REFUSED, XROOTD_FOLDER = ("3011",), ("3010", "3030"), ("3015", "3016")
-XROOTD_FINAL = (*XROOTD_ABSENT, *XROOTD_REFUSED, *XROOTD_FOLDER, "3000", "3002", "3013", "3028")
+XROOTD_ABSENT, XROOTD_REFUSED, XROOTD_FOLDER = ("3011",), ("3010",), ("3015", "3016")
+XROOTD_LOGIN = ("3030",)
+XROOTD_FINAL = (
+    *(*XROOTD_ABSENT, *XROOTD_REFUSED, *XROOTD_FOLDER, *XROOTD_LOGIN),
+    *("3000", "3002", "3013", "3028"),
+)
 """XRootD's error numbers (XProtocol, kXR_...) after which a second attempt fails, too."""
+LOGIN_FAILED = "Auth failed"
+"""What XRootD's client says where a server accepts none of its logins."""
 UNKNOWN = re.compile(r"unknown|unimplemented|not implemented|memberwise|interpret", re.IGNORECASE)
 CONTENT_RANGE = re.compile(r"bytes [0-9]+-[0-9]+/([0-9]+)")
 LARGE_FILE_VERSION = 1_000_000
@@ -41,6 +47,8 @@ class Kind(enum.Enum):
 
     ABSENT = enum.auto()
     REFUSED = enum.auto()
+    LOGIN = enum.auto()
+    """The login at its server, or that of a cache at its origin, failed."""
     FOLDER = enum.auto()
     BUSY = enum.auto()
     """Its server responds with an error that passes."""
@@ -118,6 +126,8 @@ class Response:
 
 Probe = Callable[[str], Response | None]
 """Requests a file's first bytes from a web server; None if it does not respond."""
+LoginFailure = Callable[[str], str]
+"""Returns for a file's address why a login failed; '' if that is not known."""
 
 
 def chain(error: BaseException) -> list[BaseException]:
@@ -138,18 +148,26 @@ def may_pass(error: BaseException) -> bool:
         return False
     if status := _status(errors):
         return status in BUSY
+    if any(LOGIN_FAILED in str(cause) for cause in errors):
+        return False
     if codes := _xrootd_codes(errors):
         return not codes.intersection(XROOTD_FINAL)
     return any(isinstance(cause, OSError) or is_client_error(cause) for cause in errors)
 
 
 def find_cause(
-    address: str, error: BaseException, *, probe: Probe | None = None, reason: str = ""
+    address: str,
+    error: BaseException,
+    *,
+    probe: Probe | None = None,
+    login_failure: LoginFailure | None = None,
+    reason: str = "",
 ) -> Cause:
     """Return why a file could not be read, by the error that reading it raised.
 
-    `address` is a local path or a URL.  `probe` tells what a web server sends.  `reason` is the
-    error's text for the sentence; without it, that is its first line.
+    `address` is a local path or a URL.  `probe` tells what a web server sends, `login_failure`
+    why a cache could not log in.  `reason` is the error's text for the sentence; without it, that
+    is its first line.
     """
     errors = chain(error)
     status = _status(errors)
@@ -158,6 +176,8 @@ def find_cause(
         if response is not None and (cause := response.cause()):
             return Cause(*cause, retry_may_help=False)
     kind, sentence = _by_errors(address, errors, status, reason or _reason(errors))
+    if kind is Kind.LOGIN and login_failure:
+        sentence = login_failure(address) or sentence
     return Cause(kind, sentence, kind not in OF_THE_CONTENT and may_pass(error))
 
 
@@ -171,6 +191,8 @@ def _by_errors(
         return Kind.ABSENT, f"{NO_FILE}{literal if address.startswith('root') else ''}"
     if status in REFUSED or codes.intersection(XROOTD_REFUSED) or _is(errors, PermissionError):
         return Kind.REFUSED, refused(f"HTTP {status}" if status else "")
+    if codes.intersection(XROOTD_LOGIN) or any(LOGIN_FAILED in str(error) for error in errors):
+        return Kind.LOGIN, "its origin demands a login, which failed: may you read it?"
     if codes.intersection(XROOTD_FOLDER) or _is(errors, IsADirectoryError):
         return Kind.FOLDER, "is a folder: name its files, such as 'FOLDER/*.root'"
     if status:

@@ -1,5 +1,5 @@
 import pytest
-from coffea_shoppe_contract import Cache, parse_caches
+from coffea_shoppe_contract import Cache, cache_of, parse_caches
 
 FORWARDING = Cache("any", "root://cache:1094")
 FIXED = Cache("one", "root://cache:1094", origin="eospublic.cern.ch:1094")
@@ -12,6 +12,7 @@ FIXED = Cache("one", "root://cache:1094", origin="eospublic.cern.ch:1094")
         ("root://host:2094//a/b.root", "root://cache:1094//root://host:2094//a/b.root"),
         ("root://host/a/b.root", "root://cache:1094//root://host:1094//a/b.root"),
         ("xroot://host//a.root?x=1", "root://cache:1094//root://host:1094//a.root?x=1"),
+        ("root://host//a#1.root?x=1", "root://cache:1094//root://host:1094//a#1.root?x=1"),
     ],
 )
 def test_forwarding_cache_keeps_the_origin_in_the_path(remote: str, served: str) -> None:
@@ -39,6 +40,31 @@ def test_caches_are_parsed_in_order() -> None:
         Cache("xcache", "root://a:1094"),
         Cache("cms", "root://b:1095", "cms.example:1094"),
     ]
+
+
+def test_a_cache_without_a_name_has_that_of_its_host() -> None:
+    (cache,) = parse_caches("root://a.b:1094?origin=cms.example")
+    assert cache == Cache("a.b", "root://a.b:1094", "cms.example:1094")
+
+
+@pytest.mark.parametrize(
+    ("caches", "chosen"),
+    [
+        ([FORWARDING, FIXED], FIXED),
+        ([FIXED, FORWARDING], FIXED),
+        ([FORWARDING], FORWARDING),
+        ([FIXED], FIXED),
+        ([], None),
+    ],
+)
+def test_the_cache_of_the_origin_comes_first(caches: list[Cache], chosen: Cache | None) -> None:
+    assert cache_of(caches, "root://eospublic.cern.ch//eos/f.root") is chosen
+
+
+def test_another_origin_needs_a_cache_that_forwards() -> None:
+    second = Cache("second", "root://other:1094")
+    assert cache_of([FIXED, FORWARDING, second], "root://h//f.root") is FORWARDING
+    assert cache_of([FIXED], "root://h//f.root") is None
 
 
 def test_no_caches() -> None:

@@ -32,6 +32,8 @@ ClientError.__module__ = "aiohttp.client_exceptions"
         (WEB, FileNotFoundError(WEB), Kind.ABSENT, False),
         (WEB, OSError("expected Chunk of length 8,\nreceived 7"), Kind.DAMAGED, False),
         (XROOTD, OSError("[ERROR] Server responded: [3010] denied"), Kind.REFUSED, False),
+        (XROOTD, OSError("[ERROR] Server responded: [3030] invalid exchange"), Kind.LOGIN, False),
+        (XROOTD, OSError("[FATAL] Auth failed: No protocols left"), Kind.LOGIN, False),
         (XROOTD, OSError("[ERROR] Server responded: [3011] none"), Kind.ABSENT, False),
         (XROOTD, OSError("[ERROR] Server responded: [3016] folder"), Kind.FOLDER, False),
         (XROOTD, OSError("[ERROR] Operation expired"), Kind.UNREACHABLE, True),
@@ -108,3 +110,14 @@ def test_local_files_are_looked_into(tmp_path: Path) -> None:
 def test_no_sentence_has_a_secret() -> None:
     error = OSError("cannot open https://h/a.root?sig=5ec7e7")
     assert "5ec7e7" not in find_cause(WEB, error).sentence
+
+
+def test_a_failed_login_is_explained_by_who_logs_in() -> None:
+    error = OSError("[ERROR] Server responded: [3030] invalid exchange")
+    cause = find_cause(XROOTD, error, login_failure=lambda address: f"{address} is refused")
+    assert cause.sentence == f"{XROOTD} is refused"
+    unknown = find_cause(XROOTD, error, login_failure=lambda _: "")
+    assert unknown.sentence == "its origin demands a login, which failed: may you read it?"
+    other = find_cause(XROOTD, OSError("[3011] none"), login_failure=lambda _: "never")
+    assert other.kind is Kind.ABSENT
+    assert "never" not in other.sentence

@@ -6,6 +6,7 @@ import aiohttp
 import requests
 from coffea_shoppe_contract import causes
 from coffea_shoppe_contract.causes import Response, chain, cut_short
+from coffea_shoppe_contract.origin_logins import login_failure
 
 from agc.samples import InputError
 
@@ -26,7 +27,7 @@ def explain(path: str, error: BaseException) -> str:
     """Return why a file could not be read, or '' for an error that is not of reading."""
     if not any(_of_a_reader(cause) for cause in chain(error)):
         return ""
-    return causes.find_cause(path, error, probe=_probe).sentence
+    return causes.find_cause(path, error, probe=_probe, login_failure=login_failure).sentence
 
 
 def _of_a_reader(error: BaseException) -> bool:

@@ -2,7 +2,7 @@
 
 import os
 
-from coffea_shoppe_contract import ENV_XCACHE, Cache, parse_caches
+from coffea_shoppe_contract import ENV_XCACHE, Cache, cache_of, parse_caches
 
 
 def caches() -> list[Cache]:
@@ -13,9 +13,10 @@ def caches() -> list[Cache]:
 def data_url(url: str, *, cache: str | None = None) -> str:
     """Return the address at which to read a file.
 
-    A remote file (`root://…`) is read from the facility's default cache, or from the one
-    that `cache` names; without any cache, from its origin.  Local paths, and addresses in a
-    cache, are returned as they are.
+    A remote file (`root://…`) is read from the cache that `cache` names; without a name from
+    the one for its origin, else from the facility's first one for any origin.  Where there is
+    none of these, it is read from its origin.  Local paths, and addresses in a cache, are
+    returned as they are.
 
     Raises `ValueError` for a cache that the facility does not have, and for a
     file at another origin than the named cache's only one.
@@ -33,7 +34,7 @@ def data_url(url: str, *, cache: str | None = None) -> str:
                 f"{url!r}: caches serve only root:// addresses; give one, or leave cache out"
             )
         return url
-    chosen = [entry for entry in known if cache in (None, entry.name)]
-    if not chosen:
-        return url
-    return chosen[0].url(url)
+    if cache is not None:
+        return next(entry for entry in known if entry.name == cache).url(url)
+    chosen = cache_of(known, url)
+    return chosen.url(url) if chosen else url

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from coffea_shoppe_contract.causes import find_cause
+from coffea_shoppe_contract.origin_logins import login_failure
 
 from coffea_shoppe import byte_ranges
 from coffea_shoppe.byte_ranges import Range, UnknownNameError
@@ -90,7 +91,7 @@ def prefetch(
             for url, address in addresses.items()
         }
         try:
-            results = _collect(jobs, advance)
+            results = _collect(jobs, addresses, advance)
         finally:
             if interrupted:
                 interrupted.set()
@@ -142,8 +143,13 @@ def _bar(total: int, *, shown: bool) -> Iterator[Any]:
         yield advance
 
 
-def _collect(jobs: dict[Future[int], str], advance: Any) -> dict[str, int | str]:
-    """Return by URL, in the order of the jobs, the bytes that were fetched, or why none were."""
+def _collect(
+    jobs: dict[Future[int], str], addresses: dict[str, str], advance: Any
+) -> dict[str, int | str]:
+    """Return by URL, in the order of the jobs, the bytes that were fetched, or why none were.
+
+    `addresses` has the address in the cache by URL.
+    """
     results: dict[str, int | str] = dict.fromkeys(jobs.values(), "")
     for job in as_completed(jobs):
         url, error = jobs[job], job.exception()
@@ -152,7 +158,8 @@ def _collect(jobs: dict[Future[int], str], advance: Any) -> dict[str, int | str]
         elif isinstance(error, UnknownNameError):
             results[url] = str(error)
         else:
-            results[url] = find_cause(url, error).sentence
+            cause = find_cause(addresses[url], error, login_failure=login_failure)
+            results[url] = cause.sentence
         advance(job.result() if error is None else 0)
     return results
 

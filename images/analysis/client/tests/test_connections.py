@@ -8,6 +8,7 @@ from typing import Any
 
 import coffea_shoppe as shoppe
 import pytest
+from coffea_shoppe import bucket
 from coffea_shoppe.connections import mlflow_address
 from coffea_shoppe.serving import default_name
 from coffea_shoppe_contract.api import STATUS_PATH
@@ -154,7 +155,12 @@ def test_a_facility_without_an_object_store_says_so(pod: Path) -> None:
         shoppe.storage()
 
 
-def test_a_bucket_is_used_with_the_keys_of_the_moment(pod: Path) -> None:
+def test_a_bucket_is_used_with_the_keys_of_the_moment(
+    pod: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The attempts take a minute in all.
+    monkeypatch.setattr(bucket, "ATTEMPTS", 1)
+
     def put(account: str) -> None:
         keys = {"AccessKeyId": account, "SecretAccessKey": "secret"}
         (pod / S3_KEYS_FILE).write_text(json.dumps(keys))

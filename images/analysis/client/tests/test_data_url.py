@@ -27,6 +27,18 @@ def test_a_named_cache_is_used() -> None:
 
 
 @pytest.mark.usefixtures("facility")
+def test_the_cache_of_the_origin_is_used_without_a_name() -> None:
+    assert data_url("root://cms.example//store/f.root") == "root://c:1094//store/f.root"
+
+
+def test_an_origin_without_a_cache_is_read_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(ENV_XCACHE, "cms=root://c:1094?origin=cms.example:1094")
+    assert data_url(REMOTE) == REMOTE
+    with pytest.raises(ValueError, match=r"'cms' serves cms\.example:1094 only"):
+        data_url(REMOTE, cache="cms")
+
+
+@pytest.mark.usefixtures("facility")
 def test_an_unknown_cache_is_refused_with_those_there_are() -> None:
     message = "cache: there is no cache 'atlas' in this facility; give one of xcache, cms, or leave"
     with pytest.raises(ValueError, match=message):
