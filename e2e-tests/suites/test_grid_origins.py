@@ -217,6 +217,12 @@ def test_a_user_reads_why_a_file_cannot_be_read(
         f"print(shoppe.prefetch({file!r}, progress=False).failed[{file!r}])"
     )
     assert run_code(rhea, prefetch).splitlines()[-1].startswith(SENTENCES[name])
+    opened = (
+        "import uproot, coffea_shoppe as shoppe\n"
+        f"try:\n    uproot.open(shoppe.data_url({file!r}))\n"
+        "except OSError as error:\n    print(error)"
+    )
+    assert SENTENCES[name] in run_code(rhea, opened)
     code = DELIVER.replace("NAME", repr(name)).replace("FILES", repr([file]))
     shown = " ".join(run_code(rhea, code).split())
     assert f"LoginFailed: {file}: {SENTENCES[name]}" in shown

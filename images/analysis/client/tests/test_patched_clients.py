@@ -1,7 +1,8 @@
 """The image's patches of clients.
 
 dask-gateway's: collecting a client as garbage blocks nothing.  ServiceX': a request that failed
-ends in an error, whoever looks at its status first.
+ends in an error, whoever looks at its status first.  fsspec-xrootd's: a file whose origin the cache
+could not log in to fails with the cause.
 """
 
 import json
@@ -15,7 +16,11 @@ from pathlib import Path
 import pytest
 
 ANALYSIS = Path(__file__).parents[2]
-PATCHES = {"dask-gateway.patch": "dask_gateway", "servicex.patch": "servicex"}
+PATCHES = {
+    "dask-gateway.patch": "dask_gateway",
+    "fsspec-xrootd.patch": "fsspec_xrootd",
+    "servicex.patch": "servicex",
+}
 COLLECT = """
 import gc
 from dask_gateway import Gateway
@@ -91,6 +96,39 @@ STATUS = {
 }  # fmt: skip
 
 
+LOGIN = """
+import sys
+from unittest.mock import patch
+
+import fsspec
+from coffea_shoppe_contract import origin_logins
+from XRootD import client
+from XRootD.client.responses import XRootDStatus
+
+number = int(sys.argv[1])
+origin_logins.login_failure = lambda url: f"{url}: the credential has expired"
+fields = {"status": 1, "code": 400, "errno": number, "ok": False, "error": True, "fatal": False}
+failed = XRootDStatus({**fields, "shellcode": 54, "message": f"[ERROR] [{number}] no"})
+
+
+def refuse(self, url, *_, callback=None, **__):
+    if callback is None:
+        return failed, None
+    callback(failed, None, None)
+    return XRootDStatus({**fields, "ok": True, "status": 0, "message": ""})
+
+
+with patch.object(client.File, "open", refuse):
+    caches = fsspec.filesystem("root", hostid="cache:1094")
+    opened = fsspec.open("root://cache:1094//store/f.root")
+    for read in (opened.open, lambda: caches.cat_file("/store/f.root", 0, 1)):
+        try:
+            read()
+        except OSError as error:
+            print(error)
+"""
+
+
 def installed(package: str) -> Path:
     """Return the folder of a package, as it was published."""
     spec = find_spec(package)
@@ -101,7 +139,7 @@ def installed(package: str) -> Path:
 
 @pytest.fixture(scope="module")
 def patched(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with both clients, patched as in the image."""
+    """A folder with the clients, patched as in the image."""
     folder = tmp_path_factory.mktemp("patched")
     for patch, package in PATCHES.items():
         shutil.copytree(installed(package), folder / package)
@@ -131,6 +169,17 @@ def test_a_request_that_failed_is_an_error(patched: Path, tmp_path: Path) -> Non
     published = installed("servicex").parent
     lines = outcome(published, FAILED_REQUEST, str(tmp_path / "published"), status)
     assert lines == ["1 files without an error", "1 in the cache"]
+
+
+def test_a_file_that_a_cache_may_not_read_fails_with_the_cause(patched: Path) -> None:
+    texts = ["File did not open properly", "Failed to open file"]
+    url = "root://cache:1094//store/f.root"
+    lines = ([f"{text}: [ERROR] [3030] no", f"{url}: the credential has expired"] for text in texts)
+    assert outcome(patched, LOGIN, "3030") == [line for pair in lines for line in pair]
+    # Another error is as it was published.
+    published = outcome(installed("fsspec_xrootd").parent, LOGIN, "3011")
+    assert outcome(patched, LOGIN, "3011") == published
+    assert published[-1] == "Failed to open file: [ERROR] [3011] no"
 
 
 @pytest.mark.parametrize(
