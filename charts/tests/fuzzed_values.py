@@ -76,10 +76,25 @@ def values(chart: str) -> Drawn:
         # The templates refuse what has no schema.
         if below.keys() - {"description"}
     ]
-    wrong = st.tuples(st.sampled_from([path for path, _ in fields]), st.sampled_from(WRONG))
+    wrong = st.sampled_from(
+        [
+            (path, value)
+            for path, below in fields
+            for value in WRONG
+            if not (value and isinstance(value, dict) and _is_open(below, definitions))
+        ]
+    )
     keys = st.lists(st.one_of(valid), min_size=1, max_size=MOST_KEYS, unique_by=lambda key: key[0])
     also = st.integers(0, 9).flatmap(lambda digit: st.just(()) if digit else st.tuples(wrong))
     return st.tuples(keys, also).map(lambda drawn: _united([*drawn[0], *drawn[1]]))
+
+
+def _is_open(node: Schema, definitions: Schema) -> bool:
+    """Return whether a schema takes maps whose keys Kubernetes or a class of the hub knows."""
+    if "$ref" in node:
+        return _is_open(definitions[node["$ref"].rpartition("/")[2]], definitions)
+    free = node.keys() - {"additionalProperties", "properties", "patternProperties"} == node.keys()
+    return "object" in node.get("type", []) and free
 
 
 def _united(keys: list[tuple[Keys, Any]]) -> Manifest:
