@@ -54,7 +54,7 @@ def test_the_test_is_one_pod_whose_log_helm_shows() -> None:
 def test_it_only_reads() -> None:
     roles = [m for m in of_preflight() if m["kind"] in ("Role", "ClusterRole")]
     assert {role["metadata"].get("namespace") for role in roles} == {
-        *(NAMESPACE, f"{NAMESPACE}-dask", None),
+        *(NAMESPACE, f"{NAMESPACE}-dask", "kube-node-lease", None),
     }
     for role in roles:
         for rule in role["rules"]:

@@ -13,6 +13,7 @@ from click.testing import CliRunner
 from coffea_shoppe_operator import models
 from coffea_shoppe_preflight import before_install
 from coffea_shoppe_preflight.findings import Cause
+from coffea_shoppe_preflight.objects import DEFAULT_CLASS
 from coffea_shoppe_preflight.settings import Settings
 from coffea_shoppe_preflight.snapshot import Snapshot
 from http_server import Request, Response, serving
@@ -184,6 +185,9 @@ def test_a_registry_that_demands_a_login_says_nothing_of_an_image(challenge: str
         assert list(before_install.image("mlflow", name, "http")) == []
 
 
+OF_CLASS = ".storageclass.storage.k8s.io/"
+
+
 def release_with(claims: int) -> list[dict[str, Any]]:
     """Return a StatefulSet of two pods, each with claims of 10 GiB, and other kinds with pods."""
     claim = {"spec": {"resources": {"requests": {"storage": "10Gi"}}}}
@@ -202,6 +206,9 @@ def release_with(claims: int) -> list[dict[str, Any]]:
         ({"requests.storage": "19Gi"}, False, ["requests.storage"]),
         ({"requests.storage": "20Gi"}, False, []),
         ({"persistentvolumeclaims": 1}, False, ["persistentvolumeclaims"]),
+        ({f"ssd{OF_CLASS}requests.storage": "19Gi"}, False, [f"ssd{OF_CLASS}requests.storage"]),
+        ({f"ssd{OF_CLASS}persistentvolumeclaims": 2}, False, []),
+        ({f"tape{OF_CLASS}requests.storage": "1Gi"}, False, []),
         ({"pods": 1}, False, ["pods"]),
         ({"pods": 1}, True, []),
         # Others have used more than there is, of something that the release does not need.
@@ -217,7 +224,9 @@ def test_quotas_count_what_the_release_needs(
         "status": {"hard": hard},
     }
     settings = Settings(release="shoppe", namespace="shoppe", namespaces=[], components=[])
-    findings = before_install.quotas(release_with(1), Snapshot(quotas=[quota]), settings)
+    default = {"metadata": {"name": "ssd", "annotations": {DEFAULT_CLASS: "true"}}}
+    snapshot = Snapshot(quotas=[quota], storage_classes=[{"metadata": {"name": "tape"}}, default])
+    findings = before_install.quotas(release_with(1), snapshot, settings)
     assert [each.detail.split(" of ")[1].split(",")[0] for each in findings] == expected
 
 

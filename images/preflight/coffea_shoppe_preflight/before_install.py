@@ -78,10 +78,13 @@ def _of_this_release(definition: Object, settings: Settings) -> bool:
     )
 
 
-def needs(manifests: Iterable[Object], namespace: str, of_release: str) -> dict[str, float]:
+def needs(
+    manifests: Iterable[Object], namespace: str, of_release: str, default_class: str
+) -> dict[str, float]:
     """Return what the pods of a namespace use of a ResourceQuota: names of its `hard`.
 
-    `of_release` is the namespace of manifests that name none.
+    `of_release` is the namespace of manifests that name none, `default_class` the StorageClass of
+    claims that name none.
     """
     total: dict[str, float] = defaultdict(float)
     for manifest in manifests:
@@ -92,9 +95,11 @@ def needs(manifests: Iterable[Object], namespace: str, of_release: str) -> dict[
         if manifest["kind"] == "StatefulSet":
             claims = (manifest["spec"].get("volumeClaimTemplates") or []) * replicas
         for claim in claims:
-            total["persistentvolumeclaims"] += 1
-            size = claim["spec"]["resources"]["requests"]["storage"]
-            total["requests.storage"] += bytes_or_cores(size)
+            size = bytes_or_cores(claim["spec"]["resources"]["requests"]["storage"])
+            of_class = claim["spec"].get("storageClassName") or default_class
+            for prefix in ("", f"{of_class}.storageclass.storage.k8s.io/"):
+                total[f"{prefix}persistentvolumeclaims"] += 1
+                total[f"{prefix}requests.storage"] += size
         if manifest["kind"] not in WORKLOADS:
             continue
         total["pods"] += replicas
@@ -115,7 +120,8 @@ def quotas(manifests: list[Object], snapshot: Snapshot, settings: Settings) -> I
         if spec.get("scopes") or spec.get("scopeSelector"):
             continue
         name, namespace = quota["metadata"]["name"], quota["metadata"]["namespace"]
-        wish = needs(manifests, namespace, settings.namespace)
+        default_class = objects.default_class(snapshot)
+        wish = needs(manifests, namespace, settings.namespace, default_class)
         hard, used = quota["status"].get("hard") or {}, quota["status"].get("used") or {}
         for resource, most in hard.items():
             # A quota of `cpu` limits requests.

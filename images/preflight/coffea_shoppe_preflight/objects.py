@@ -82,11 +82,17 @@ def storage_class_problem(storage_class: str | None, snapshot: Snapshot) -> str:
     available = f"the cluster has {', '.join(names) or 'none'}"
     if storage_class:
         return "" if storage_class in names else f"class {storage_class!r}; {available}"
-    marked = any(
-        (thing["metadata"].get("annotations") or {}).get(DEFAULT_CLASS) == "true"
+    return "" if default_class(snapshot) else f"none is the default; {available}"
+
+
+def default_class(snapshot: Snapshot) -> str:
+    """Return the name of the cluster's default StorageClass, '' if there is none."""
+    marked = (
+        str(thing["metadata"]["name"])
         for thing in snapshot.storage_classes
+        if (thing["metadata"].get("annotations") or {}).get(DEFAULT_CLASS) == "true"
     )
-    return "" if marked else f"none is the default; {available}"
+    return next(marked, "")
 
 
 def claims(snapshot: Snapshot, settings: Settings) -> Iterator[Finding]:
