@@ -1,7 +1,7 @@
 """Servers with two pods serve on while a drain evicts all of them, one after the other."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -33,6 +33,8 @@ COMPONENTS = {
 SERVERS = ("api", "servicex", "s3-gateway", "traefik", "triton")
 STOP = "stop-probes"
 LONGEST_S = 420
+ENOUGH = 20
+"""Requests to each server, at least."""
 
 
 @pytest.fixture(scope="module")
@@ -75,13 +77,17 @@ def wait_for_two(facility: Cluster, component: str, *, without: set[str]) -> Non
     eventually(there_are, f"{component} has two pods again", timeout=180, every=2)
 
 
-def test_no_request_fails_while_all_pods_are_evicted(facility: Cluster, eve: User) -> None:
+def test_no_request_fails_while_all_pods_are_evicted(
+    facility: Cluster, eve: User, figure: Callable[[str], None]
+) -> None:
     hosts = {name: overload.hosts("")[name] for name in SERVERS}
     with ThreadPoolExecutor(1) as pool:
         probes = pool.submit(
             run_code, eve, overload.probe_code(hosts, LONGEST_S, until=STOP), fresh=True
         )
         try:
+            started = "import os; print(os.path.exists('/tmp/probes.py'))"
+            eventually(lambda: "True" in run_code(eve, started), "the probes run", timeout=60)
             first = {component: serving(facility, component) for component in COMPONENTS}
             assert {len(pods) for pods in first.values()} == {2}
             for component, (one, other) in first.items():
@@ -99,5 +105,6 @@ def test_no_request_fails_while_all_pods_are_evicted(facility: Cluster, eve: Use
         uses = overload.uses(probes.result(LONGEST_S))
     assert set(uses) == set(SERVERS)
     for server, use in uses.items():
-        print(f"{server}: {len(use.successes)} requests, interruption {use.interruption:.1f} s")
+        figure(f"{server}: {len(use.successes)} requests, interruption {use.interruption:.1f} s")
+        assert len(use.successes) >= ENOUGH, server
     assert {server: use.problems for server, use in uses.items() if use.problems} == {}
