@@ -13,6 +13,8 @@ HOST = re.compile(
     r"(?:-dask)?)(?:\.svc)?(?:\.cluster\.local)?(?::(?P<port>\d+))?(?![-\w.])"
 )
 """An address within the release, in any text."""
+OF_THE_CLUSTER = ("kube-node-lease",)
+"""Namespaces that every cluster has, and a release has objects in."""
 
 
 def _texts(node: Any) -> Iterator[str]:
@@ -34,7 +36,7 @@ class Release:
         self.objects = {(m["kind"], self.namespace(m), m["metadata"]["name"]): m for m in manifests}
         for name, keys in generated_secrets(manifests).items():
             self.objects["Secret", NAMESPACE, name] = {"data": keys}
-        self.namespaces = {NAMESPACE} | {
+        self.namespaces = {NAMESPACE, *OF_THE_CLUSTER} | {
             m["metadata"]["name"] for m in manifests if m["kind"] == "Namespace"
         }
         settings = self.settings("operator", "operator.yaml")
