@@ -93,8 +93,8 @@ def _is_open(node: Schema, definitions: Schema) -> bool:
     """Return whether a schema takes maps whose keys Kubernetes or a class of the hub knows."""
     if "$ref" in node:
         return _is_open(definitions[node["$ref"].rpartition("/")[2]], definitions)
-    free = node.keys() - {"additionalProperties", "properties", "patternProperties"} == node.keys()
-    return "object" in node.get("type", []) and free
+    known = {"additionalProperties", "properties", "patternProperties"}
+    return "object" in node.get("type", []) and node.keys().isdisjoint(known)
 
 
 def _united(keys: list[tuple[Keys, Any]]) -> Manifest:

@@ -115,7 +115,7 @@ class Grid:
         return self.run("bash", "-c", f"set -eu; cd /grid; {script}")
 
     def restart(self, origin: str) -> None:
-        """Start an origin (gsi or tokens) anew: caches have to log in again."""
+        """Restart an origin (gsi or tokens), so that caches have to log in again."""
         self.run("start-grid", origin)
         port = {"gsi": GSI, "tokens": TOKENS}[origin]
 

@@ -351,9 +351,9 @@ def test_the_state_is_in_the_metrics(
     path = tmp_path / "state"
     path.write_text(json.dumps(dataclasses.asdict(state)))
     samples = [sample for metric in CacheCollector(path).collect() for sample in metric.samples]
-    found = {s.name: s.value for s in samples if s.name.startswith("xcache_credential")}
-    assert found == expected
-    assert {s.labels["origin"] for s in samples if s.name in found} == {ORIGIN}
+    credential = [s for s in samples if s.name.startswith("xcache_credential")]
+    assert {s.name: s.value for s in credential} == expected
+    assert {s.labels["origin"] for s in credential} == {ORIGIN}
 
 
 def test_a_cache_without_a_credential_has_no_such_metrics(tmp_path: Path) -> None:

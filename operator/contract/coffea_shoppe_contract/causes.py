@@ -25,14 +25,10 @@ BUSY = (408, 425, 429, 500, 502, 503, 504)
 """HTTP statuses after which a second attempt may succeed."""
 XROOTD = re.compile(r"\[(30\d\d)\]")
 XROOTD_ABSENT, XROOTD_REFUSED, XROOTD_FOLDER = ("3011",), ("3010",), ("3015", "3016")
-XROOTD_LOGIN = ("3030",)
-XROOTD_FINAL = (
-    *(*XROOTD_ABSENT, *XROOTD_REFUSED, *XROOTD_FOLDER, *XROOTD_LOGIN),
-    *("3000", "3002", "3013", "3028"),
-)
+XROOTD_FINAL = (*XROOTD_ABSENT, *XROOTD_REFUSED, *XROOTD_FOLDER, "3000", "3002", "3013", "3028")
 """XRootD's error numbers (XProtocol, kXR_...) after which a second attempt fails, too."""
-LOGIN_FAILED = "Auth failed"
-"""What XRootD's client says where a server accepts none of its logins."""
+XROOTD_LOGIN, LOGIN_FAILED = "3030", "Auth failed"
+"""XRootD's error number for a login that failed, and what its client says of its own."""
 UNKNOWN = re.compile(r"unknown|unimplemented|not implemented|memberwise|interpret", re.IGNORECASE)
 CONTENT_RANGE = re.compile(r"bytes [0-9]+-[0-9]+/([0-9]+)")
 LARGE_FILE_VERSION = 1_000_000
@@ -148,7 +144,7 @@ def may_pass(error: BaseException) -> bool:
         return False
     if status := _status(errors):
         return status in BUSY
-    if any(LOGIN_FAILED in str(cause) for cause in errors):
+    if _login_failed(errors):
         return False
     if codes := _xrootd_codes(errors):
         return not codes.intersection(XROOTD_FINAL)
@@ -165,9 +161,9 @@ def find_cause(
 ) -> Cause:
     """Return why a file could not be read, by the error that reading it raised.
 
-    `address` is a local path or a URL.  `probe` tells what a web server sends, `login_failure`
-    why a cache could not log in.  `reason` is the error's text for the sentence; without it, that
-    is its first line.
+    `address` is a local path or a URL.  `probe` requests the file's first bytes from a web server.
+    `login_failure` returns why a cache could not log in to the file's origin.  `reason` is the
+    error's text for the sentence; without it, that is its first line.
     """
     errors = chain(error)
     status = _status(errors)
@@ -191,7 +187,7 @@ def _by_errors(
         return Kind.ABSENT, f"{NO_FILE}{literal if address.startswith('root') else ''}"
     if status in REFUSED or codes.intersection(XROOTD_REFUSED) or _is(errors, PermissionError):
         return Kind.REFUSED, refused(f"HTTP {status}" if status else "")
-    if codes.intersection(XROOTD_LOGIN) or any(LOGIN_FAILED in str(error) for error in errors):
+    if _login_failed(errors):
         return Kind.LOGIN, "its origin demands a login, which failed: may you read it?"
     if codes.intersection(XROOTD_FOLDER) or _is(errors, IsADirectoryError):
         return Kind.FOLDER, "is a folder: name its files, such as 'FOLDER/*.root'"
@@ -237,6 +233,12 @@ def _status(errors: list[BaseException]) -> int:
     """Return the HTTP status of an error among these, or 0."""
     statuses = (getattr(error, "status", 0) for error in errors if is_client_error(error))
     return next((status for status in statuses if isinstance(status, int) and status), 0)
+
+
+def _login_failed(errors: list[BaseException]) -> bool:
+    """Return whether the login of XRootD's client, or that of a cache, failed."""
+    refused_by_server = any(LOGIN_FAILED in str(error) for error in errors)
+    return refused_by_server or XROOTD_LOGIN in _xrootd_codes(errors)
 
 
 def _xrootd_codes(errors: list[BaseException]) -> set[str]:
